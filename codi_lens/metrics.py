@@ -1,0 +1,210 @@
+"""Scores of attention patterns: pure functions on `[..., query, key]`, numpy or torch.
+
+`flow_score`, `hub_score`, `skip_score` and `composite_score` are the formulas of the published
+study, which applies them to the generation view. `hub_excess_score`, `sequential_score` and
+`self_score` are for the position view: they set self-attention apart and compare with what uniform
+causal attention would give, since early thoughts are seen by more queries than late ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from einops import einsum, reduce
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from codi_lens.errors import AttentionError
+
+Array = np.ndarray | Tensor
+
+WEIGHTS = {"flow": 0.4, "hub": 0.4, "skip": 0.2}
+"""The study's composite: 0.4 flow + 0.4 hub + 0.2 skip, each min-max normalised."""
+
+
+def flow_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]:
+    """Share of the attention to thoughts that goes to earlier ones rather than to `key = query`.
+
+    The study's formula: sum over j < i of A[i, j], divided by the sum over j <= i; 0 where a head
+    gives no attention to thoughts. In the generation view its diagonal is empty by construction,
+    so the score is 1 for every head; in the position view the diagonal is self-attention.
+
+    Raises:
+        AttentionError: the pattern is not square in its last two axes.
+
+    >>> float(flow_score(np.array([[0.5, 0.0], [0.3, 0.1]])).round(2).round(2))
+    0.33
+    """
+    n = _size(pattern)
+    earlier = _pairs(pattern, np.tril(np.ones((n, n)), -1))
+    visible = _pairs(pattern, np.tril(np.ones((n, n))))
+    return earlier / (visible + (visible == 0))
+
+
+def incoming_attention(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head key"]:
+    """Column sums: the attention that each key receives from all queries.
+
+    >>> incoming_attention(np.array([[0.0, 0.0], [0.4, 0.0]]))
+    array([0.4, 0. ])
+    """
+    _size(pattern)
+    return reduce(pattern, "... query key -> ... key", "sum")
+
+
+def hub_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]:
+    """Population variance of the attention that the keys receive (the study's formula).
+
+    >>> float(hub_score(np.array([[0.0, 0.0], [0.4, 0.0]])).round(3).round(3))
+    0.04
+    """
+    return _variance(incoming_attention(pattern))
+
+
+def hub_position(pattern: Float[Array, "*head query key"]) -> Int[Array, "*head"]:
+    """The key that receives most attention (the study's hub), as an index into the keys.
+
+    >>> int(hub_position(np.array([[0.0, 0.0], [0.4, 0.0]])))
+    0
+    """
+    return incoming_attention(pattern).argmax(-1)
+
+
+def skip_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]:
+    """Mean attention of the last query to the first half of the keys.
+
+    For six thoughts this is the study's mean of A[5, 0..2].
+
+    >>> float(skip_score(np.array([[0.0, 0.0], [0.4, 0.0]])))
+    0.4
+    """
+    n = _size(pattern)
+    return reduce(pattern[..., -1, : max(1, n // 2)], "... key -> ...", "mean")
+
+
+def composite_score(
+    flow: Float[Array, "*head"],
+    hub: Float[Array, "*head"],
+    skip: Float[Array, "*head"],
+    *,
+    leave_out_constant: bool = False,
+) -> Float[Array, "*head"]:
+    """0.4 flow + 0.4 hub + 0.2 skip, each min-max normalised over all heads given.
+
+    Args:
+        flow, hub, skip: one value per head.
+        leave_out_constant: leave metrics out that are equal for all heads and rescale the other
+            weights to sum to 1. The study keeps them, where a constant metric contributes 0.
+
+    >>> ones = np.ones(2)
+    >>> composite_score(ones, np.array([0.0, 0.2]), np.array([0.1, 0.3])).round(6)
+    array([0. , 0.6])
+    >>> composite_score(
+    ...     ones, np.array([0.0, 0.2]), np.array([0.1, 0.3]), leave_out_constant=True
+    ... ).round(6)
+    array([0., 1.])
+    """
+    values: dict[str, Any] = {"flow": flow, "hub": hub, "skip": skip}
+    used = dict(WEIGHTS)
+    if leave_out_constant:
+        used = {name: w for name, w in WEIGHTS.items() if not is_constant(values[name])}
+    total = sum(used.values()) if leave_out_constant else 1.0
+    score = 0.0 * flow
+    for name, weight in used.items():
+        score = score + weight / total * normalise(values[name])
+    return score
+
+
+def normalise(values: Float[Array, "*head"]) -> Float[Array, "*head"]:
+    """Min-max normalisation over all heads, with the study's 1e-10 in the denominator.
+
+    >>> normalise(np.array([1.0, 2.0, 3.0])).round(6)
+    array([0. , 0.5, 1. ])
+    """
+    low = values.min()
+    return (values - low) / (values.max() - low + 1e-10)
+
+
+def is_constant(values: Float[Array, "*head"]) -> bool:
+    """Whether a metric is the same for all heads (to 1e-9), and so cannot rank them.
+
+    >>> is_constant(np.array([1.0, 1.0])), is_constant(np.array([1.0, 1.1]))
+    (True, False)
+    """
+    return bool(values.max() - values.min() <= 1e-9)
+
+
+def hub_excess(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head key"]:
+    """Attention that each key receives from later queries, beyond what uniform attention gives.
+
+    With m_i the attention that query i gives to *earlier* keys, uniform causal attention would
+    give each of those i keys m_i / i. The excess of key j is the sum over i > j of
+    A[i, j] - m_i / i. It sums to 0; self-attention plays no part.
+
+    >>> uniform = np.array([[0.0, 0, 0], [0.6, 0, 0], [0.3, 0.3, 0]])
+    >>> hub_excess(uniform)
+    array([0., 0., 0.])
+    """
+    n = _size(pattern)
+    earlier = np.tril(np.ones((n, n)), -1)
+    share = earlier / np.maximum(np.arange(n), 1)[:, None]
+    given = einsum(pattern, _like(earlier, pattern), "... query key, query key -> ... query")
+    expected = einsum(given, _like(share, pattern), "... query, query key -> ... key")
+    received = einsum(pattern, _like(earlier, pattern), "... query key, query key -> ... key")
+    return received - expected
+
+
+def hub_excess_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]:
+    """Population variance of `hub_excess`: the hub score, with the causal null taken off.
+
+    >>> float(hub_excess_score(np.array([[0.0, 0, 0], [0.6, 0, 0], [0.3, 0.3, 0]])))
+    0.0
+    """
+    return _variance(hub_excess(pattern))
+
+
+def sequential_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]:
+    """Mean of the entries [i, i-1]: in the position view, attention to the previous thought.
+
+    In the generation view the same entries are self-attention.
+
+    >>> float(sequential_score(np.array([[0.5, 0.0], [0.3, 0.1]])))
+    0.3
+    """
+    n = _size(pattern)
+    return _pairs(pattern, np.eye(n, k=-1)) / max(1, n - 1)
+
+
+def self_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]:
+    """Mean of the diagonal: in the position view, attention of a thought to itself.
+
+    >>> float(self_score(np.array([[0.5, 0.0], [0.3, 0.1]])))
+    0.3
+    """
+    n = _size(pattern)
+    return _pairs(pattern, np.eye(n)) / n
+
+
+def _variance(values: Float[Array, "*head key"]) -> Float[Array, "*head"]:
+    mean = reduce(values, "... key -> ... 1", "mean")
+    return reduce((values - mean) ** 2, "... key -> ...", "mean")
+
+
+def _pairs(pattern: Any, weights: np.ndarray) -> Any:
+    return einsum(pattern, _like(weights, pattern), "... query key, query key -> ...")
+
+
+def _like(array: np.ndarray, pattern: Any) -> Any:
+    if isinstance(pattern, Tensor):
+        return torch.from_numpy(array).to(pattern.device, pattern.dtype)
+    return array.astype(pattern.dtype)
+
+
+def _size(pattern: Any) -> int:
+    if pattern.ndim < 2 or pattern.shape[-1] != pattern.shape[-2]:
+        raise AttentionError(
+            "A pattern of thoughts must be square in its last two axes [query, key], not of shape "
+            f"{tuple(pattern.shape)}."
+        )
+    return pattern.shape[-1]

@@ -1,0 +1,148 @@
+"""`CodiModel`: a CODI checkpoint as a TransformerLens model that can think."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformer_lens import HookedTransformer
+from transformers import PreTrainedTokenizerBase
+
+from codi_lens.checkpoint import CodiConfig, load_checkpoint
+from codi_lens.convert import to_hooked_transformer, to_projection
+from codi_lens.interventions import Intervention
+from codi_lens.thinking import NamesFilter, ThoughtRun, think
+
+
+@dataclass(frozen=True, eq=False)
+class CodiModel:
+    """A CODI model: a language model, the projection that makes thoughts, and its tokens.
+
+    Attributes:
+        lens: the language model; every TransformerLens tool works on it. Weights are raw: nothing
+            is folded or centred, since a thought is the hidden state after the final norm.
+        projection: from the final-norm hidden state to the next thought, both of size d_model.
+        tokenizer: the base model's tokenizer.
+        config: special tokens, number of thoughts, and the settings the model was loaded with.
+    """
+
+    lens: HookedTransformer
+    projection: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    config: CodiConfig
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        base: str | Path | None = None,
+        *,
+        lora_alpha: float | None = None,
+        n_thoughts: int | None = None,
+        remove_eos: bool | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        revision: str | None = None,
+    ) -> CodiModel:
+        """Load a CODI checkpoint from a folder or a Hugging Face hub repository.
+
+        Arguments left None come from `codi_config.json`, the adapter config or the table of known
+        checkpoints; if none says, it is an error that names the argument.
+
+        Args:
+            source: a folder, or a hub name such as "zen-E/CODI-gpt2".
+            base: folder or hub name of the base model, for its config and tokenizer.
+            lora_alpha: LoRA scaling; accepted and unused for a file without LoRA.
+            n_thoughts: how many thoughts to think.
+            remove_eos: whether the model was trained without EOS around the question.
+            device: where the model runs.
+            dtype: of weights and activations.
+            revision: branch, tag or commit of the hub repository.
+
+        Raises:
+            CheckpointError: the source cannot be loaded exactly; says why and what is needed.
+
+        >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+        >>> model.lens.cfg.n_layers, model.lens.cfg.n_heads, model.config.n_thoughts
+        (3, 8, 6)
+        """
+        checkpoint = load_checkpoint(
+            source,
+            base=base,
+            lora_alpha=lora_alpha,
+            n_thoughts=n_thoughts,
+            remove_eos=remove_eos,
+            revision=revision,
+        )
+        lens = to_hooked_transformer(
+            checkpoint.backbone,
+            checkpoint.weights,
+            checkpoint.tokenizer,
+            device=device,
+            dtype=dtype,
+        )
+        projection = to_projection(checkpoint.projection, device=device, dtype=dtype)
+        return cls(lens, projection, checkpoint.tokenizer, checkpoint.config)
+
+    def think(
+        self,
+        questions: Sequence[str] | Sequence[Sequence[int]],
+        *,
+        thoughts: Float[Tensor, "problem thought d_model"] | None = None,
+        max_new_tokens: int = 64,
+        names_filter: NamesFilter = None,
+        interventions: Sequence[Intervention] = (),
+    ) -> ThoughtRun:
+        """Run questions through continuous thoughts to answers, as one batch.
+
+        Args:
+            questions: texts, or lists of token ids (the question's tokens only, BOS included where
+                the model uses it).
+            thoughts: feed these instead of the model's own.
+            max_new_tokens: greedy decoding stops at EOS, here, or at the end of the context.
+            names_filter: which activations `run.cache()` keeps from the run: a hook name, a list
+                of them or a predicate. None keeps none; `run.cache()` then replays a clean run.
+            interventions: scoped hooks, alive in every forward pass. Hooks set with plain
+                `model.lens.hooks(...)` are alive too, and see each pass as it comes.
+
+        Returns:
+            The run, in the order of the questions.
+
+        Raises:
+            ProblemError: an empty question, one longer than the context, or an unknown token id.
+            PositionError: `thoughts` has the wrong shape, or a scope names no position.
+            InterventionError: a hook does not exist or never fired.
+
+        >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+        >>> run = model.think(["Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"])
+        >>> run.answers
+        ['The answer is: 21']
+        >>> tuple(run.thoughts.shape)
+        (1, 6, 96)
+        """
+        return think(
+            self.lens,
+            self.projection,
+            self.tokenizer,
+            self.config,
+            questions,
+            thoughts=thoughts,
+            max_new_tokens=max_new_tokens,
+            names_filter=names_filter,
+            interventions=interventions,
+        )
+
+    def fingerprint(self) -> str:
+        """A digest of weights and settings: results of the same model carry the same one."""
+        digest = hashlib.blake2b(repr(self.config.opening + self.config.closing).encode())
+        digest.update(str(self.config.n_thoughts).encode())
+        for module in (self.lens, self.projection):
+            for name, value in sorted(module.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:16]

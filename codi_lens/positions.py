@@ -1,0 +1,177 @@
+"""Names of the positions of a run, the scopes made of them, and where they lie in a batch.
+
+A run is question → `bot` → `ct0` … `ct{n-1}` → `eot` → answer. Everything public speaks of
+positions by these names; `Layout` turns them into indices where a tensor needs one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from codi_lens.errors import PositionError
+
+Scope = str | Sequence[str]
+
+
+def thought_names(n_thoughts: int) -> tuple[str, ...]:
+    """The names of the thoughts.
+
+    >>> thought_names(3)
+    ('ct0', 'ct1', 'ct2')
+    """
+    return tuple(f"ct{i}" for i in range(n_thoughts))
+
+
+def query_names(n_thoughts: int) -> tuple[str, ...]:
+    """The rows of `run.attention`: positions whose attention is kept.
+
+    >>> query_names(2)
+    ('bot', 'ct0', 'ct1', 'eot', 'anchor')
+    """
+    return ("bot", *thought_names(n_thoughts), "eot", "anchor")
+
+
+def key_names(n_thoughts: int) -> tuple[str, ...]:
+    """The columns of `run.attention`: a position, or the summed mass on a group of them.
+
+    >>> key_names(2)
+    ('question', 'bot', 'ct0', 'ct1', 'eot', 'answer')
+    """
+    return ("question", "bot", *thought_names(n_thoughts), "eot", "answer")
+
+
+def possible_cells(n_thoughts: int) -> Bool[np.ndarray, "query key"]:
+    """Which cells of `run.attention` causality allows; the others are 0 in the data.
+
+    >>> possible_cells(1).astype(int)
+    array([[1, 1, 0, 0, 0],
+           [1, 1, 1, 0, 0],
+           [1, 1, 1, 1, 0],
+           [1, 1, 1, 1, 1]])
+    """
+    queries, keys = query_names(n_thoughts), key_names(n_thoughts)
+    order = {name: rank for rank, name in enumerate((*keys, "anchor"))}
+    return np.array([[order[key] <= order[query] for key in keys] for query in queries])
+
+
+def resolve(at: Scope, n_thoughts: int) -> frozenset[str]:
+    """The single positions that a scope stands for.
+
+    "thinking" is `bot` and every thought but the last: the queries that generate thoughts which
+    are consumed. "thoughts" is `ct0` … `ct{n-1}`. "all" is the whole run.
+
+    Raises:
+        PositionError: a name that no position or scope has.
+
+    >>> sorted(resolve("thinking", 3)), sorted(resolve(["ct2", "eot"], 3))
+    (['bot', 'ct0', 'ct1'], ['ct2', 'eot'])
+    """
+    thoughts = thought_names(n_thoughts)
+    scopes: dict[str, tuple[str, ...]] = {
+        "thinking": ("bot", *thoughts[:-1]),
+        "thoughts": thoughts,
+        "all": ("question", "bot", *thoughts, "eot", "answer"),
+    }
+    names: set[str] = set()
+    for name in [at] if isinstance(at, str) else at:
+        if name in scopes:
+            names.update(scopes[name])
+        elif name in scopes["all"]:
+            names.add(name)
+        elif name == "anchor":
+            raise PositionError(
+                "'anchor' is known only once the answer is decoded; use 'answer', which holds it."
+            )
+        else:
+            raise PositionError(
+                f"There is no position {name!r} in a run with {n_thoughts} thoughts; there are "
+                f"{', '.join((*scopes, *scopes['all']))}."
+            )
+    if not names:
+        raise PositionError("The scope names no position; give at least one.")
+    return frozenset(names)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the named positions of a left-padded batch of runs lie.
+
+    Attributes:
+        question_lengths: tokens before `bot` of each problem (an EOS before `bot` included).
+        n_thoughts: the number of thoughts.
+        n_closing: tokens that close thinking, 1 or 2 (`eot`, or `eot` and EOS).
+        answer_lengths: answer tokens of each problem, EOS not counted.
+        anchors: for each problem the number of answer tokens before its number, or None.
+    """
+
+    question_lengths: tuple[int, ...]
+    n_thoughts: int
+    n_closing: int
+    answer_lengths: tuple[int, ...] = ()
+    anchors: tuple[int | None, ...] = ()
+
+    @property
+    def bot(self) -> int:
+        """The column of `bot`, which is the same for every problem of a left-padded batch."""
+        return max(self.question_lengths)
+
+    @property
+    def eot(self) -> int:
+        """The column of the last token that closes thinking."""
+        return self.bot + self.n_thoughts + self.n_closing
+
+    def names(self, length: int) -> list[str]:
+        """The position that each of the first `length` columns belongs to.
+
+        >>> Layout((2, 1), n_thoughts=1, n_closing=1).names(6)
+        ['question', 'question', 'bot', 'ct0', 'eot', 'answer']
+        """
+        fixed = ["question"] * self.bot + ["bot", *thought_names(self.n_thoughts)]
+        fixed += ["eot"] * self.n_closing
+        return (fixed + ["answer"] * max(0, length - len(fixed)))[:length]
+
+    def index(self, name: str) -> Int[Tensor, "problem"]:
+        """The column of a single position, for each problem.
+
+        Raises:
+            PositionError: `name` is a group of positions ("question", "answer") or unknown, or
+                it is "anchor" and an answer holds no number.
+        """
+        n_problems = len(self.question_lengths)
+        if name == "anchor":
+            without = [i for i, anchor in enumerate(self.anchors) if anchor is None]
+            if without or not self.anchors:
+                raise PositionError(
+                    f"The answers of problems {without} hold no number, so they have no anchor."
+                )
+            return torch.tensor([self.eot + anchor for anchor in self.anchors if anchor is not None])
+        columns = {"bot": self.bot, "eot": self.eot}
+        columns |= {ct: self.bot + 1 + i for i, ct in enumerate(thought_names(self.n_thoughts))}
+        if name not in columns:
+            raise PositionError(
+                f"{name!r} is not a single position of a run; there are "
+                f"{', '.join((*columns, 'anchor'))} (use `span` for question and answer)."
+            )
+        return torch.full((n_problems,), columns[name])
+
+    def span(self, name: str) -> list[slice]:
+        """The columns of any position or group, for each problem.
+
+        >>> Layout((2, 1), n_thoughts=1, n_closing=1).span("question")
+        [slice(0, 2, None), slice(1, 2, None)]
+        """
+        if name == "question":
+            return [slice(self.bot - length, self.bot) for length in self.question_lengths]
+        if name == "answer":
+            start = self.eot + 1
+            return [slice(start, start + length) for length in self.answer_lengths]
+        if name == "eot":
+            stop = self.eot + 1
+            return [slice(stop - self.n_closing, stop) for _ in self.question_lengths]
+        return [slice(int(i), int(i) + 1) for i in self.index(name)]

@@ -1,0 +1,46 @@
+"""codi_lens: a microscope for continuous thought.
+
+CODI models reason in a few continuous vectors instead of words. codi_lens turns a checkpoint into
+a TransformerLens model, runs its thoughts with every hook alive, and ranks its attention heads.
+"""
+
+from codi_lens import metrics, problems
+from codi_lens.checkpoint import CodiConfig
+from codi_lens.errors import (
+    AttentionError,
+    CheckpointError,
+    CodiLensError,
+    InterventionError,
+    OutputError,
+    PositionError,
+    ProblemError,
+)
+from codi_lens.extract import extract, open_attention
+from codi_lens.heads import ConstantMetricWarning, generation_view, rank_heads, thought_view
+from codi_lens.interventions import Intervention
+from codi_lens.model import CodiModel
+from codi_lens.thinking import ThoughtRun
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AttentionError",
+    "CheckpointError",
+    "CodiConfig",
+    "CodiLensError",
+    "CodiModel",
+    "ConstantMetricWarning",
+    "Intervention",
+    "InterventionError",
+    "OutputError",
+    "PositionError",
+    "ProblemError",
+    "ThoughtRun",
+    "extract",
+    "generation_view",
+    "metrics",
+    "open_attention",
+    "problems",
+    "rank_heads",
+    "thought_view",
+]

@@ -54,7 +54,7 @@ class CodiConfig:
     source: str
     n_thoughts: int
     remove_eos: bool
-    lora_alpha: float | None
+    lora_alpha: int | float | None
     lora_rank: int | None
     pad: int
     bot: int
@@ -95,7 +95,7 @@ def load_checkpoint(
     source: str | Path,
     *,
     base: str | Path | None = None,
-    lora_alpha: float | None = None,
+    lora_alpha: int | float | None = None,
     n_thoughts: int | None = None,
     remove_eos: bool | None = None,
     revision: str | None = None,
@@ -366,7 +366,7 @@ def _vocabulary(state: Mapping[str, Tensor], base_vocabulary: int, name: str) ->
 
 
 def _merge_lora(
-    state: Mapping[str, Tensor], alpha: float | None, backbone: PretrainedConfig, name: str
+    state: Mapping[str, Tensor], alpha: int | float | None, backbone: PretrainedConfig, name: str
 ) -> tuple[dict[str, Tensor], int | None]:
     """Dense weights, W + alpha / r · B A (in float32), and the largest rank."""
     wrapped = {key for key in state if ".lora_" in key}

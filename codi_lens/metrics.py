@@ -24,7 +24,7 @@ WEIGHTS = {"flow": 0.4, "hub": 0.4, "skip": 0.2}
 """The study's composite: 0.4 flow + 0.4 hub + 0.2 skip, each min-max normalised."""
 
 
-def flow_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]:
+def flow_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"] | np.floating:
     """Share of the attention to thoughts that goes to earlier ones rather than to `key = query`.
 
     The study's formula: sum over j < i of A[i, j], divided by the sum over j <= i; 0 where a head
@@ -53,7 +53,7 @@ def incoming_attention(pattern: Float[Array, "*head query key"]) -> Float[Array,
     return reduce(pattern, "... query key -> ... key", "sum")
 
 
-def hub_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]:
+def hub_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"] | np.floating:
     """Population variance of the attention that the keys receive (the study's formula).
 
     >>> float(hub_score(np.array([[0.0, 0.0], [0.4, 0.0]])).round(3).round(3))
@@ -62,7 +62,7 @@ def hub_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]
     return _variance(incoming_attention(pattern))
 
 
-def hub_position(pattern: Float[Array, "*head query key"]) -> Int[Array, "*head"]:
+def hub_position(pattern: Float[Array, "*head query key"]) -> Int[Array, "*head"] | np.integer:
     """The key that receives most attention (the study's hub), as an index into the keys.
 
     >>> int(hub_position(np.array([[0.0, 0.0], [0.4, 0.0]])))
@@ -71,7 +71,7 @@ def hub_position(pattern: Float[Array, "*head query key"]) -> Int[Array, "*head"
     return incoming_attention(pattern).argmax(-1)
 
 
-def skip_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]:
+def skip_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"] | np.floating:
     """Mean attention of the last query to the first half of the keys.
 
     For six thoughts this is the study's mean of A[5, 0..2].
@@ -89,7 +89,7 @@ def composite_score(
     skip: Float[Array, "*head"],
     *,
     leave_out_constant: bool = False,
-) -> Float[Array, "*head"]:
+) -> Float[Array, "*head"] | np.floating:
     """0.4 flow + 0.4 hub + 0.2 skip, each min-max normalised over all heads given.
 
     Args:
@@ -116,7 +116,7 @@ def composite_score(
     return score
 
 
-def normalise(values: Float[Array, "*head"]) -> Float[Array, "*head"]:
+def normalise(values: Float[Array, "*head"]) -> Float[Array, "*head"] | np.floating:
     """Min-max normalisation over all heads, with the study's 1e-10 in the denominator.
 
     >>> normalise(np.array([1.0, 2.0, 3.0])).round(6)
@@ -146,16 +146,27 @@ def hub_excess(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head 
     >>> hub_excess(uniform)
     array([0., 0., 0.])
     """
-    n = _size(pattern)
-    earlier = np.tril(np.ones((n, n)), -1)
-    share = earlier / np.maximum(np.arange(n), 1)[:, None]
-    given = einsum(pattern, _like(earlier, pattern), "... query key, query key -> ... query")
-    expected = einsum(given, _like(share, pattern), "... query, query key -> ... key")
-    received = einsum(pattern, _like(earlier, pattern), "... query key, query key -> ... key")
+    received, expected = _received_and_expected(pattern)
     return received - expected
 
 
-def hub_excess_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]:
+def hub_ratio(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head key"]:
+    """Attention that each key receives from later queries, over what uniform attention gives.
+
+    The quotient of the two sums in `hub_excess`: 1 for uniform causal attention, NaN for the last
+    key, which no query can see, and where no attention is given.
+
+    >>> hub_ratio(np.array([[0.0, 0, 0], [0.6, 0, 0], [0.6, 0.0, 0]])).round(2)
+    array([1.33, 0.  ,  nan])
+    """
+    received, expected = _received_and_expected(pattern)
+    nothing = expected == 0
+    ratio = received / (expected + nothing)
+    ratio[nothing] = float("nan")
+    return ratio
+
+
+def hub_excess_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"] | np.floating:
     """Population variance of `hub_excess`: the hub score, with the causal null taken off.
 
     >>> float(hub_excess_score(np.array([[0.0, 0, 0], [0.6, 0, 0], [0.3, 0.3, 0]])))
@@ -164,7 +175,7 @@ def hub_excess_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "
     return _variance(hub_excess(pattern))
 
 
-def sequential_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]:
+def sequential_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"] | np.floating:
     """Mean of the entries [i, i-1]: in the position view, attention to the previous thought.
 
     In the generation view the same entries are self-attention.
@@ -176,7 +187,7 @@ def sequential_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "
     return _pairs(pattern, np.eye(n, k=-1)) / max(1, n - 1)
 
 
-def self_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"]:
+def self_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"] | np.floating:
     """Mean of the diagonal: in the position view, attention of a thought to itself.
 
     >>> float(self_score(np.array([[0.5, 0.0], [0.3, 0.1]])))
@@ -186,7 +197,17 @@ def self_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"
     return _pairs(pattern, np.eye(n)) / n
 
 
-def _variance(values: Float[Array, "*head key"]) -> Float[Array, "*head"]:
+def _received_and_expected(pattern: Any) -> tuple[Any, Any]:
+    n = _size(pattern)
+    earlier = np.tril(np.ones((n, n)), -1)
+    share = earlier / np.maximum(np.arange(n), 1)[:, None]
+    given = einsum(pattern, _like(earlier, pattern), "... query key, query key -> ... query")
+    expected = einsum(given, _like(share, pattern), "... query, query key -> ... key")
+    received = einsum(pattern, _like(earlier, pattern), "... query key, query key -> ... key")
+    return received, expected
+
+
+def _variance(values: Any) -> Any:
     mean = reduce(values, "... key -> ... 1", "mean")
     return reduce((values - mean) ** 2, "... key -> ...", "mean")
 

@@ -42,7 +42,7 @@ class CodiModel:
         source: str | Path,
         base: str | Path | None = None,
         *,
-        lora_alpha: float | None = None,
+        lora_alpha: int | float | None = None,
         n_thoughts: int | None = None,
         remove_eos: bool | None = None,
         device: str | torch.device = "cpu",
@@ -144,5 +144,6 @@ class CodiModel:
         for module in (self.lens, self.projection):
             for name, value in sorted(module.state_dict().items()):
                 digest.update(name.encode())
-                digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+                flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                digest.update(flat.numpy().data)
         return digest.hexdigest()[:16]

@@ -94,14 +94,18 @@ def think(
     interventions: Sequence[Intervention] = (),
 ) -> ThoughtRun:
     """Run a batch of questions through thoughts to answers; see `CodiModel.think`."""
-    prompts = [
-        [*question, *config.opening]
-        for question in tokenize(questions, tokenizer, lens, config)
-    ]
+    prompts = prepare(questions, lens, tokenizer, config)
     layout = Layout(
         tuple(len(prompt) - 1 for prompt in prompts), config.n_thoughts, len(config.closing)
     )
-    _check(lens, layout, thoughts, max_new_tokens, prompts)
+    if max_new_tokens < 1:
+        raise ProblemError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
+    expected = (len(prompts), config.n_thoughts, lens.cfg.d_model)
+    if thoughts is not None and tuple(thoughts.shape) != expected:
+        raise PositionError(
+            f"thoughts has shape {tuple(thoughts.shape)}; expected [problem, thought, d_model] = "
+            f"{expected}."
+        )
     loop = _Loop(lens, layout, names_filter, interventions)
     with loop.hooks():
         ids, mask = _left_pad(prompts, config.pad, lens.cfg.device)
@@ -145,38 +149,54 @@ def think(
     )
 
 
-def tokenize(
+def prepare(
     questions: Sequence[str] | Sequence[Sequence[int]],
-    tokenizer: PreTrainedTokenizerBase,
     lens: HookedTransformer,
+    tokenizer: PreTrainedTokenizerBase,
     config: CodiConfig,
+    *,
+    names: Sequence[str] | None = None,
 ) -> list[list[int]]:
-    """Token ids of the questions: stripped, double spaces made one, BOS by the tokenizer's rule.
+    """Prompts as token ids: each question, then the tokens that open thinking.
+
+    Text is stripped, double spaces become one, and BOS is added by the tokenizer's own rule.
+
+    Args:
+        questions: texts or token lists.
+        names: what errors call the questions; their numbers by default.
 
     Raises:
-        ProblemError: no question, an empty one, a bare string, or an id outside the vocabulary.
+        ProblemError: no question, an empty one, a bare string, an id outside the vocabulary, or a
+            question that does not fit into the context with its thoughts.
     """
     if isinstance(questions, str):
         raise ProblemError("think takes a list of questions; put the single question in a list.")
     if len(questions) == 0:
         raise ProblemError("think was given no question; give at least one.")
-    rows: list[list[int]] = []
+    room = lens.cfg.n_ctx - config.n_thoughts - len(config.opening) - len(config.closing)
+    prompts: list[list[int]] = []
     for number, question in enumerate(questions):
+        name = names[number] if names is not None else str(number)
         if isinstance(question, str):
             text = question.strip().replace("  ", " ")
-            row = tokenizer(text)["input_ids"] if text else []
+            tokens = list(tokenizer(text)["input_ids"]) if text else []
         else:
-            row = [int(token) for token in question]
-        if not row:
-            raise ProblemError(f"Question {number} is empty.")
-        outside = [token for token in row if not 0 <= token < lens.cfg.d_vocab]
+            tokens = [int(token) for token in question]
+        if not tokens:
+            raise ProblemError(f"Question {name} is empty.")
+        outside = [token for token in tokens if not 0 <= token < lens.cfg.d_vocab]
         if outside:
             raise ProblemError(
-                f"Question {number} holds the token id {outside[0]}; the vocabulary is "
+                f"Question {name} holds the token id {outside[0]}; the vocabulary is "
                 f"0..{lens.cfg.d_vocab - 1}."
             )
-        rows.append(row)
-    return rows
+        if len(tokens) > room:
+            raise ProblemError(
+                f"Question {name} has {len(tokens)} tokens; with {config.n_thoughts} thoughts the "
+                f"context of {lens.cfg.n_ctx} has room for {room}."
+            )
+        prompts.append([*tokens, *config.opening])
+    return prompts
 
 
 class _Loop:
@@ -199,6 +219,8 @@ class _Loop:
         self.rows: list[Tensor] = []  # per pass, [problem, layer, head, key] of its last query
         self._patterns: dict[int, Tensor] = {}
         self._kept: dict[str, list[Tensor]] = {}
+        self._pass_kept: dict[str, Tensor] = {}  # ln1 fires thrice a pass (Q, K, V): the last counts
+        self._pass_fired: set[int] = set()
         self._kept_names = _matching(lens, names_filter)
         self._interventions = [
             (name, function, resolve(intervention.at, layout.n_thoughts))
@@ -258,6 +280,12 @@ class _Loop:
         hidden = lens.ln_final(residual)
         if self._unembeds_all:
             self._logits = lens.unembed(hidden)[:, -1]
+        for name, activation in self._pass_kept.items():
+            self._kept.setdefault(name, []).append(activation)
+        self._pass_kept.clear()
+        for number in self._pass_fired:
+            self._fired[number] += 1
+        self._pass_fired.clear()
         return hidden
 
     def logits(
@@ -306,7 +334,7 @@ class _Loop:
             columns = [i for i, name in enumerate(names) if name in positions]
             if not columns:
                 return None
-            self._fired[number] += 1
+            self._pass_fired.add(number)
             return scoped(function, columns, activation, hook)
 
         return hook_function
@@ -318,7 +346,7 @@ class _Loop:
         return keep_last_query
 
     def _keep(self, activation: Tensor, hook: Any) -> None:
-        self._kept.setdefault(hook.name, []).append(activation.detach())
+        self._pass_kept[hook.name] = activation.detach()
 
     def _named_row(self, length: int) -> Float[Tensor, "problem layer head key"]:
         """The last query's attention, summed over the positions of each key's name."""
@@ -403,30 +431,6 @@ def _left_pad(
     ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-
-def _check(
-    lens: HookedTransformer,
-    layout: Layout,
-    thoughts: Tensor | None,
-    max_new_tokens: int,
-    prompts: Sequence[Sequence[int]],
-) -> None:
-    if max_new_tokens < 1:
-        raise ProblemError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
-    needed = layout.n_thoughts + layout.n_closing
-    for number, prompt in enumerate(prompts):
-        if len(prompt) + needed > lens.cfg.n_ctx:
-            raise ProblemError(
-                f"Question {number} has {len(prompt)} tokens with those that open thinking; with "
-                f"{needed} more for thinking that exceeds the context of {lens.cfg.n_ctx}."
-            )
-    expected = (len(prompts), layout.n_thoughts, lens.cfg.d_model)
-    if thoughts is not None and tuple(thoughts.shape) != expected:
-        raise PositionError(
-            f"thoughts has shape {tuple(thoughts.shape)}; expected [problem, thought, d_model] = "
-            f"{expected}."
-        )
 
 
 def _check_hook_name(lens: HookedTransformer, name: str) -> None:

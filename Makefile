@@ -1,0 +1,37 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.PHONY: demo test lint format notebooks bench clean
+
+demo: $(READY)  ## which heads of tiny-gpt2 matter: writes demo/index.html
+	$(BIN)/codi-lens analyze checkpoints/tiny-gpt2 --n 100 --out demo
+
+test: lint  ## everything: lint, types, unit tests, doctests, notebooks
+	OMP_NUM_THREADS=1 $(BIN)/pytest
+	$(MAKE) notebooks
+
+lint: $(READY)  ## ruff and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(READY)  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: $(READY)  ## execute every notebook
+	$(BIN)/pytest --nbmake --nbmake-timeout=600 -p no:jaxtyping notebooks
+
+bench: $(READY)  ## time the thought loop
+	$(BIN)/python benchmarks/thinking.py
+
+clean:  ## remove everything that can be made again
+	rm -rf $(VENV) demo .training .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,152 @@
+"""The command line: `codi-lens analyze MODEL`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from codi_lens.errors import CodiLensError, ProblemError
+
+DEFAULT_N = 100
+
+
+def analyze(
+    model: tyro.conf.Positional[str],
+    /,
+    out: Path,
+    problems: str = "builtin",
+    n: int | None = None,
+    seed: int = 42,
+    view: Literal["position", "generation"] = "position",
+    batch_size: int = 32,
+    max_new_tokens: int = 64,
+    base: str | None = None,
+    lora_alpha: float | None = None,
+    n_thoughts: int | None = None,
+    remove_eos: Annotated[
+        Literal["yes", "no"] | None, tyro.conf.arg(metavar="{yes,no}")
+    ] = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> None:
+    """Find the attention heads that matter in a CODI model, and write a page that shows them.
+
+    Args:
+        model: Folder of a CODI checkpoint, or a hub name such as zen-E/CODI-gpt2.
+        out: Folder for the results; open index.html in it.
+        problems: "builtin" (word problems), "gsm8k", or a JSON or JSON-lines file.
+        n: How many problems: 100 by default, or all that a smaller file holds.
+        seed: Draws the problems.
+        view: Rows are the thoughts that attend (position), or the study's loop steps (generation).
+        batch_size: Problems per forward pass.
+        max_new_tokens: Longest answer, in tokens.
+        base: Folder or hub name of the base model, for its config and tokenizer.
+        lora_alpha: LoRA scaling, where the checkpoint does not say it.
+        n_thoughts: Number of thoughts, where the checkpoint does not say it.
+        remove_eos: Whether no EOS surrounds the question, where the checkpoint does not say it.
+        device: Where to run, such as cpu or cuda.
+        threads: CPU threads; all cores by default.
+    """
+    from codi_lens.report import analyze as run_analysis
+    from codi_lens.report import check_output
+
+    check_output(out)
+    chosen, corpus = choose_problems(problems, n, seed)
+    console = Console()
+    with console.status("loading the model"):
+        import torch
+
+        from codi_lens.model import CodiModel
+
+        torch.set_num_threads(threads or os.cpu_count() or 1)
+        loaded = CodiModel.from_pretrained(
+            model,
+            base,
+            lora_alpha=lora_alpha,
+            n_thoughts=n_thoughts,
+            remove_eos=None if remove_eos is None else remove_eos == "yes",
+            device=device,
+        )
+    analysis = run_analysis(
+        loaded,
+        chosen,
+        out,
+        view=view,
+        corpus=corpus,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+    )
+    heads = analysis.heads[view]
+    table = Table(title=f"Top heads of {model}, {view} view, {len(chosen)} problems")
+    for column in ("rank", "head", "band", "type", "composite", "95 % interval", "looks"):
+        table.add_column(column, justify="right" if column in ("rank", "composite") else "left")
+    for row in heads.head(10).to_dict("records"):
+        interval = f"{row['composite_low']:.2f} … {row['composite_high']:.2f}"
+        looks = f"{row['max_query']} → {row['max_key']} {row['max_attention']:.2f}"
+        table.add_row(
+            str(row["rank"]),
+            row["name"],
+            row["band"],
+            row["type"],
+            f"{row['composite']:.3f}",
+            interval if len(chosen) > 1 else "one problem",
+            looks,
+        )
+    console.print(table)
+    for sentence in analysis.findings:
+        console.print(f"• {sentence}", highlight=False)
+    console.print(f"\nOpen [bold]{(analysis.folder / 'index.html').resolve()}[/bold]", soft_wrap=True)
+
+
+def choose_problems(problems: str, n: int | None, seed: int) -> tuple[list[Any], str]:
+    """The problems that the command line names, and what to call them.
+
+    Raises:
+        ProblemError: an unknown corpus, a bad file, or `n` outside the corpus.
+    """
+    from codi_lens.problems import gsm8k, load_problems, sample_indices, word_problems
+
+    if problems == "builtin":
+        return list(word_problems(DEFAULT_N if n is None else n, seed=seed)), "built-in, test split"
+    if problems == "gsm8k":
+        return list(gsm8k(DEFAULT_N if n is None else n, seed=seed)), "GSM8K train"
+    if not Path(problems).is_file():
+        raise ProblemError(
+            f"There is no problem file {problems}; give a file, or one of builtin and gsm8k."
+        )
+    loaded = load_problems(problems)
+    n = min(DEFAULT_N, len(loaded)) if n is None else n
+    return [loaded[i] for i in sample_indices(len(loaded), n, seed=seed)], Path(problems).name
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"analyze": analyze}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; mistakes of the caller end with one sentence and exit code 2."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="codi-lens",
+            description="A microscope for continuous thought: which attention heads of a CODI "
+            "model matter, and why.",
+            args=arguments,
+            config=(tyro.conf.OmitSubcommandPrefixes,),
+        )
+    except CodiLensError as error:
+        print(f"codi-lens: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("codi-lens: stopped; the same command resumes.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Many problems → labelled attention, streamed to disk and resumable.
+
+Each problem is one chunk of a zarr store and is marked done only after it is written, so a stopped
+extraction continues where it was and never holds half a problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from tqdm.auto import tqdm
+from zarr.storage import MemoryStore
+
+from codi_lens.errors import OutputError, ProblemError
+from codi_lens.model import CodiModel
+from codi_lens.positions import key_names, query_names
+from codi_lens.problems import Problem, parse_answer
+from codi_lens.thinking import prepare
+
+
+def extract(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    out: str | Path | None = None,
+    *,
+    batch_size: int = 32,
+    max_new_tokens: int = 64,
+    progress: bool = True,
+) -> xr.DataArray:
+    """Run all problems and keep the attention of every named position, and the answers.
+
+    Args:
+        model: the model.
+        problems: what to think about; ids must be unique.
+        out: a zarr folder; None keeps everything in memory. If it holds part of the same
+            extraction, only the missing problems are run.
+        batch_size: problems per forward pass; longer questions come first, beside questions of
+            similar length.
+        max_new_tokens: see `CodiModel.think`.
+        progress: show a progress bar.
+
+    Returns:
+        Attention [problem, layer, head, query, key] as in `ThoughtRun.attention`, with the ids as
+        problem labels and, along the problems, `question`, `answer` (text), `predicted` and
+        `expected` (numbers, NaN where there is none) and `correct` (1, 0, or NaN).
+
+    Raises:
+        ProblemError: no problems, ids that are not unique, or a question that does not fit.
+        OutputError: `out` holds something else.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+    >>> attention = extract(model, word_problems(4), progress=False)
+    >>> dict(attention.sizes)
+    {'problem': 4, 'layer': 3, 'head': 8, 'query': 9, 'key': 10}
+    """
+    ids = [problem.id for problem in problems]
+    if not ids:
+        raise ProblemError("There are no problems to extract; give at least one.")
+    if len(set(ids)) < len(ids):
+        twice = next(id for id in ids if ids.count(id) > 1)
+        raise ProblemError(f"The problem id {twice!r} occurs twice; ids must be unique.")
+    if batch_size < 1:
+        raise ProblemError(f"batch_size must be at least 1, not {batch_size}.")
+    questions = [problem.question for problem in problems]
+    prompts = prepare(questions, model.lens, model.tokenizer, model.config, names=ids)
+
+    store: Any = MemoryStore() if out is None else Path(out)
+    group = _open(store, model, problems, max_new_tokens)
+    arrays: dict[str, Any] = {name: group[name] for name in ("attention", "answer", "predicted")}
+    done: Any = group["done"]
+    missing = np.flatnonzero(~done[:])
+    missing = missing[np.argsort([-len(prompts[i]) for i in missing], kind="stable")]
+    opening = len(model.config.opening)
+    with tqdm(
+        total=len(ids),
+        initial=len(ids) - len(missing),
+        desc="thinking",
+        unit="problem",
+        disable=not progress,
+    ) as bar:
+        for start in range(0, len(missing), batch_size):
+            batch = missing[start : start + batch_size]
+            run = model.think(
+                [prompts[i][:-opening] for i in batch], max_new_tokens=max_new_tokens
+            )
+            for row, i in enumerate(batch):
+                value = parse_answer(run.answers[row])
+                arrays["attention"][i] = run.attention.values[row]
+                arrays["answer"][i] = run.answers[row]
+                arrays["predicted"][i] = np.nan if value is None else value
+                done[i] = True
+            bar.update(len(batch))
+    return _read(store)
+
+
+def open_attention(path: str | Path) -> xr.DataArray:
+    """Attention that `extract` wrote, read from disk as it is used.
+
+    Raises:
+        OutputError: not such a folder, or an extraction that is not finished.
+    """
+    path = Path(path)
+    if not (path / "zarr.json").is_file():
+        raise OutputError(f"{path} holds no extracted attention.")
+    return _read(path)
+
+
+def _open(store: Any, model: CodiModel, problems: Sequence[Problem], max_new_tokens: int) -> Any:
+    """The zarr group of this very extraction: created, or found with the same settings."""
+    settings = {
+        "model": model.config.source,
+        "fingerprint": model.fingerprint(),
+        "max_new_tokens": max_new_tokens,
+        "questions": [[problem.id, problem.question, problem.answer] for problem in problems],
+    }
+    if isinstance(store, Path) and store.exists():
+        if not (store / "zarr.json").is_file():
+            raise OutputError(f"{store} exists and is not extracted attention; choose another.")
+        group = zarr.open_group(store, mode="r+")
+        found = dict(group.attrs)
+        differing = [key for key in settings if key != "model" and found.get(key) != settings[key]]
+        if differing or "done" not in group:
+            raise OutputError(
+                f"{store} holds another extraction (its {', '.join(differing) or 'arrays'} "
+                "differ); choose another folder."
+            )
+        return group
+    n_problems, n = len(problems), model.config.n_thoughts
+    cfg = model.lens.cfg
+    shape = (cfg.n_layers, cfg.n_heads, len(query_names(n)), len(key_names(n)))
+    group = zarr.open_group(store, mode="w-")
+    along: dict[str, Any] = {"shape": (n_problems,), "dimension_names": ("problem",)}
+    group.create_array(
+        "attention",
+        shape=(n_problems, *shape),
+        chunks=(1, *shape),
+        dtype="float32",
+        fill_value=np.nan,
+        dimension_names=("problem", "layer", "head", "query", "key"),
+    )
+    group.create_array("answer", chunks=(1,), dtype=str, **along)
+    group.create_array("predicted", dtype="float64", fill_value=np.nan, **along)
+    group.create_array("done", dtype="bool", fill_value=False, **along)
+    group.attrs.update({**settings, "n_thoughts": n})
+    return group
+
+
+def _read(store: Any) -> xr.DataArray:
+    dataset = xr.open_zarr(store, chunks=None, consolidated=False)
+    done = dataset["done"].values
+    if not done.all():
+        raise OutputError(
+            f"{store} holds {done.sum()} of {done.size} problems; run the extraction again to "
+            "finish it."
+        )
+    ids, questions, expected = zip(*dataset.attrs["questions"], strict=True)
+    expected = np.array([np.nan if answer is None else answer for answer in expected], dtype=float)
+    predicted = dataset["predicted"].values
+    close = np.isclose(predicted, expected, rtol=1e-6, atol=1e-6)
+    n = dataset.attrs["n_thoughts"]
+    attention = dataset["attention"]
+    attention.attrs = {key: dataset.attrs[key] for key in ("model", "fingerprint")}
+    return attention.assign_coords(
+        problem=list(ids),
+        layer=np.arange(attention.sizes["layer"]),
+        head=np.arange(attention.sizes["head"]),
+        query=list(query_names(n)),
+        key=list(key_names(n)),
+        question=("problem", list(questions)),
+        answer=("problem", dataset["answer"].values.astype(object)),
+        predicted=("problem", predicted),
+        expected=("problem", expected),
+        correct=("problem", np.where(np.isnan(expected), np.nan, close)),
+    )

@@ -1,0 +1,358 @@
+"""The analysis folder: attention, head tables, summary, findings and one HTML page."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from codi_lens import metrics
+from codi_lens.errors import OutputError
+from codi_lens.extract import extract
+from codi_lens.heads import (
+    VIEWS,
+    ConstantMetricWarning,
+    View,
+    generation_view,
+    n_thoughts_of,
+    rank_heads,
+    thought_view,
+)
+from codi_lens.model import CodiModel
+from codi_lens.plots import explorer_page
+from codi_lens.positions import thought_names
+from codi_lens.problems import Problem
+from codi_lens.stats import wilson_interval
+
+STRONG_HUB = 2.0
+"""The study calls a hub strong if its column sum exceeds twice 1 / n_thoughts."""
+SEQUENTIAL_THRESHOLD = 0.3
+"""The study sees sequential flow if its entries [i, i-1] average more than this."""
+SKIP_THRESHOLD = 0.1
+"""The study sees skip connections if its entries [last, first half] average more than this."""
+CONSISTENT_STD = 0.2
+"""The study calls attention consistent if its mean deviation over problems is below this."""
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What `analyze` found.
+
+    Attributes:
+        attention: labelled attention of every problem.
+        heads: the ranked heads in each view ("position", "generation").
+        summary: the numbers of `summary.json`.
+        findings: plain sentences, each true of these numbers.
+        folder: where everything was written.
+    """
+
+    attention: xr.DataArray
+    heads: dict[View, pd.DataFrame]
+    summary: dict[str, Any]
+    findings: list[str]
+    folder: Path
+
+
+def analyze(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    out: str | Path,
+    *,
+    view: View = "position",
+    corpus: str = "problems",
+    batch_size: int = 32,
+    max_new_tokens: int = 64,
+    progress: bool = True,
+) -> Analysis:
+    """Extract attention, rank the heads in both views and write the analysis folder.
+
+    The folder gets `attention.zarr`, `heads.csv` (in `view`) and `heads_<other view>.csv`,
+    `summary.json`, `findings.md` and `index.html`. A stopped analysis resumes in the same folder.
+
+    Args:
+        model: the model.
+        problems: what it thinks about.
+        out: the folder; new, empty, or that of an earlier run of the same analysis.
+        view: the view of `heads.csv` and of the table in the terminal.
+        corpus: what to call the problems in summary and page.
+        batch_size: see `extract`.
+        max_new_tokens: see `CodiModel.think`.
+        progress: show a progress bar.
+
+    Raises:
+        OutputError: the folder holds other content or another analysis.
+        ProblemError: see `extract`.
+    """
+    folder = check_output(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    attention = extract(
+        model,
+        problems,
+        folder / "attention.zarr",
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        progress=progress,
+    ).load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantMetricWarning)  # said in the findings
+        heads = {each: rank_heads(attention, each) for each in VIEWS}
+    summary = summarize(attention, heads, corpus=corpus)
+    findings = write_findings(summary)
+    for each, table in heads.items():
+        name = "heads.csv" if each == view else f"heads_{each}.csv"
+        _write(folder / name, table.to_csv(index=False))
+    _write(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    _write(folder / "findings.md", _findings_page(model.config.source, findings))
+    page = explorer_page(
+        attention.mean("problem"),
+        {str(each): table for each, table in heads.items()},
+        title=f"{Path(model.config.source).name}: which heads matter in its thoughts",
+        facts=_facts(summary),
+        findings=findings,
+    )
+    _write(folder / "index.html", page)
+    return Analysis(attention, heads, summary, findings, folder)
+
+
+def check_output(out: str | Path) -> Path:
+    """The output folder, if an analysis may be written there.
+
+    Raises:
+        OutputError: it is a file, or a folder with content other than an analysis.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; give a folder for the analysis.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "attention.zarr").is_dir():
+        raise OutputError(
+            f"{folder} exists with other content; give a new folder, or that of an analysis."
+        )
+    return folder
+
+
+def accuracy(attention: xr.DataArray) -> dict[str, Any] | None:
+    """Share of correct answers with its Wilson interval; None if no problem has an answer.
+
+    Returns:
+        `n` (problems with a known answer), `correct`, `accuracy`, `low`, `high`.
+    """
+    correct = attention["correct"].values
+    correct = correct[~np.isnan(correct)]
+    if correct.size == 0:
+        return None
+    low, high = wilson_interval(int(correct.sum()), correct.size)
+    return {
+        "n": int(correct.size),
+        "correct": int(correct.sum()),
+        "accuracy": float(correct.mean()),
+        "low": low,
+        "high": high,
+    }
+
+
+def summarize(
+    attention: xr.DataArray, heads: dict[View, pd.DataFrame], *, corpus: str = "problems"
+) -> dict[str, Any]:
+    """All numbers of `summary.json`, as plain Python values.
+
+    Args:
+        attention: labelled attention [problem, layer, head, query, key].
+        heads: the result of `rank_heads` in each view.
+        corpus: what to call the problems.
+    """
+    return {
+        "model": attention.attrs["model"],
+        "fingerprint": attention.attrs.get("fingerprint"),
+        "n_layers": attention.sizes["layer"],
+        "n_heads": attention.sizes["head"],
+        "n_thoughts": n_thoughts_of(attention),
+        "corpus": corpus,
+        "n_problems": attention.sizes["problem"],
+        "accuracy": accuracy(attention),
+        "attention_goes_to": _where_attention_goes(attention),
+        "position_view": _position_summary(attention) | _table_summary(heads["position"]),
+        "generation_view": _generation_summary(attention) | _table_summary(heads["generation"]),
+    }
+
+
+def write_findings(summary: dict[str, Any]) -> list[str]:
+    """Plain sentences about the numbers of a summary; none claims more than they show."""
+    position, study = summary["position_view"], summary["generation_view"]
+    goes = summary["attention_goes_to"]["thoughts"]
+    names = list(position["hub_ratio"])
+    sentences = []
+    if summary["accuracy"]:
+        score = summary["accuracy"]
+        sentences.append(
+            f"The model answers {score['correct']} of {score['n']} problems correctly "
+            f"({_percent(score['accuracy'])}, 95 % interval {_percent(score['low'])} to "
+            f"{_percent(score['high'])})."
+        )
+    sentences.append(
+        "Averaged over heads and problems, a thought gives "
+        f"{_percent(goes['question'])} of its attention to the question, {_percent(goes['bot'])} "
+        f"to bot, {_percent(goes['earlier_thoughts'])} to earlier thoughts and "
+        f"{_percent(goes['self'])} to itself."
+    )
+    if names:
+        hub = position["hub"]
+        ratio = position["hub_ratio"][hub]
+        amount = f"{ratio:.2f} times what uniform causal attention would give it"
+        sentences.append(
+            f"Among the thoughts, {hub} receives most attention from later thoughts relative to "
+            f"chance: {amount}, averaged over heads (position view, self-attention set apart)."
+        )
+        sentences.append(
+            "Attention from a thought to the one before it averages "
+            f"{position['sequential_mean']:.3f}, to itself {position['self_mean']:.3f}."
+        )
+    best = position["top_heads"][0]
+    sentences.append(
+        f"The head with the highest composite score is {best['name']} ({best['band']} layer, "
+        f"{best['type']}); the largest entry of its mean matrix is {best['max_query']} to "
+        f"{best['max_key']} with {best['max_attention']:.2f}."
+    )
+    sentences.append(
+        f"In the generation view of the published study, column sums make {study['hub']} the hub "
+        f"({study['hub_ratio']:.2f} times 1/{summary['n_thoughts']}, which the study calls "
+        f"{'strong' if study['strong_hub'] else 'weak'}); its entries [i, i-1] average "
+        f"{study['sequential_mean']:.3f}, which is a thought's attention to itself, not to the "
+        "thought before."
+    )
+    for view in VIEWS:
+        constant = summary[f"{view}_view"]["constant"]
+        if constant:
+            kept = (
+                "the study's composite keeps it" if view == "generation" else "it is left out"
+            )
+            sentences.append(
+                f"In the {view} view the {' and '.join(constant)} score is the same for every "
+                f"head, so it cannot rank them; {kept}."
+            )
+    sentences.append(
+        "These are attention weights: they show where heads look, not what is causal. "
+        "Intervene before you conclude."
+    )
+    return sentences
+
+
+def _where_attention_goes(attention: xr.DataArray) -> dict[str, dict[str, float]]:
+    """Each query's attention by kind of key (the kinds sum to 1), and the mean of the thoughts."""
+    mean = attention.mean(["problem", "layer", "head"], skipna=True)
+    names = thought_names(n_thoughts_of(attention))
+    shares: dict[str, dict[str, float]] = {}
+    for query in (str(name) for name in mean["query"].values):
+        row = {str(key): float(mean.sel(query=query, key=key)) for key in mean["key"].values}
+        own = row.pop(query, 0.0) if query != "anchor" else 0.0
+        shares[query] = {
+            "question": row["question"],
+            "bot": own if query == "bot" else row["bot"],
+            "earlier_thoughts": sum(row.get(name, 0.0) for name in names),
+            "eot": own if query == "eot" else row["eot"],
+            "answer": row["answer"],
+            "self": own if query in names else 0.0,
+        }
+    shares["thoughts"] = {
+        kind: float(np.mean([shares[name][kind] for name in names])) for kind in shares["bot"]
+    }
+    return shares
+
+
+def _position_summary(attention: xr.DataArray) -> dict[str, Any]:
+    names = list(thought_names(n_thoughts_of(attention)))
+    mean = thought_view(attention).mean(["problem", "layer", "head"]).values
+    ratios = metrics.hub_ratio(mean)[:-1]
+    sequential = np.diagonal(mean, -1)
+    return {
+        "hub": names[int(np.argmax(ratios))] if len(ratios) else None,
+        "hub_ratio": dict(zip(names, map(float, ratios), strict=False)),
+        "sequential": {
+            f"{names[i + 1]}→{names[i]}": float(value) for i, value in enumerate(sequential)
+        },
+        "sequential_mean": float(sequential.mean()) if len(sequential) else None,
+        "self": dict(zip(names, map(float, np.diagonal(mean)), strict=True)),
+        "self_mean": float(np.diagonal(mean).mean()),
+        "by_thoughts_back": {
+            str(back): float(np.diagonal(mean, -back).mean()) for back in range(1, len(names))
+        },
+    }
+
+
+def _generation_summary(attention: xr.DataArray) -> dict[str, Any]:
+    names = list(thought_names(n_thoughts_of(attention)))
+    blocks = generation_view(attention)
+    deviation = blocks.std("problem").values
+    mean = blocks.mean(["problem", "layer", "head"]).values
+    incoming = metrics.incoming_attention(mean)
+    sequential = np.diagonal(mean, -1)
+    skips = mean[-1, : max(1, len(names) // 2)]
+    hub_ratio = float(incoming.max() * len(names))
+    sequential_mean = float(sequential.mean()) if len(sequential) else 0.0
+    return {
+        "incoming": dict(zip(names, map(float, incoming), strict=True)),
+        "hub": names[int(incoming.argmax())],
+        "hub_ratio": hub_ratio,
+        "strong_hub": hub_ratio > STRONG_HUB,
+        "sequential": {f"{i + 1}→{i}": float(value) for i, value in enumerate(sequential)},
+        "sequential_mean": sequential_mean,
+        "sequential_flow": sequential_mean > SEQUENTIAL_THRESHOLD,
+        "skip": {
+            f"{len(names) - 1}→{j}": float(value) for j, value in enumerate(skips)
+        },
+        "skip_mean": float(skips.mean()),
+        "skip_connections": float(skips.mean()) > SKIP_THRESHOLD,
+        "mean_std": float(deviation.mean()),
+        "max_std": float(deviation.max()),
+        "min_std": float(deviation.min()),
+        "consistent": float(deviation.mean()) < CONSISTENT_STD,
+    }
+
+
+def _table_summary(heads: pd.DataFrame, n_top: int = 20) -> dict[str, Any]:
+    top = heads.head(n_top)
+    columns = ["name", "layer", "head", "band", "type", "composite", "flow", "hub", "skip"]
+    columns += ["max_attention", "max_query", "max_key"]
+    return {
+        "constant": list(heads.attrs["constant"]),
+        "top_heads": json.loads(top[columns].to_json(orient="records")),
+        "top_types": {str(k): int(v) for k, v in top["type"].value_counts().items()},
+        "top_bands": {str(k): int(v) for k, v in top["band"].value_counts().items()},
+    }
+
+
+def _facts(summary: dict[str, Any]) -> dict[str, str]:
+    facts = {
+        "Model": summary["model"],
+        "Heads": f"{summary['n_layers']} layers × {summary['n_heads']}",
+        "Thoughts": str(summary["n_thoughts"]),
+        "Problems": f"{summary['n_problems']} ({summary['corpus']})",
+    }
+    if summary["accuracy"]:
+        score = summary["accuracy"]
+        facts["Accuracy"] = (
+            f"{_percent(score['accuracy'])} [{_percent(score['low'])}, {_percent(score['high'])}]"
+        )
+    return facts
+
+
+def _findings_page(source: str, findings: Sequence[str]) -> str:
+    return f"# Findings: {source}\n\n" + "".join(f"- {sentence}\n" for sentence in findings)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _write(path: Path, text: str) -> None:
+    """Write through a temporary file, so that nothing half-written is left behind."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,8 +1,8 @@
 """Train the tiny CODI models that ship with codi_lens.
 
-    python checkpoints/train.py tiny-gpt2             # base, LoRA and projection, as published models
+    python checkpoints/train.py tiny-gpt2             # base, LoRA, projection: as published models
     python checkpoints/train.py tiny-llama            # every weight trained
-    python checkpoints/train.py tiny-gpt2 --control   # same size and steps, trained without thoughts
+    python checkpoints/train.py tiny-gpt2 --control   # same size and steps, but no thoughts
 
 Self-distillation as in CODI (arXiv 2502.21074): the same weights are taught explicit chain of
 thought (teacher) and, in the same step, to answer after six continuous thoughts (student); a
@@ -26,6 +26,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +57,8 @@ class Recipe:
     name: str
     architecture: str
     lora_rank: int | None
-    cot_steps: int
+    lora_alpha: int | None
+    cot_cycles: tuple[int, ...]
     codi_steps: int
     codi_learning_rate: float
     supervised: bool = True
@@ -67,7 +69,6 @@ class Recipe:
     d_mlp: int = 256
     learning_rate: float = 2e-3
     projection_learning_rate: float = 2e-3
-    lora_alpha: int = 32
     batch_size: int = 128
     n_parts: int = 2
     warmup_steps: int = 50
@@ -76,14 +77,32 @@ class Recipe:
 
     @property
     def total_steps(self) -> int:
-        return self.cot_steps + self.codi_steps
+        return sum(self.cot_cycles) + self.codi_steps
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("tiny-gpt2", "gpt2", 32, cot_steps=1200, codi_steps=1600, codi_learning_rate=4e-3),
-        Recipe("tiny-llama", "llama", None, cot_steps=1200, codi_steps=2000, codi_learning_rate=2e-3),
+        # Learned positions make GPT-2 slower to learn than rotary ones: after one cycle of 1,200
+        # steps the base solves 65 % of held-out problems in words, LLaMA's 99.8 %.
+        Recipe(
+            "tiny-gpt2",
+            "gpt2",
+            lora_rank=64,
+            lora_alpha=64,
+            cot_cycles=(1200, 1800),
+            codi_steps=1600,
+            codi_learning_rate=4e-3,
+        ),
+        Recipe(
+            "tiny-llama",
+            "llama",
+            lora_rank=None,
+            lora_alpha=None,
+            cot_cycles=(1200,),
+            codi_steps=1600,
+            codi_learning_rate=2e-3,
+        ),
     )
 }
 
@@ -91,8 +110,12 @@ RECIPES = {
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train one of the tiny CODI models.")
     parser.add_argument("recipe", choices=sorted(RECIPES))
-    parser.add_argument("--out", type=Path, help="where the checkpoint goes (default: checkpoints/RECIPE)")
-    parser.add_argument("--work", type=Path, help="where a stopped run resumes (default: .training/RUN)")
+    parser.add_argument(
+        "--out", type=Path, help="where the checkpoint goes (default: checkpoints/RECIPE)"
+    )
+    parser.add_argument(
+        "--work", type=Path, help="where a stopped run resumes (default: .training/RUN)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--control", action="store_true", help="train without thoughts instead")
@@ -118,22 +141,49 @@ def train(recipe: Recipe, *, out: Path, work: Path, seed: int = 0, control: bool
     base = build_base(recipe, tokenizer)
     data = Data(tokenizer, recipe, seed)
     if control:
-        _fit(recipe, base, data.batch, direct_loss, steps=recipe.total_steps, name="control",
-             work=work, groups=[(base.parameters(), recipe.learning_rate)])
+        _fit(
+            recipe,
+            base,
+            data.batch,
+            direct_loss,
+            steps=recipe.total_steps,
+            name="control",
+            work=work,
+            groups=[(base.parameters(), recipe.learning_rate)],
+        )
         model = Codi(base, recipe)
     else:
-        _fit(recipe, base, data.batch, cot_loss, steps=recipe.cot_steps, name="explicit CoT",
-             work=work, groups=[(base.parameters(), recipe.learning_rate)])
+        done = 0
+        for cycle, steps in enumerate(recipe.cot_cycles, 1):
+            _fit(
+                recipe,
+                base,
+                lambda step, done=done: data.batch(done + step),
+                cot_loss,
+                steps=steps,
+                name=f"explicit CoT {cycle}",
+                work=work,
+                groups=[(base.parameters(), recipe.learning_rate)],
+            )
+            done += steps
         if recipe.lora_rank is not None:
             base = base.to(torch.bfloat16).float()  # the published base weights are bf16
         torch.manual_seed(seed + 1)
         model = Codi(base, recipe)
         trained = [p for p in model.codi.parameters() if p.requires_grad]
-        _fit(recipe, model, data.batch, codi_loss(recipe), steps=recipe.codi_steps,
-             name="CODI", work=work, groups=[
-                 (trained, recipe.codi_learning_rate),
-                 (model.prj.parameters(), recipe.projection_learning_rate),
-             ])
+        _fit(
+            recipe,
+            model,
+            data.batch,
+            codi_loss(recipe),
+            steps=recipe.codi_steps,
+            name="CODI",
+            work=work,
+            groups=[
+                (trained, recipe.codi_learning_rate),
+                (model.prj.parameters(), recipe.projection_learning_rate),
+            ],
+        )
     save(model, recipe, tokenizer, out, seed=seed)
 
 
@@ -151,7 +201,8 @@ class Codi(nn.Module):
             base.requires_grad_(False)
             for name, module in list(base.named_modules()):
                 if name.endswith(("c_attn", "c_proj", "c_fc")):
-                    delta = LoraDelta(module.weight, recipe.lora_rank, recipe.lora_alpha)
+                    weight = module.get_parameter("weight")
+                    delta = LoraDelta(weight, recipe.lora_rank, recipe.lora_alpha or 1)
                     parametrize.register_parametrization(module, "weight", delta)
         self.prj = nn.Sequential(
             nn.Dropout(0.0),
@@ -231,7 +282,7 @@ class Data:
         length = max(map(len, solutions))
         totals = torch.full((len(problems), MAX_OPERATIONS - 1), IGNORED)
         for row, problem in enumerate(problems):
-            for i, total in enumerate(problem.totals[:-1]):
+            for i, total in enumerate(problem.totals[: MAX_OPERATIONS - 1]):
                 totals[row, i] = self._ids(f" {total}")[0]
         answers = [[self.eot, *self._ids(answer_text(problem)), self.eos] for problem in problems]
         return {
@@ -250,9 +301,11 @@ def answer_text(problem: WordProblem) -> str:
 
 
 def build_tokenizer(architecture: str) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer; a token carries the space before it, and numbers are single tokens."""
+    """A word-level tokenizer: a token carries the space before it, numbers are single tokens."""
     begin, end = (
-        ("<|begin_of_text|>", "<|end_of_text|>") if architecture == "llama" else ("<|endoftext|>",) * 2
+        ("<|begin_of_text|>", "<|end_of_text|>")
+        if architecture == "llama"
+        else ("<|endoftext|>",) * 2
     )
     pieces = r" ?[A-Za-z]+| ?\d+| ?[^\sA-Za-z\d]+"
     split = pre_tokenizers.Split(Regex(pieces), "isolated")
@@ -279,6 +332,7 @@ def build_tokenizer(architecture: str) -> PreTrainedTokenizerFast:
 def build_base(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> nn.Module:
     """The untrained language model; three ids (pad, bot, eot) follow the tokenizer's own."""
     vocabulary = len(tokenizer) + 3
+    ids: Any = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}
     if recipe.architecture == "gpt2":
         return GPT2LMHeadModel(
             GPT2Config(
@@ -291,8 +345,8 @@ def build_base(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> nn.Module:
                 resid_pdrop=0.0,
                 embd_pdrop=0.0,
                 attn_pdrop=0.0,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
+                bos_token_id=ids["bos"],
+                eos_token_id=ids["eos"],
             )
         )
     return LlamaForCausalLM(
@@ -305,8 +359,8 @@ def build_base(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> nn.Module:
             num_key_value_heads=recipe.n_kv_heads,
             max_position_embeddings=128,
             tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=ids["bos"],
+            eos_token_id=ids["eos"],
         )
     )
 
@@ -337,7 +391,8 @@ class Run:
     def fork(self) -> Run:
         other = copy.copy(self)
         other.cache = DynamicCache()
-        for layer, past in enumerate(self.cache.layers):
+        layers: Any = self.cache.layers
+        for layer, past in enumerate(layers):
             other.cache.update(past.keys, past.values, layer)
         return other
 
@@ -351,15 +406,14 @@ def cot_loss(base: nn.Module, part: dict[str, Tensor], progress: float) -> Tenso
 
 def direct_loss(base: nn.Module, part: dict[str, Tensor], progress: float) -> Tensor:
     """The control: answer right after `bot` and `eot`, with no thoughts between."""
-    run = Run(base)
-    run.extend(part["mask"], input_ids=part["questions"])
-    run.extend(input_ids=part["bot"])
-    hidden = run.extend(input_ids=part["answers"][:, :-1])[-1]
-    return _answer_loss(base, hidden, part)
+    rest = torch.cat([part["bot"], part["answers"][:, :-1]], dim=1)
+    mask = F.pad(part["mask"], (0, rest.shape[1]), value=1)
+    hidden = Run(base).extend(mask, input_ids=torch.cat([part["questions"], rest], dim=1))[-1]
+    return _answer_loss(base, hidden[:, 1 - rest.shape[1] :], part)
 
 
 def codi_loss(recipe: Recipe) -> Callable[[Codi, dict[str, Tensor], float], Tensor]:
-    """The joint loss: student answer, teacher solution, distillation, scheduled step supervision."""
+    """The joint loss: student answer, teacher solution, distillation, step supervision."""
 
     def loss(model: Codi, part: dict[str, Tensor], progress: float) -> Tensor:
         run = Run(model.codi)
@@ -378,7 +432,10 @@ def codi_loss(recipe: Recipe) -> Callable[[Codi, dict[str, Tensor], float], Tens
             logits = _unembed(model.codi, thoughts[:, : part["totals"].shape[1]])
             supervised = (part["totals"] != IGNORED).sum().clamp(min=1)
             step_loss = F.cross_entropy(
-                logits.flatten(0, 1), part["totals"].flatten(), ignore_index=IGNORED, reduction="sum"
+                logits.flatten(0, 1),
+                part["totals"].flatten(),
+                ignore_index=IGNORED,
+                reduction="sum",
             )
             total = total + weight * step_loss / supervised
         return total
@@ -386,9 +443,7 @@ def codi_loss(recipe: Recipe) -> Callable[[Codi, dict[str, Tensor], float], Tens
     return loss
 
 
-def think(
-    model: Codi, run: Run, part: dict[str, Tensor]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+def think(model: Codi, run: Run, part: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The thought loop, then the answer: thoughts as fed, every layer's hidden states after."""
     hidden = run.extend(input_ids=part["bot"])[-1]
     thoughts = []
@@ -412,10 +467,13 @@ def save(
         }
         torch.save(state, out / "pytorch_model.bin")
     else:
-        del state["codi.model.embed_tokens.weight"]  # tied: the file keeps lm_head, as saved ones do
-        save_file({k: v.contiguous() for k, v in state.items()}, out / "model.safetensors",
-                  metadata={"format": "pt"})
-    config = model.codi.config
+        del state["codi.model.embed_tokens.weight"]  # tied: as saved files do, keep lm_head
+        save_file(
+            {k: v.contiguous() for k, v in state.items()},
+            out / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+    config: Any = model.codi.config
     values = config.to_diff_dict() | {"vocab_size": len(tokenizer), "dtype": "float32"}
     values["architectures"] = [type(model.codi).__name__]
     if recipe.architecture == "gpt2":
@@ -460,8 +518,9 @@ def _fit(
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         first = state["step"]
-    bar = tqdm(range(first, steps), desc=name, initial=first, total=steps, mininterval=5,
-               file=sys.stderr)
+    bar = tqdm(
+        range(first, steps), desc=name, initial=first, total=steps, mininterval=5, file=sys.stderr
+    )
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     for step in bar:
         optimizer.zero_grad(set_to_none=True)

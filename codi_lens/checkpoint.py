@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import tomllib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -143,7 +144,8 @@ def load_checkpoint(
             )
     if int(settings["n_thoughts"]) < 1:
         raise CheckpointError(f"n_thoughts must be at least 1, not {settings['n_thoughts']}.")
-    if tokenizer.eos_token_id is None:
+    eos: Any = tokenizer.eos_token_id
+    if eos is None:
         raise CheckpointError(f"The tokenizer of {name} has no EOS token, at which answers end.")
     config = CodiConfig(
         source=name,
@@ -154,7 +156,7 @@ def load_checkpoint(
         pad=base_vocabulary,
         bot=base_vocabulary + 1,
         eot=base_vocabulary + 2,
-        eos=int(tokenizer.eos_token_id),
+        eos=int(eos),
     )
     return Checkpoint(config, backbone, weights, projection, tokenizer)
 
@@ -267,7 +269,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; checked below
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors, or is not a PyTorch file; codi_lens never runs code "
@@ -287,9 +291,7 @@ _DROPPED_PREFIXES = ("decoder.",)  # SIM-CoT's auxiliary decoder, used in traini
 _DROPPED_SUFFIXES = (".attn.masked_bias", ".rotary_emb.inv_freq")  # buffers of old releases
 
 
-def _split(
-    state: Mapping[str, Tensor], name: str
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _split(state: Mapping[str, Tensor], name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     language_model: dict[str, Tensor] = {}
     projection: dict[str, Tensor] = {}
     unexpected: list[str] = []
@@ -389,13 +391,13 @@ def _merge_lora(
     }
     ranks = []
     for key in sorted(wrapped):
-        module, side, _ = _lora_parts(key, name)
-        if side == "B":
-            continue
-        other = f"{module}.lora_B.default.weight"
+        module, side = _lora_parts(key, name)
+        other = f"{module}.lora_{'B' if side == 'A' else 'A'}.default.weight"
         target = f"{module}.weight"
         if other not in wrapped or target not in dense:
             raise CheckpointError(f"{name} holds {key} without {other} or its base weight.")
+        if side == "B":
+            continue
         a, b = state[key].float(), state[other].float()
         weight = dense[target]
         delta = b @ a if target not in transposed else (b @ a).T
@@ -409,11 +411,11 @@ def _merge_lora(
     return dense, max(ranks)
 
 
-def _lora_parts(key: str, name: str) -> tuple[str, str, str]:
+def _lora_parts(key: str, name: str) -> tuple[str, str]:
     for side in ("A", "B"):
         suffix = f".lora_{side}.default.weight"
         if key.endswith(suffix):
-            return key.removesuffix(suffix), side, suffix
+            return key.removesuffix(suffix), side
     raise CheckpointError(f"{name} holds {key}, which is not a LoRA matrix codi_lens knows.")
 
 
@@ -465,5 +467,3 @@ def _listed(keys: Any, most: int = 4) -> str:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].strip().rstrip(".") if lines else type(error).__name__
-
-

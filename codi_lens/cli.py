@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from codi_lens.errors import CodiLensError, ProblemError
 
@@ -18,23 +20,21 @@ DEFAULT_N = 100
 
 
 def analyze(
-    model: tyro.conf.Positional[str],
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     /,
-    out: Path,
-    problems: str = "builtin",
-    n: int | None = None,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    problems: Annotated[str, tyro.conf.arg(metavar="builtin|gsm8k|FILE")] = "builtin",
+    n: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     seed: int = 42,
     view: Literal["position", "generation"] = "position",
     batch_size: int = 32,
     max_new_tokens: int = 64,
-    base: str | None = None,
-    lora_alpha: float | None = None,
-    n_thoughts: int | None = None,
-    remove_eos: Annotated[
-        Literal["yes", "no"] | None, tyro.conf.arg(metavar="{yes,no}")
-    ] = None,
-    device: str = "cpu",
-    threads: int | None = None,
+    base: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None,
+    lora_alpha: Annotated[float | None, tyro.conf.arg(metavar="ALPHA")] = None,
+    n_thoughts: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+    remove_eos: Annotated[Literal["yes", "no"] | None, tyro.conf.arg(metavar="{yes,no}")] = None,
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu",
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
 ) -> None:
     """Find the attention heads that matter in a CODI model, and write a page that shows them.
 
@@ -84,25 +84,21 @@ def analyze(
         max_new_tokens=max_new_tokens,
     )
     heads = analysis.heads[view]
-    table = Table(title=f"Top heads of {model}, {view} view, {len(chosen)} problems")
-    for column in ("rank", "head", "band", "type", "composite", "95 % interval", "looks"):
-        table.add_column(column, justify="right" if column in ("rank", "composite") else "left")
+    table = Table(title=f"Top heads, {view} view", box=SIMPLE_HEAD, title_style="bold")
+    for column in ("head", "band", "type", "composite [95 %]", "strongest attention"):
+        table.add_column(column, no_wrap=True)
     for row in heads.head(10).to_dict("records"):
-        interval = f"{row['composite_low']:.2f} … {row['composite_high']:.2f}"
-        looks = f"{row['max_query']} → {row['max_key']} {row['max_attention']:.2f}"
-        table.add_row(
-            str(row["rank"]),
-            row["name"],
-            row["band"],
-            row["type"],
-            f"{row['composite']:.3f}",
-            interval if len(chosen) > 1 else "one problem",
-            looks,
-        )
+        composite = f"{row['composite']:.2f}"
+        if len(chosen) > 1:
+            composite += f" [{row['composite_low']:.2f}, {row['composite_high']:.2f}]"
+        looks = f"{row['max_query']} → {row['max_key']}  {row['max_attention']:.2f}"
+        table.add_row(row["name"], row["band"], row["type"], Text(composite), looks)
     console.print(table)
     for sentence in analysis.findings:
-        console.print(f"• {sentence}", highlight=False)
-    console.print(f"\nOpen [bold]{(analysis.folder / 'index.html').resolve()}[/bold]", soft_wrap=True)
+        console.print(f"• {sentence}", highlight=False, markup=False)
+    console.print(
+        f"\nOpen [bold]{(analysis.folder / 'index.html').resolve()}[/bold]", soft_wrap=True
+    )
 
 
 def choose_problems(problems: str, n: int | None, seed: int) -> tuple[list[Any], str]:
@@ -135,8 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="codi-lens",
-            description="A microscope for continuous thought: which attention heads of a CODI "
-            "model matter, and why.",
+            description=(
+                "A microscope for continuous thought: which attention heads of a CODI model "
+                "matter, and why.\n\n"
+                "codi-lens analyze checkpoints/tiny-gpt2 --out analysis"
+            ),
             args=arguments,
             config=(tyro.conf.OmitSubcommandPrefixes,),
         )

@@ -15,10 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformer_lens import HookedTransformer, HookedTransformerConfig
-from transformer_lens.pretrained.weight_conversions import (
-    convert_gpt2_weights,
-    convert_llama_weights,
-)
+from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
+from transformer_lens.pretrained.weight_conversions.llama import convert_llama_weights
 from transformers import (
     AutoModelForCausalLM,
     PretrainedConfig,

@@ -86,9 +86,7 @@ def extract(
     ) as bar:
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
-            run = model.think(
-                [prompts[i][:-opening] for i in batch], max_new_tokens=max_new_tokens
-            )
+            run = model.think([prompts[i][:-opening] for i in batch], max_new_tokens=max_new_tokens)
             for row, i in enumerate(batch):
                 value = parse_answer(run.answers[row])
                 arrays["attention"][i] = run.attention.values[row]

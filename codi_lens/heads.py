@@ -169,7 +169,9 @@ def rank_heads(
         table[name] = values
         table[f"{name}_low"], table[f"{name}_high"] = intervals[name]
         table[f"{name}_constant"] = name in constant
-    hub = metrics.hub_position(mean) if view == "generation" else metrics.hub_excess(mean).argmax(-1)
+    hub = (
+        metrics.hub_position(mean) if view == "generation" else metrics.hub_excess(mean).argmax(-1)
+    )
     largest = mean.reshape(len(mean), -1).argmax(axis=1)
     rows, columns = np.unravel_index(largest, mean.shape[1:])
     table |= {
@@ -217,12 +219,12 @@ def _blocks(
     return n_layers, n_heads, values.reshape(n_problems, -1, *square), names
 
 
-def _scores(pattern: np.ndarray, view: View) -> dict[str, np.ndarray]:
+def _scores(pattern: np.ndarray, view: View) -> dict[str, Any]:
     functions = _STUDY_SCORES if view == "generation" else _POSITION_SCORES
     return {name: function(pattern) for name, function in functions.items()}
 
 
-def _composite(scores: dict[str, np.ndarray], leave_out_constant: bool) -> np.ndarray:
+def _composite(scores: dict[str, Any], leave_out_constant: bool) -> Any:
     return metrics.composite_score(
         scores["flow"], scores["hub"], scores["skip"], leave_out_constant=leave_out_constant
     )
@@ -235,7 +237,7 @@ def _intervals(
     n_problems, n_heads = blocks.shape[:2]
     if n_problems < 2:
         undefined = np.full(n_heads, np.nan)
-        return {name: (undefined, undefined) for name in names}
+        return dict.fromkeys(names, (undefined, undefined))
     weights = resample_weights(n_problems, n_resamples=n_resamples, seed=seed)
     if view == "position":  # the mean of per-problem scores
         per_problem = _scores(blocks, view)

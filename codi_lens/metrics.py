@@ -110,7 +110,7 @@ def composite_score(
     if leave_out_constant:
         used = {name: w for name, w in WEIGHTS.items() if not is_constant(values[name])}
     total = sum(used.values()) if leave_out_constant else 1.0
-    score = 0.0 * flow
+    score: Any = 0.0 * flow
     for name, weight in used.items():
         score = score + weight / total * normalise(values[name])
     return score
@@ -166,7 +166,9 @@ def hub_ratio(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head k
     return ratio
 
 
-def hub_excess_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"] | np.floating:
+def hub_excess_score(
+    pattern: Float[Array, "*head query key"],
+) -> Float[Array, "*head"] | np.floating:
     """Population variance of `hub_excess`: the hub score, with the causal null taken off.
 
     >>> float(hub_excess_score(np.array([[0.0, 0, 0], [0.6, 0, 0], [0.3, 0.3, 0]])))
@@ -175,7 +177,9 @@ def hub_excess_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "
     return _variance(hub_excess(pattern))
 
 
-def sequential_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"] | np.floating:
+def sequential_score(
+    pattern: Float[Array, "*head query key"],
+) -> Float[Array, "*head"] | np.floating:
     """Mean of the entries [i, i-1]: in the position view, attention to the previous thought.
 
     In the generation view the same entries are self-attention.

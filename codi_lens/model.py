@@ -119,7 +119,8 @@ class CodiModel:
             InterventionError: a hook does not exist or never fired.
 
         >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
-        >>> run = model.think(["Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"])
+        >>> question = "Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"
+        >>> run = model.think([question])
         >>> run.answers
         ['The answer is: 21']
         >>> tuple(run.thoughts.shape)

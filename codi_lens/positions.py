@@ -150,7 +150,9 @@ class Layout:
                 raise PositionError(
                     f"The answers of problems {without} hold no number, so they have no anchor."
                 )
-            return torch.tensor([self.eot + anchor for anchor in self.anchors if anchor is not None])
+            return torch.tensor(
+                [self.eot + anchor for anchor in self.anchors if anchor is not None]
+            )
         columns = {"bot": self.bot, "eot": self.eot}
         columns |= {ct: self.bot + 1 + i for i, ct in enumerate(thought_names(self.n_thoughts))}
         if name not in columns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +91,6 @@ def analyze(
         ProblemError: see `extract`.
     """
     folder = check_output(out)
-    folder.mkdir(parents=True, exist_ok=True)
     attention = extract(
         model,
         problems,
@@ -103,7 +101,7 @@ def analyze(
     ).load()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantMetricWarning)  # said in the findings
-        heads = {each: rank_heads(attention, each) for each in VIEWS}
+        heads: dict[View, pd.DataFrame] = {each: rank_heads(attention, each) for each in VIEWS}
     summary = summarize(attention, heads, corpus=corpus)
     findings = write_findings(summary)
     for each, table in heads.items():
@@ -216,9 +214,10 @@ def write_findings(summary: dict[str, Any]) -> list[str]:
         )
     best = position["top_heads"][0]
     sentences.append(
-        f"The head with the highest composite score is {best['name']} ({best['band']} layer, "
+        f"The head with the highest composite score is {best['name']} ({best['band']} band, "
         f"{best['type']}); the largest entry of its mean matrix is {best['max_query']} to "
-        f"{best['max_key']} with {best['max_attention']:.2f}."
+        f"{'itself' if best['max_key'] == best['max_query'] else best['max_key']}, "
+        f"{best['max_attention']:.2f}."
     )
     sentences.append(
         f"In the generation view of the published study, column sums make {study['hub']} the hub "
@@ -230,9 +229,7 @@ def write_findings(summary: dict[str, Any]) -> list[str]:
     for view in VIEWS:
         constant = summary[f"{view}_view"]["constant"]
         if constant:
-            kept = (
-                "the study's composite keeps it" if view == "generation" else "it is left out"
-            )
+            kept = "the study's composite keeps it" if view == "generation" else "it is left out"
             sentences.append(
                 f"In the {view} view the {' and '.join(constant)} score is the same for every "
                 f"head, so it cannot rank them; {kept}."
@@ -304,9 +301,7 @@ def _generation_summary(attention: xr.DataArray) -> dict[str, Any]:
         "sequential": {f"{i + 1}→{i}": float(value) for i, value in enumerate(sequential)},
         "sequential_mean": sequential_mean,
         "sequential_flow": sequential_mean > SEQUENTIAL_THRESHOLD,
-        "skip": {
-            f"{len(names) - 1}→{j}": float(value) for j, value in enumerate(skips)
-        },
+        "skip": {f"{len(names) - 1}→{j}": float(value) for j, value in enumerate(skips)},
         "skip_mean": float(skips.mean()),
         "skip_connections": float(skips.mean()) > SKIP_THRESHOLD,
         "mean_std": float(deviation.mean()),
@@ -355,4 +350,4 @@ def _write(path: Path, text: str) -> None:
     """Write through a temporary file, so that nothing half-written is left behind."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)

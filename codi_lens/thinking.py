@@ -121,7 +121,7 @@ def think(
         logits = loop.logits(hidden)
         tokens = _decode(loop, logits, config, max_new_tokens)
     loop.check_fired()
-    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in tokens]
+    texts = [_text(row, tokenizer) for row in tokens]
     layout = replace(
         layout,
         answer_lengths=tuple(len(row) for row in tokens),
@@ -219,7 +219,9 @@ class _Loop:
         self.rows: list[Tensor] = []  # per pass, [problem, layer, head, key] of its last query
         self._patterns: dict[int, Tensor] = {}
         self._kept: dict[str, list[Tensor]] = {}
-        self._pass_kept: dict[str, Tensor] = {}  # ln1 fires thrice a pass (Q, K, V): the last counts
+        self._pass_kept: dict[
+            str, Tensor
+        ] = {}  # ln1 fires thrice a pass (Q, K, V): the last counts
         self._pass_fired: set[int] = set()
         self._kept_names = _matching(lens, names_filter)
         self._interventions = [
@@ -413,13 +415,17 @@ def _attention(loop: _Loop, layout: Layout, source: str) -> xr.DataArray:
     )
 
 
+def _text(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+
 def _anchor(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int | None:
     """How many answer tokens come before the first token of the answer's number."""
-    span = answer_span(tokenizer.decode(tokens, skip_special_tokens=True))
+    span = answer_span(_text(tokens, tokenizer))
     if span is None:
         return None
     for count in range(1, len(tokens) + 1):
-        if len(tokenizer.decode(tokens[:count], skip_special_tokens=True)) > span[0]:
+        if len(_text(tokens[:count], tokenizer)) > span[0]:
             return count - 1
     return None
 

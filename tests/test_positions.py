@@ -16,7 +16,7 @@ def test_thinking_is_the_queries_that_generate_consumed_thoughts() -> None:
 
 @pytest.mark.parametrize("at", ["ct6", "thought", ["ct0", "nowhere"]])
 def test_unknown_names_are_errors_that_list_the_valid_ones(at: str | list[str]) -> None:
-    with pytest.raises(PositionError, match="there are thinking, thoughts, all, question, bot, ct0"):
+    with pytest.raises(PositionError, match="there are thinking, thoughts, all, question, bot"):
         resolve(at, 6)
 
 

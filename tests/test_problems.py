@@ -209,7 +209,7 @@ def test_unreachable_gsm8k_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
         raise ConnectionError("Couldn't reach the Hub\nmore")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(ProblemError, match="could not be loaded.*Couldn't reach the Hub"):
+    with pytest.raises(ProblemError, match=r"could not be loaded.*Couldn't reach the Hub"):
         problems.gsm8k(1)
 
 

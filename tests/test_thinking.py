@@ -78,7 +78,9 @@ def test_batched_run_equals_single_runs(oracle: Oracle, batch: ThoughtRun) -> No
     for i, text in enumerate(oracle.texts):
         single = oracle.model.think([text], max_new_tokens=12)
         assert largest(batch.thoughts[i], single.thoughts[0]) <= FREE
-        assert largest(batch.attention[i].fillna(0), single.attention[0].fillna(0)) <= FREE_ATTENTION
+        assert (
+            largest(batch.attention[i].fillna(0), single.attention[0].fillna(0)) <= FREE_ATTENTION
+        )
         assert batch.answers[i] == single.answers[0]
 
 
@@ -261,9 +263,11 @@ def test_bad_interventions_are_named(oracle_gpt2: CodiModel) -> None:
         return None
 
     def think(name: str, at: str) -> None:
-        oracle_gpt2.think([[1, 2]], max_new_tokens=1, interventions=[Intervention([(name, keep)], at)])
+        oracle_gpt2.think(
+            [[1, 2]], max_new_tokens=1, interventions=[Intervention([(name, keep)], at)]
+        )
 
-    with pytest.raises(InterventionError, match="no hook 'blocks.9.attn.hook_z'.*layers 0..3"):
+    with pytest.raises(InterventionError, match=r"no hook 'blocks\.9\.attn.*layers 0\.\.3"):
         think("blocks.9.attn.hook_z", "all")
     with pytest.raises(PositionError, match="no position 'ct6' in a run with 6 thoughts"):
         think("blocks.0.attn.hook_z", "ct6")

@@ -1,0 +1,106 @@
+"""Extraction is exact, labelled, resumable, and refuses what it cannot do whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from codi_lens import CodiModel, OutputError, ProblemError, extract, open_attention
+from codi_lens.problems import Problem, word_problems
+
+PROBLEMS = word_problems(9, seed=1)
+
+
+def run(model: CodiModel, out: Path | None = None, **options: Any) -> Any:
+    return extract(model, options.pop("problems", PROBLEMS), out, progress=False, **options)
+
+
+def test_extracted_attention_equals_think(tiny_gpt2: CodiModel) -> None:
+    attention = run(tiny_gpt2, batch_size=4)
+    thought = tiny_gpt2.think([problem.question for problem in PROBLEMS])
+    np.testing.assert_allclose(attention.values, thought.attention.values, atol=1e-5)
+    assert attention["answer"].values.tolist() == thought.answers
+    assert attention["problem"].values.tolist() == [problem.id for problem in PROBLEMS]
+    assert attention["expected"].values.tolist() == [problem.answer for problem in PROBLEMS]
+    correct = attention["predicted"].values == attention["expected"].values
+    assert attention["correct"].values.tolist() == correct.tolist()
+
+
+def test_disk_and_memory_hold_the_same(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    stored = run(tiny_gpt2, tmp_path / "a.zarr")
+    assert stored.load().identical(run(tiny_gpt2).load())
+    assert open_attention(tmp_path / "a.zarr").load().identical(stored)
+
+
+def test_stopped_extraction_resumes_without_recomputing(
+    tiny_gpt2: CodiModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    think = CodiModel.think
+    seen: list[int] = []
+
+    def stop_after_two(self: CodiModel, questions: Any, **options: Any) -> Any:
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(len(questions))
+        return think(self, questions, **options)
+
+    monkeypatch.setattr(CodiModel, "think", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_gpt2, tmp_path / "a.zarr", batch_size=3)
+    with pytest.raises(OutputError, match="holds 6 of 9 problems"):
+        open_attention(tmp_path / "a.zarr")
+    monkeypatch.setattr(CodiModel, "think", lambda *a, **k: (seen.append(0), think(*a, **k))[1])
+    resumed = run(tiny_gpt2, tmp_path / "a.zarr", batch_size=3)
+    assert len(seen) == 3, "one batch was missing"
+    monkeypatch.undo()
+    assert resumed.load().identical(run(tiny_gpt2, batch_size=3).load())
+
+
+def test_another_extraction_is_never_overwritten(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    out = tmp_path / "a.zarr"
+    run(tiny_gpt2, out)
+    with pytest.raises(OutputError, match=r"another extraction \(its questions differ\)"):
+        run(tiny_gpt2, out, problems=PROBLEMS[:3])
+    with pytest.raises(OutputError, match="max_new_tokens differ"):
+        run(tiny_gpt2, out, max_new_tokens=3)
+    fewer = CodiModel.from_pretrained(tiny_gpt2.config.source, n_thoughts=2)
+    with pytest.raises(OutputError, match="fingerprint differ"):
+        run(fewer, out)
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(OutputError, match="is not extracted attention"):
+        run(tiny_gpt2, tmp_path / "notes")
+    with pytest.raises(OutputError, match="holds no extracted attention"):
+        open_attention(tmp_path / "notes")
+
+
+def test_unknown_answers_are_neither_right_nor_wrong(tiny_gpt2: CodiModel) -> None:
+    problems = [Problem(PROBLEMS[0].question, None, "unknown"), PROBLEMS[1]]
+    attention = run(tiny_gpt2, problems=problems)
+    assert np.isnan(attention["correct"].values[0])
+    assert attention["correct"].values[1] in (0, 1)
+
+
+def test_problems_that_cannot_be_run_are_named_before_anything_is_written(
+    tiny_gpt2: CodiModel, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.zarr"
+    long = Problem(" ".join(["coins"] * 300), 1, "long-one")
+    with pytest.raises(ProblemError, match="Question long-one has 300 tokens"):
+        run(tiny_gpt2, out, problems=[*PROBLEMS, long])
+    with pytest.raises(ProblemError, match="id 'test-1-0' occurs twice"):
+        run(tiny_gpt2, out, problems=[PROBLEMS[0], PROBLEMS[0]])
+    with pytest.raises(ProblemError, match="no problems"):
+        run(tiny_gpt2, out, problems=[])
+    with pytest.raises(ProblemError, match="batch_size must be at least 1"):
+        run(tiny_gpt2, out, batch_size=0)
+    assert not out.exists()
+
+
+def test_each_problem_is_one_chunk(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    run(tiny_gpt2, tmp_path / "a.zarr")
+    array: Any = zarr.open_group(tmp_path / "a.zarr", mode="r")["attention"]
+    assert array.chunks[0] == 1

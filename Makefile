@@ -6,6 +6,7 @@ READY := $(VENV)/.installed
 .PHONY: demo test lint format notebooks bench clean
 
 demo: $(READY)  ## which heads of tiny-gpt2 matter: writes demo/index.html
+	rm -rf demo
 	$(BIN)/codi-lens analyze checkpoints/tiny-gpt2 --n 100 --out demo
 
 test: lint  ## everything: lint, types, unit tests, doctests, notebooks
@@ -22,7 +23,7 @@ format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 notebooks: $(READY)  ## execute every notebook
-	$(BIN)/pytest --nbmake --nbmake-timeout=600 -p no:jaxtyping notebooks
+	$(BIN)/pytest -o addopts= --nbmake --nbmake-timeout=600 notebooks
 
 bench: $(READY)  ## time the thought loop
 	$(BIN)/python benchmarks/thinking.py

@@ -50,7 +50,7 @@ def main() -> None:
         "# The thought loop on tiny-gpt2",
         "",
         f"`make bench`: {N_PROBLEMS} built-in problems, six thoughts, greedy answers of 7 tokens,",
-        f"attention of every head captured; one CPU thread, medians of {ROUNDS} interleaved rounds.",
+        f"attention of every head captured; one thread, medians of {ROUNDS} interleaved rounds.",
         "",
         "| way | ms per problem | times the floor |",
         "|---|---|---|",

@@ -45,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     problems = word_problems(options.n, seed=options.seed)
     reference = word_problems(500, seed=options.seed, split="train")
     results = evaluate(model, control, problems, reference)
-    results["command"] = f"python checkpoints/evaluate.py {options.name} --n {options.n}" + (
-        f" --control {options.control}" if options.control else ""
+    results["command"] = (
+        f"python checkpoints/evaluate.py {options.name} --n {options.n} --seed {options.seed}"
+        + (f" --control {options.control}" if options.control else "")
     )
     (folder / "evaluation.json").write_text(json.dumps(results, indent=2) + "\n")
     (folder / "README.md").write_text(model_card(options.name, folder, results))
@@ -132,11 +133,10 @@ def continue_greedily(
 
 def donor_of_each(problems: Sequence[WordProblem]) -> list[int]:
     """For each problem another one, with another answer."""
-    draw = random.Random("donors")
     donors = []
     for problem in problems:
-        others = draw.sample(range(len(problems)), 20)
-        donors.append(next(i for i in others if problems[i].answer != problem.answer))
+        order = random.Random(f"donor of {problem.id}").sample(range(len(problems)), len(problems))
+        donors.append(next(i for i in order if problems[i].answer != problem.answer))
     return donors
 
 
@@ -144,11 +144,11 @@ def interchange(
     model: CodiModel, problems: Sequence[WordProblem], thoughts: Tensor, thought: int
 ) -> dict[str, Any]:
     """Put a donor's thought in; count answers equal to donor's total, then own remaining steps."""
-    draw = random.Random(f"interchange {thought}")
     usable = [i for i, p in enumerate(problems) if len(p.operations) > thought + 1]
     pairs: list[tuple[int, int, int]] = []
     for i in usable:
-        for donor in draw.sample(usable, 20):
+        draw = random.Random(f"ct{thought} of {problems[i].id}")
+        for donor in draw.sample(usable, min(20, len(usable))):
             total = problems[donor].totals[thought]
             for operation in problems[i].operations[thought + 1 :]:
                 total = operation.apply(total)
@@ -198,9 +198,14 @@ def model_card(name: str, folder: Path, results: dict[str, Any]) -> str:
         "with CODI."
     )
     lengths = [str(n) for n in range(1, MAX_OPERATIONS + 1)]
-    header = "| condition | all | " + " | ".join(f"{n} op." for n in lengths) + " |"
+    for table in results["conditions"].values():
+        several = [table[n] for n in lengths[1:]]
+        table["2 to 5"] = {key: sum(row[key] for row in several) for key in ("n", "correct")}
+    header = "| condition | all | 2 to 5 op. | " + " | ".join(f"{n} op." for n in lengths) + " |"
     rows = [
-        f"| {condition} | " + " | ".join(rate(table[key]) for key in ("all", *lengths)) + " |"
+        f"| {condition} | "
+        + " | ".join(rate(table[key]) for key in ("all", "2 to 5", *lengths))
+        + " |"
         for condition, table in results["conditions"].items()
     ]
     clean = results["conditions"]["six thoughts"]
@@ -234,19 +239,19 @@ Self-distillation as in CODI (arXiv 2502.21074); `checkpoints/train.py` holds al
     python checkpoints/train.py {name} --seed {training["seed"]}
     python checkpoints/train.py {name} --seed {training["seed"]} --control
 
-{training["cot_steps"]:,} steps of explicit chain of thought, {training["codi_steps"]:,} CODI steps,
-batch {training["batch_size"]}, AdamW, cosine schedule. Seeds tried: {training["seed"]} only, so
-this is not the best of several.
+{sum(training["cot_cycles"]):,} steps of explicit chain of thought, {training["codi_steps"]:,} CODI
+steps, batch {training["batch_size"]}, AdamW, cosine schedule. {training["history"]}
 
 ## Accuracy on {results["n"]:,} held-out problems, in percent, with 95 % Wilson intervals
 
 {header}
-|---|{"---|" * (1 + len(lengths))}
+|---|{"---|" * (2 + len(lengths))}
 {chr(10).join(rows)}
 
 n per number of operations: {sizes}.
 "Mean" is over 500 training problems, per thought; "another problem" has another answer; the
 control has the same size and number of steps and was trained to answer right after the question.
+One operation needs no thoughts: such answers survive without them.
 
 ## Donor interchange
 

@@ -12,7 +12,7 @@ import pickle
 import tomllib
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from transformers.pytorch_utils import Conv1D
 
 from codi_lens.errors import CheckpointError
 
+ARCHITECTURES = ("gpt2", "llama")
+"""The backbones that `codi_lens.convert` turns into a `HookedTransformer`."""
 N_SPECIAL_TOKENS = 3
 """CODI appends pad, bot and eot to the base model's vocabulary, in this order."""
 
@@ -132,6 +134,7 @@ def load_checkpoint(
     backbone.vocab_size = _vocabulary(language_model, base_vocabulary, name)
     weights, rank = _merge_lora(language_model, settings.get("lora_alpha"), backbone, name)
     weights = _complete(weights, backbone, name)
+    _check_projection(projection, backbone.hidden_size, name)
     for key, value in (*weights.items(), *((f"prj.{k}", v) for k, v in projection.items())):
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{name} holds NaN or infinite values in {key}.")
@@ -171,16 +174,6 @@ def known_checkpoints() -> dict[str, dict[str, Any]]:
     return tomllib.loads(text)
 
 
-def with_settings(config: CodiConfig, **changes: Any) -> CodiConfig:
-    """A copy of `config` with some settings changed.
-
-    >>> config = CodiConfig("x", 6, True, None, None, pad=10, bot=11, eot=12, eos=0)
-    >>> with_settings(config, remove_eos=False).opening
-    [0, 11]
-    """
-    return replace(config, **changes)
-
-
 def _resolve(source: str | Path, revision: str | None) -> Path:
     folder = Path(source)
     if folder.is_dir():
@@ -217,11 +210,34 @@ def _settings(folder: Path, name: str) -> dict[str, Any]:
     settings = dict(known_checkpoints().get(name, {}))
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
-        settings |= {k: v for k, v in _read_json(adapter).items() if k == "lora_alpha"}
+        values = _read_json(adapter)
+        for key in ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern"):
+            if values.get(key):
+                raise CheckpointError(
+                    f"{adapter} sets {key}, which codi_lens does not merge; merge the adapter into "
+                    "the weights first."
+                )
+        settings |= _known_settings(values, ("lora_alpha",), adapter)
     own = folder / "codi_config.json"
     if own.is_file():
-        wanted = ("base", "lora_alpha", "n_thoughts", "remove_eos")
-        settings |= {k: v for k, v in _read_json(own).items() if k in wanted and v is not None}
+        settings |= _known_settings(_read_json(own), tuple(_SETTINGS), own)
+    return settings
+
+
+_SETTINGS: dict[str, tuple[tuple[type, ...], str]] = {
+    "base": ((str,), "a folder or hub name"),
+    "lora_alpha": ((int, float), "a number"),
+    "n_thoughts": ((int,), "a whole number"),
+    "remove_eos": ((bool,), "true or false"),
+}
+
+
+def _known_settings(values: dict[str, Any], keys: tuple[str, ...], path: Path) -> dict[str, Any]:
+    settings = {key: values[key] for key in keys if values.get(key) is not None}
+    for key, value in settings.items():
+        kinds, expected = _SETTINGS[key]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise CheckpointError(f"{path} gives {key} = {value!r}; it must be {expected}.")
     return settings
 
 
@@ -247,7 +263,10 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
             return read(folder / file_name)
         if index.is_file():
             state: dict[str, Tensor] = {}
-            for shard in sorted(set(_read_json(index).get("weight_map", {}).values())):
+            shards = _read_json(index).get("weight_map")
+            if not isinstance(shards, dict) or not all(isinstance(s, str) for s in shards.values()):
+                raise CheckpointError(f"{index} must map keys to files in its weight_map.")
+            for shard in sorted(set(shards.values())):
                 if not (folder / shard).is_file():
                     raise CheckpointError(f"{index} names {shard}, which is not in the folder.")
                 state |= read(folder / shard)
@@ -277,11 +296,13 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors, or is not a PyTorch file; codi_lens never runs code "
             "from a checkpoint, so save it with torch.save(model.state_dict()) or as safetensors."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged pickles fail in many ways
         raise CheckpointError(
             f"{path} is truncated or not a PyTorch file ({_first_line(error)})."
         ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise CheckpointError(f"{path} must hold a state dict: a mapping from names to tensors.")
     return dict(state)
 
@@ -338,18 +359,23 @@ def _base(
     elif not Path(base).is_dir() and not _is_hub_name(str(base)):
         raise CheckpointError(f"There is no base model folder {base}.")
     try:
-        config = AutoConfig.from_pretrained(base)
-        tokenizer = AutoTokenizer.from_pretrained(base)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     except GatedRepoError as error:
         raise CheckpointError(
             f"The base model {base} is gated: accept its licence on huggingface.co and run "
             "`hf auth login`, or pass base= a local copy of its config and tokenizer."
         ) from error
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers raises many kinds for odd files
         raise CheckpointError(
             f"The config and tokenizer of the base model could not be read from {base} "
             f"({_first_line(error)}); pass base= a folder that holds them."
         ) from error
+    if config.model_type not in ARCHITECTURES:
+        raise CheckpointError(
+            f"The architecture {config.model_type!r} of {name} is not supported; supported are "
+            f"{', '.join(ARCHITECTURES)}."
+        )
     return config, tokenizer
 
 
@@ -372,11 +398,14 @@ def _merge_lora(
 ) -> tuple[dict[str, Tensor], int | None]:
     """Dense weights, W + alpha / r · B A (in float32), and the largest rank."""
     wrapped = {key for key in state if ".lora_" in key}
-    dense = {
-        key.replace(".base_layer.", "."): value
-        for key, value in state.items()
-        if key not in wrapped
-    }
+    dense: dict[str, Tensor] = {}
+    for key, value in state.items():
+        target = key.replace(".base_layer.", ".")
+        if key in wrapped:
+            continue
+        if target in dense:
+            raise CheckpointError(f"{name} holds {target} both with and without .base_layer.")
+        dense[target] = value
     if not wrapped:
         return dense, None
     if alpha is None:
@@ -399,6 +428,11 @@ def _merge_lora(
         if side == "B":
             continue
         a, b = state[key].float(), state[other].float()
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+            raise CheckpointError(
+                f"The LoRA matrices of {module} in {name} have shapes {tuple(a.shape)} and "
+                f"{tuple(b.shape)}; expected [rank, in] and [out, rank]."
+            )
         weight = dense[target]
         delta = b @ a if target not in transposed else (b @ a).T
         if delta.shape != weight.shape:
@@ -448,9 +482,34 @@ def _complete(
     return weights
 
 
+def _check_projection(projection: dict[str, Tensor], d_model: int, name: str) -> None:
+    if not projection:
+        return
+    hidden = projection["1.weight"].shape[0] if projection["1.weight"].ndim else 0
+    expected = {
+        "1.weight": (hidden, d_model),
+        "1.bias": (hidden,),
+        "3.weight": (d_model, hidden),
+        "3.bias": (d_model,),
+        "ln.weight": (d_model,),
+        "ln.bias": (d_model,),
+    }
+    for key, value in projection.items():
+        if tuple(value.shape) != expected[key]:
+            raise CheckpointError(
+                f"prj.{key} of {name} has shape {tuple(value.shape)}; a projection within d_model "
+                f"{d_model} has {expected[key]}."
+            )
+
+
 def _empty_model(backbone: PretrainedConfig) -> PreTrainedModel:
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(backbone)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(backbone)
+    except Exception as error:  # whatever transformers thinks of an odd config
+        raise CheckpointError(
+            f"The base model's config does not describe a model ({_first_line(error)})."
+        ) from error
 
 
 def _embedding_name(model: PreTrainedModel) -> str:

@@ -57,6 +57,8 @@ def analyze(
     from codi_lens.report import analyze as run_analysis
     from codi_lens.report import check_output
 
+    if threads is not None and threads < 1:
+        raise CodiLensError(f"threads must be at least 1, not {threads}.")
     check_output(out)
     chosen, corpus = choose_problems(problems, n, seed)
     console = Console()
@@ -141,6 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except CodiLensError as error:
         print(f"codi-lens: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        print(f"codi-lens: {error.strerror}: {error.filename}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("codi-lens: stopped; the same command resumes.", file=sys.stderr)

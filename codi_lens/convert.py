@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
 from transformer_lens.pretrained.weight_conversions.llama import convert_llama_weights
+from transformer_lens.utilities.activation_functions import SUPPORTED_ACTIVATIONS
 from transformers import (
     AutoModelForCausalLM,
     PretrainedConfig,
@@ -57,8 +58,14 @@ def to_hooked_transformer(
         hf_model: PreTrainedModel = AutoModelForCausalLM.from_config(backbone)
     cast = {name: value.to(device=device, dtype=dtype) for name, value in weights.items()}
     hf_model.load_state_dict(cast, assign=True)
+    settings = config(backbone)
+    if settings["act_fn"] not in SUPPORTED_ACTIVATIONS:
+        raise CheckpointError(
+            f"The activation {settings['act_fn']!r} is not supported; supported are "
+            f"{', '.join(SUPPORTED_ACTIVATIONS)}."
+        )
     lens_config = HookedTransformerConfig(
-        **config(backbone),
+        **settings,
         d_vocab=backbone.vocab_size,
         original_architecture=type(hf_model).__name__,
         device=str(device),

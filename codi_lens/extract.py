@@ -6,7 +6,9 @@ extraction continues where it was and never holds half a problem.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ from zarr.storage import MemoryStore
 from codi_lens.errors import OutputError, ProblemError
 from codi_lens.model import CodiModel
 from codi_lens.positions import key_names, query_names
-from codi_lens.problems import Problem, parse_answer
-from codi_lens.thinking import prepare
+from codi_lens.problems import Problem, is_correct, parse_answer
+from codi_lens.thinking import hooked_names, prepare
 
 
 def extract(
@@ -51,7 +53,7 @@ def extract(
 
     Raises:
         ProblemError: no problems, ids that are not unique, or a question that does not fit.
-        OutputError: `out` holds something else.
+        OutputError: `out` holds something else, or is damaged.
 
     >>> from codi_lens.problems import word_problems
     >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
@@ -65,8 +67,9 @@ def extract(
     if len(set(ids)) < len(ids):
         twice = next(id for id in ids if ids.count(id) > 1)
         raise ProblemError(f"The problem id {twice!r} occurs twice; ids must be unique.")
-    if batch_size < 1:
-        raise ProblemError(f"batch_size must be at least 1, not {batch_size}.")
+    for name, value in (("batch_size", batch_size), ("max_new_tokens", max_new_tokens)):
+        if value < 1:
+            raise ProblemError(f"{name} must be at least 1, not {value}.")
     questions = [problem.question for problem in problems]
     prompts = prepare(questions, model.lens, model.tokenizer, model.config, names=ids)
 
@@ -106,7 +109,8 @@ def open_attention(path: str | Path) -> xr.DataArray:
     path = Path(path)
     if not (path / "zarr.json").is_file():
         raise OutputError(f"{path} holds no extracted attention.")
-    return _read(path)
+    with _damage_named(path):
+        return _read(path)
 
 
 def _open(store: Any, model: CodiModel, problems: Sequence[Problem], max_new_tokens: int) -> Any:
@@ -115,13 +119,15 @@ def _open(store: Any, model: CodiModel, problems: Sequence[Problem], max_new_tok
         "model": model.config.source,
         "fingerprint": model.fingerprint(),
         "max_new_tokens": max_new_tokens,
+        "hooks": hooked_names(model.lens),
         "questions": [[problem.id, problem.question, problem.answer] for problem in problems],
     }
     if isinstance(store, Path) and store.exists():
         if not (store / "zarr.json").is_file():
             raise OutputError(f"{store} exists and is not extracted attention; choose another.")
-        group = zarr.open_group(store, mode="r+")
-        found = dict(group.attrs)
+        with _damage_named(store):
+            group = zarr.open_group(store, mode="r+")
+            found = dict(group.attrs)
         differing = [key for key in settings if key != "model" and found.get(key) != settings[key]]
         if differing or "done" not in group:
             raise OutputError(
@@ -132,7 +138,11 @@ def _open(store: Any, model: CodiModel, problems: Sequence[Problem], max_new_tok
     n_problems, n = len(problems), model.config.n_thoughts
     cfg = model.lens.cfg
     shape = (cfg.n_layers, cfg.n_heads, len(query_names(n)), len(key_names(n)))
-    group = zarr.open_group(store, mode="w-")
+    # Made beside its place and renamed, so that a half-made store is never taken for one.
+    partial = store.with_name(f".{store.name}.partial") if isinstance(store, Path) else store
+    if isinstance(partial, Path):
+        shutil.rmtree(partial, ignore_errors=True)
+    group = zarr.open_group(partial, mode="w-")
     along: dict[str, Any] = {"shape": (n_problems,), "dimension_names": ("problem",)}
     group.create_array(
         "attention",
@@ -146,7 +156,22 @@ def _open(store: Any, model: CodiModel, problems: Sequence[Problem], max_new_tok
     group.create_array("predicted", dtype="float64", fill_value=np.nan, **along)
     group.create_array("done", dtype="bool", fill_value=False, **along)
     group.attrs.update({**settings, "n_thoughts": n})
+    if isinstance(partial, Path):
+        partial.rename(store)
+        return zarr.open_group(store, mode="r+")
     return group
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Whatever zarr raises on a damaged store becomes one sentence."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise OutputError(f"{path} is damaged ({reason}); delete it and extract again.") from error
 
 
 def _read(store: Any) -> xr.DataArray:
@@ -157,10 +182,13 @@ def _read(store: Any) -> xr.DataArray:
             f"{store} holds {done.sum()} of {done.size} problems; run the extraction again to "
             "finish it."
         )
-    ids, questions, expected = zip(*dataset.attrs["questions"], strict=True)
-    expected = np.array([np.nan if answer is None else answer for answer in expected], dtype=float)
-    predicted = dataset["predicted"].values
-    close = np.isclose(predicted, expected, rtol=1e-6, atol=1e-6)
+    ids, questions, known = zip(*dataset.attrs["questions"], strict=True)
+    expected = np.array([np.nan if answer is None else answer for answer in known], dtype=float)
+    texts = [str(text) for text in dataset["answer"].values]
+    correct = [
+        np.nan if answer is None else float(is_correct(text, answer))
+        for text, answer in zip(texts, known, strict=True)
+    ]
     n = dataset.attrs["n_thoughts"]
     attention = dataset["attention"]
     attention.attrs = {key: dataset.attrs[key] for key in ("model", "fingerprint")}
@@ -171,8 +199,8 @@ def _read(store: Any) -> xr.DataArray:
         query=list(query_names(n)),
         key=list(key_names(n)),
         question=("problem", list(questions)),
-        answer=("problem", dataset["answer"].values.astype(object)),
-        predicted=("problem", predicted),
+        answer=("problem", np.array(texts, dtype=object)),
+        predicted=("problem", dataset["predicted"].values),
         expected=("problem", expected),
-        correct=("problem", np.where(np.isnan(expected), np.nan, close)),
+        correct=("problem", correct),
     )

@@ -155,7 +155,7 @@ def rank_heads(
             ConstantMetricWarning,
             stacklevel=2,
         )
-    leave_out = view == "position"
+    leave_out = constant if view == "position" else []
     scores["composite"] = _composite(scores, leave_out)
     intervals = _intervals(blocks, view, leave_out, n_resamples, level, seed)
 
@@ -224,14 +224,19 @@ def _scores(pattern: np.ndarray, view: View) -> dict[str, Any]:
     return {name: function(pattern) for name, function in functions.items()}
 
 
-def _composite(scores: dict[str, Any], leave_out_constant: bool) -> Any:
+def _composite(scores: dict[str, Any], leave_out: list[str]) -> Any:
     return metrics.composite_score(
-        scores["flow"], scores["hub"], scores["skip"], leave_out_constant=leave_out_constant
+        scores["flow"], scores["hub"], scores["skip"], leave_out=leave_out
     )
 
 
 def _intervals(
-    blocks: np.ndarray, view: View, leave_out: bool, n_resamples: int, level: float, seed: int
+    blocks: np.ndarray,
+    view: View,
+    leave_out: list[str],
+    n_resamples: int,
+    level: float,
+    seed: int,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     names = [*(_STUDY_SCORES if view == "generation" else _POSITION_SCORES), "composite"]
     n_problems, n_heads = blocks.shape[:2]

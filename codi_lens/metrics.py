@@ -8,6 +8,7 @@ causal attention would give, since early thoughts are seen by more queries than 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -88,28 +89,26 @@ def composite_score(
     hub: Float[Array, "*head"],
     skip: Float[Array, "*head"],
     *,
-    leave_out_constant: bool = False,
+    leave_out: Collection[str] = (),
 ) -> Float[Array, "*head"] | np.floating:
     """0.4 flow + 0.4 hub + 0.2 skip, each min-max normalised over all heads given.
 
     Args:
         flow, hub, skip: one value per head.
-        leave_out_constant: leave metrics out that are equal for all heads and rescale the other
-            weights to sum to 1. The study keeps them, where a constant metric contributes 0.
+        leave_out: names of metrics to leave out; the other weights are rescaled to sum to 1. For
+            metrics that are constant over all heads, which the study keeps, where they add 0.
 
     >>> ones = np.ones(2)
     >>> composite_score(ones, np.array([0.0, 0.2]), np.array([0.1, 0.3])).round(6)
     array([0. , 0.6])
     >>> composite_score(
-    ...     ones, np.array([0.0, 0.2]), np.array([0.1, 0.3]), leave_out_constant=True
+    ...     ones, np.array([0.0, 0.2]), np.array([0.1, 0.3]), leave_out=["flow"]
     ... ).round(6)
     array([0., 1.])
     """
     values: dict[str, Any] = {"flow": flow, "hub": hub, "skip": skip}
-    used = dict(WEIGHTS)
-    if leave_out_constant:
-        used = {name: w for name, w in WEIGHTS.items() if not is_constant(values[name])}
-    total = sum(used.values()) if leave_out_constant else 1.0
+    used = {name: weight for name, weight in WEIGHTS.items() if name not in leave_out}
+    total = sum(used.values()) if leave_out else 1.0
     score: Any = 0.0 * flow
     for name, weight in used.items():
         score = score + weight / total * normalise(values[name])

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from codi_lens.checkpoint import CodiConfig, load_checkpoint
 from codi_lens.convert import to_hooked_transformer, to_projection
+from codi_lens.errors import CheckpointError
 from codi_lens.interventions import Intervention
 from codi_lens.thinking import NamesFilter, ThoughtRun, think
 
@@ -71,6 +72,11 @@ class CodiModel:
         >>> model.lens.cfg.n_layers, model.lens.cfg.n_heads, model.config.n_thoughts
         (3, 8, 6)
         """
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"The device {device} cannot be used ({reason}).") from error
         checkpoint = load_checkpoint(
             source,
             base=base,
@@ -116,7 +122,7 @@ class CodiModel:
         Raises:
             ProblemError: an empty question, one longer than the context, or an unknown token id.
             PositionError: `thoughts` has the wrong shape, or a scope names no position.
-            InterventionError: a hook does not exist or never fired.
+            InterventionError: a hook does not exist, never fired, or masked every key of a query.
 
         >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
         >>> question = "Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -194,7 +195,7 @@ def load_problems(path: str | Path) -> list[Problem]:
     if not path.is_file():
         raise ProblemError(f"There is no problem file at {path}.")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ProblemError(f"{path} is not UTF-8 text; problems are JSON or JSON lines.") from error
     problems = [
@@ -263,11 +264,13 @@ _NUMBER = re.compile(
     r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\d)\.\d+)"
 )
 """A number, from its sign (which may stand before or after a currency symbol) or first digit."""
+_MOST_DIGITS = 300
+"""Longer numbers do not fit a float; degenerate models write them, no problem asks for them."""
 _MARKER = re.compile(r"####|answer\s+is", re.IGNORECASE)
 
 
 def parse_answer(text: str) -> Number | None:
-    """The number that an answer gives, or None if it holds no number.
+    """The number that an answer gives, or None if it holds no number (of up to 300 digits).
 
     After "####" or "answer is" (the last of them) the first number counts; in a text without
     either, the last number does, as in the original CODI evaluation.
@@ -295,10 +298,10 @@ def answer_span(text: str) -> tuple[int, int] | None:
     """
     markers = list(_MARKER.finditer(text))
     if markers:
-        match = _NUMBER.search(text, markers[-1].end())
-        return match.span() if match else None
-    matches = list(_NUMBER.finditer(text))
-    return matches[-1].span() if matches else None
+        found = _NUMBER.search(text, markers[-1].end())
+    else:
+        found = next(iter(reversed(list(_NUMBER.finditer(text)))), None)
+    return found.span() if found and len(found[0]) <= _MOST_DIGITS else None
 
 
 def is_correct(text: str, answer: Number) -> bool:
@@ -371,22 +374,49 @@ def _write(draw: random.Random, start: int, operations: Iterable[Operation]) -> 
 
 
 def _records(path: Path, text: str) -> Iterable[tuple[str, Any]]:
+    """Each record with the line it begins on: of a JSON list, one object, or JSON lines."""
     if not text.strip():
         return
     if text.lstrip().startswith("["):
-        try:
-            records = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ProblemError(f"{path}, line {error.lineno} is not JSON: {error.msg}.") from error
-        for index, record in enumerate(records, 1):
-            yield f"record {index}", record
+        yield from _list_items(path, text)
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = None
+    if isinstance(whole, Mapping):
+        yield "line 1", whole
+        return
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 yield f"line {number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ProblemError(f"{path}, line {number} is not JSON: {error.msg}.") from error
+            except ValueError as error:
+                raise ProblemError(
+                    f"{path}, line {number} is not JSON: {_reason(error)}."
+                ) from error
+
+
+def _list_items(path: Path, text: str) -> Iterable[tuple[str, Any]]:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ProblemError(f"{path}, line {error.lineno} is not JSON: {error.msg}.") from error
+    except ValueError as error:
+        raise ProblemError(f"{path} is not JSON: {_reason(error)}.") from error
+    at = text.index("[") + 1
+    while True:
+        while text[at] in " \t\r\n,":
+            at += 1
+        if text[at] == "]":
+            return
+        line = text.count("\n", 0, at) + 1
+        record, at = json.JSONDecoder().raw_decode(text, at)
+        yield f"line {line}", record
+
+
+def _reason(error: ValueError) -> str:
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error).split(";")[0]
 
 
 def _problem_from(record: Any, *, where: str, default_id: str) -> Problem:
@@ -402,6 +432,9 @@ def _problem_from(record: Any, *, where: str, default_id: str) -> Problem:
         value = answer
     else:
         value = None
+    if value is not None and not math.isfinite(value):
+        value = None
     if answer is not None and value is None:
         raise ProblemError(f"{where} has the answer {answer!r}, in which there is no number.")
-    return Problem(question, value, str(record.get("id", default_id)))
+    id = record.get("id")
+    return Problem(question, value, default_id if id is None else str(id))

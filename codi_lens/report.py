@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def analyze(
     for each, table in heads.items():
         name = "heads.csv" if each == view else f"heads_{each}.csv"
         _write(folder / name, table.to_csv(index=False))
-    _write(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    _write(folder / "summary.json", _json(summary))
     _write(folder / "findings.md", _findings_page(model.config.source, findings))
     page = explorer_page(
         attention.mean("problem"),
@@ -185,7 +186,6 @@ def write_findings(summary: dict[str, Any]) -> list[str]:
     """Plain sentences about the numbers of a summary; none claims more than they show."""
     position, study = summary["position_view"], summary["generation_view"]
     goes = summary["attention_goes_to"]["thoughts"]
-    names = list(position["hub_ratio"])
     sentences = []
     if summary["accuracy"]:
         score = summary["accuracy"]
@@ -200,7 +200,7 @@ def write_findings(summary: dict[str, Any]) -> list[str]:
         f"to bot, {_percent(goes['earlier_thoughts'])} to earlier thoughts and "
         f"{_percent(goes['self'])} to itself."
     )
-    if names:
+    if position["hub"] is not None:
         hub = position["hub"]
         ratio = position["hub_ratio"][hub]
         amount = f"{ratio:.2f} times what uniform causal attention would give it"
@@ -219,20 +219,23 @@ def write_findings(summary: dict[str, Any]) -> list[str]:
         f"{'itself' if best['max_key'] == best['max_query'] else best['max_key']}, "
         f"{best['max_attention']:.2f}."
     )
-    sentences.append(
-        f"In the generation view of the published study, column sums make {study['hub']} the hub "
-        f"({study['hub_ratio']:.2f} times 1/{summary['n_thoughts']}, which the study calls "
-        f"{'strong' if study['strong_hub'] else 'weak'}); its entries [i, i-1] average "
-        f"{study['sequential_mean']:.3f}, which is a thought's attention to itself, not to the "
-        "thought before."
-    )
-    for view in VIEWS:
+    if study["sequential"]:
+        strength = "strong" if study["strong_hub"] else "weak"
+        sentences.append(
+            f"In the generation view of the published study, column sums make {study['hub']} the "
+            f"hub ({study['hub_ratio']:.2f} times 1/{summary['n_thoughts']}, which the study calls "
+            f"{strength}); its entries [i, i-1] average {study['sequential_mean']:.3f}, which is a "
+            "thought's attention to itself, not to the thought before."
+        )
+    for view, kept in (
+        ("position", "the composite leaves such a score out"),
+        ("generation", "the study's composite keeps such a score"),
+    ):
         constant = summary[f"{view}_view"]["constant"]
         if constant:
-            kept = "the study's composite keeps it" if view == "generation" else "it is left out"
             sentences.append(
-                f"In the {view} view the {' and '.join(constant)} score is the same for every "
-                f"head, so it cannot rank them; {kept}."
+                f"In the {view} view every head has the same {' and '.join(constant)} score, which "
+                f"therefore cannot rank them; {kept}."
             )
     sentences.append(
         "These are attention weights: they show where heads look, not what is causal. "
@@ -269,7 +272,7 @@ def _position_summary(attention: xr.DataArray) -> dict[str, Any]:
     ratios = metrics.hub_ratio(mean)[:-1]
     sequential = np.diagonal(mean, -1)
     return {
-        "hub": names[int(np.argmax(ratios))] if len(ratios) else None,
+        "hub": names[int(np.nanargmax(ratios))] if np.isfinite(ratios).any() else None,
         "hub_ratio": dict(zip(names, map(float, ratios), strict=False)),
         "sequential": {
             f"{names[i + 1]}→{names[i]}": float(value) for i, value in enumerate(sequential)
@@ -340,6 +343,19 @@ def _facts(summary: dict[str, Any]) -> dict[str, str]:
 
 def _findings_page(source: str, findings: Sequence[str]) -> str:
     return f"# Findings: {source}\n\n" + "".join(f"- {sentence}\n" for sentence in findings)
+
+
+def _json(summary: dict[str, Any]) -> str:
+    """Valid JSON: a number that is not finite (no anchor in any answer, say) becomes null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _percent(share: float) -> str:

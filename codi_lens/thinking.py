@@ -106,6 +106,7 @@ def think(
             f"thoughts has shape {tuple(thoughts.shape)}; expected [problem, thought, d_model] = "
             f"{expected}."
         )
+    hooked = bool(hooked_names(lens))
     loop = _Loop(lens, layout, names_filter, interventions)
     with loop.hooks():
         ids, mask = _left_pad(prompts, config.pad, lens.cfg.device)
@@ -129,10 +130,10 @@ def think(
     )
 
     def cache() -> ActivationCache:
-        if names_filter is None and interventions:
+        if names_filter is None and (interventions or hooked):
             raise InterventionError(
-                "A run with interventions cannot be replayed; pass names_filter= to think, for "
-                "example names_filter=lambda name: True, and it keeps those activations."
+                "A run with interventions or hooks is not replayed; pass names_filter= to think, "
+                "for example names_filter=lambda name: True, and it keeps those activations."
             )
         kept = loop.stitched() if names_filter is not None else _replay(lens, loop)
         return ActivationCache(kept, lens)
@@ -199,6 +200,11 @@ def prepare(
     return prompts
 
 
+def hooked_names(lens: HookedTransformer) -> list[str]:
+    """The hook points that carry forward hooks right now, set by `model.lens.hooks(...)`."""
+    return sorted(name for name, point in lens.hook_dict.items() if point.fwd_hooks)
+
+
 class _Loop:
     """One batch on its way through the model: key-value cache, mask, and what the hooks keep."""
 
@@ -244,8 +250,11 @@ class _Loop:
             (name, self._scoped_hook(number, function, positions))
             for number, (name, function, positions) in enumerate(self._interventions)
         ]
+        may_mask = bool(hooks) or bool(hooked_names(self.lens))
         for layer in range(self.lens.cfg.n_layers):
             hooks.append((f"blocks.{layer}.attn.hook_pattern", self._pattern_hook(layer)))
+            if may_mask:
+                hooks.append((f"blocks.{layer}.attn.hook_attn_scores", self._refuse_masked_rows))
         hooks += [(name, self._keep) for name in self._kept_names]
         with self.lens.hooks(fwd_hooks=hooks):  # type: ignore[arg-type]
             yield
@@ -346,6 +355,18 @@ class _Loop:
             self._patterns[layer] = pattern[:, :, -1]
 
         return keep_last_query
+
+    def _refuse_masked_rows(self, scores: Tensor, hook: Any) -> None:
+        """A hook cut every key of a query, which TransformerLens would turn into zeros silently."""
+        size = scores.shape[2]
+        real = self.mask[:, None, -size:].bool()
+        masked = (torch.isneginf(scores).all(dim=-1) & real).nonzero()
+        if len(masked):
+            problem, head, query = masked[0].tolist()
+            raise InterventionError(
+                f"At {hook.name} every key of head {head} is masked for the query "
+                f"{self.names[-size:][query]!r} of problem {problem}; leave it at least one."
+            )
 
     def _keep(self, activation: Tensor, hook: Any) -> None:
         self._pass_kept[hook.name] = activation.detach()

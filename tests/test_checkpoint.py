@@ -164,6 +164,14 @@ LN = "codi.base_model.model.transformer.ln_f.weight"
         (add(strange=torch.zeros(1)), "keys that CODI does not know: strange"),
         (add(prj__7__weight=torch.zeros(1)), r"does not know: prj\.7\.weight"),
         (drop("prj.3.bias"), r"lacks prj\.3\.bias"),
+        (change("prj.3.weight", lambda w: w[:5]), r"prj\.3\.weight .* shape \(5, 64\)"),
+        (change("prj.1.weight", lambda w: w[0]), r"prj\.1\.weight .* shape \(64,\)"),
+        (change(LORA.format("B"), lambda w: w[:, :3]), r"expected \[rank, in\] and \[out, rank\]"),
+        (change(LORA.format("A"), lambda w: w[0]), r"expected \[rank, in\]"),
+        (
+            add(codi__base_model__model__transformer__h__0__attn__c_attn__weight=torch.zeros(1)),
+            r"c_attn\.weight both with and without",
+        ),
         (drop("prj.ln.bias"), r"lacks prj\.ln\.bias"),
         (drop(LORA.format("B")), "lora_A.default.weight without .*lora_B"),
         (change(LN, lambda w: w * float("nan")), r"NaN or infinite values in transformer\.ln_f"),
@@ -236,6 +244,55 @@ def test_missing_settings_are_named(gpt2_folder: Path) -> None:
     config.write_text("{oops")
     with pytest.raises(CheckpointError, match="not valid JSON"):
         CodiModel.from_pretrained(gpt2_folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"remove_eos": "false"}, "remove_eos = 'false'; it must be true or false"),
+        ({"n_thoughts": 6.7}, r"n_thoughts = 6\.7; it must be a whole number"),
+        ({"n_thoughts": True}, "n_thoughts = True; it must be a whole number"),
+        ({"lora_alpha": "32"}, "lora_alpha = '32'; it must be a number"),
+        ({"base": 3}, "base = 3; it must be a folder or hub name"),
+        ({"n_thoughts": 0}, "n_thoughts must be at least 1, not 0"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_named(
+    gpt2_folder: Path, settings: dict[str, Any], message: str
+) -> None:
+    (gpt2_folder / "codi_config.json").write_text(json.dumps(ORACLE_SETTINGS | settings))
+    with pytest.raises(CheckpointError, match=message):
+        CodiModel.from_pretrained(gpt2_folder)
+
+
+def test_adapters_that_merge_otherwise_are_refused(gpt2_folder: Path) -> None:
+    adapter = {"lora_alpha": 32, "use_rslora": True}
+    (gpt2_folder / "adapter_config.json").write_text(json.dumps(adapter))
+    with pytest.raises(CheckpointError, match="sets use_rslora, which codi_lens does not merge"):
+        CodiModel.from_pretrained(gpt2_folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "bert"}, "architecture 'bert' .* supported are gpt2, llama"),
+        ({"n_head": 7}, "config does not describe a model|could not be read"),
+        ({"activation_function": "tanh"}, "activation 'tanh' is not supported"),
+        ({"n_layer": "three"}, "could not be read from|does not describe"),
+    ],
+)
+def test_odd_base_configs_are_named(
+    gpt2_folder: Path, config: dict[str, Any], message: str
+) -> None:
+    path = gpt2_folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    with pytest.raises(CheckpointError, match=message):
+        CodiModel.from_pretrained(gpt2_folder)
+
+
+def test_device_that_does_not_exist_is_named(gpt2_folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="The device warp cannot be used"):
+        CodiModel.from_pretrained(gpt2_folder, device="warp")
 
 
 def test_missing_sources_are_named(gpt2_folder: Path, tmp_path: Path) -> None:

@@ -45,7 +45,18 @@ def test_heads_csv_is_what_rank_heads_says_of_the_stored_attention(analysis: Pat
     assert heads["name"].tolist() == again["name"].tolist()
     for column in ("flow", "hub", "skip", "composite", "composite_low", "composite_high"):
         np.testing.assert_allclose(heads[column], again[column], rtol=1e-9)
-    wanted = ["layer", "head", "name", "band", "composite", "rank", "type", "max_attention", "max_query", "max_key"]
+    wanted = [
+        "layer",
+        "head",
+        "name",
+        "band",
+        "composite",
+        "rank",
+        "type",
+        "max_attention",
+        "max_query",
+        "max_key",
+    ]
     assert set(wanted) <= set(heads.columns)
     assert attention["problem"].values.tolist() == [p.id for p in word_problems(12, seed=42)]
 
@@ -70,7 +81,7 @@ def test_findings_are_true_of_the_summary(analysis: Path) -> None:
     own = np.mean([float(attention.sel(query=f"ct{i}", key=f"ct{i}").mean()) for i in range(5)])
     assert study["sequential_mean"] == pytest.approx(own, abs=1e-5)
     assert study["constant"] == ["flow"]
-    assert "the flow score is the same for every head" in findings
+    assert "every head has the same flow score" in findings
 
 
 def test_same_command_again_resumes_and_gives_the_same(
@@ -84,6 +95,27 @@ def test_same_command_again_resumes_and_gives_the_same(
     printed = capsys.readouterr().out
     assert "index.html" in printed
     assert "12 problems correctly" in printed
+
+
+def test_summary_is_valid_json_without_any_number_in_the_answers(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["--n", "2", "--max-new-tokens", "1", "--out", str(out), "--threads", "1"]
+    main(["analyze", TINY, *arguments])
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    summary = json.loads((out / "summary.json").read_text(), parse_constant=refuse)
+    assert summary["accuracy"]["correct"] == 0
+    assert summary["attention_goes_to"]["anchor"]["question"] is None
+
+
+def test_one_thought_makes_no_claims_about_flow(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    main(["analyze", TINY, "--n", "2", "--n-thoughts", "1", "--out", str(out), "--threads", "1"])
+    findings = (out / "findings.md").read_text()
+    assert "[i, i-1]" not in findings
+    assert "nan" not in findings
 
 
 def test_generation_view_is_written_where_asked(tmp_path: Path) -> None:
@@ -143,6 +175,9 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
     long.write_text(json.dumps({"question": " coins" * 500, "id": "huge"}))
     message = mistake(capsys, TINY, "--problems", str(long), "--out", new)
     assert "Question huge has 500 tokens" in message
+    assert "threads must be at least 1" in mistake(capsys, TINY, "--out", new, "--threads", "-1")
+    assert "device warp" in mistake(capsys, TINY, "--out", new, "--device", "warp")
+    assert "max_new_tokens" in mistake(capsys, TINY, "--out", new, "--max-new-tokens", "0")
     assert not Path(new).exists(), "a failed command leaves nothing behind"
 
 

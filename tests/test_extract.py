@@ -95,9 +95,41 @@ def test_problems_that_cannot_be_run_are_named_before_anything_is_written(
         run(tiny_gpt2, out, problems=[PROBLEMS[0], PROBLEMS[0]])
     with pytest.raises(ProblemError, match="no problems"):
         run(tiny_gpt2, out, problems=[])
-    with pytest.raises(ProblemError, match="batch_size must be at least 1"):
-        run(tiny_gpt2, out, batch_size=0)
+    for name in ("batch_size", "max_new_tokens"):
+        with pytest.raises(ProblemError, match=f"{name} must be at least 1, not 0"):
+            run(tiny_gpt2, out, **{name: 0})
     assert not out.exists()
+
+
+def test_extraction_under_hooks_is_not_mixed_with_a_clean_one(
+    tiny_gpt2: CodiModel, tmp_path: Path
+) -> None:
+    run(tiny_gpt2, tmp_path / "a.zarr")
+    hook = ("blocks.0.attn.hook_z", lambda z, hook: z * 0)
+    with (
+        tiny_gpt2.lens.hooks(fwd_hooks=[hook]),
+        pytest.raises(OutputError, match=r"its hooks differ"),
+    ):
+        run(tiny_gpt2, tmp_path / "a.zarr")
+
+
+def test_damaged_store_is_named(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    out = tmp_path / "a.zarr"
+    run(tiny_gpt2, out)
+    (out / "zarr.json").write_text("{oops")
+    with pytest.raises(OutputError, match=r"is damaged .*delete it and extract again"):
+        run(tiny_gpt2, out)
+    with pytest.raises(OutputError, match="is damaged"):
+        open_attention(out)
+    zarr.open_group(tmp_path / "foreign.zarr", mode="w")
+    with pytest.raises(OutputError, match="is damaged"):
+        open_attention(tmp_path / "foreign.zarr")
+
+
+def test_half_made_store_is_made_anew(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    (tmp_path / ".a.zarr.partial").mkdir()
+    run(tiny_gpt2, tmp_path / "a.zarr")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.zarr"}
 
 
 def test_each_problem_is_one_chunk(tiny_gpt2: CodiModel, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_composite_can_leave_constant_metrics_out() -> None:
     flow, hub, skip = np.ones(3), np.array([0.0, 0.5, 1.0]), np.array([1.0, 0.0, 0.5])
     study = metrics.composite_score(flow, hub, skip)
     assert study.max() <= 0.6
-    corrected = metrics.composite_score(flow, hub, skip, leave_out_constant=True)
+    corrected = metrics.composite_score(flow, hub, skip, leave_out=["flow"])
     np.testing.assert_allclose(corrected, study / 0.6)
 
 

@@ -46,6 +46,8 @@ from codi_lens.problems import (
         ("no idea", None),
         ("The answer is: unclear", None),
         ("...", None),
+        ("The answer is: " + "9" * 5000, None),
+        ("The answer is: 1" + "0" * 400 + ".5", None),
     ],
 )
 def test_one_parser_reads_every_answer(text: str, number: float | None) -> None:
@@ -166,12 +168,15 @@ def test_files_of_both_kinds_load(tmp_path: Path) -> None:
         ("", "holds no problems"),
         ("[]", "holds no problems"),
         ('{"question": "a?"}\n{"answer": 1}', "line 2 has no question"),
-        ('[{"question": "a?"}, {"question": 3}]', "record 2 has no question"),
+        ('[\n{"question": "a?"},\n\n{"question": 3}]', "line 4 has no question"),
         ('{"question": "a?"}\n{broken', "line 2 is not JSON"),
         ('[{"question": "a?"},\n oops]', "line 2 is not JSON"),
         ('{"question": "a?", "answer": "none"}', "line 1 has the answer 'none'"),
         ('{"question": "a?", "id": 1}\n{"question": "b?", "id": 1}', "the id '1' twice"),
-        ('["text"]', "record 1 is not an object"),
+        ('["text"]', "line 1 is not an object"),
+        ('{"question": "a?", "answer": NaN}', "in which there is no number"),
+        ('{"question": "a?", "answer": Infinity}', "in which there is no number"),
+        ('{"question": "a?", "answer": ' + "9" * 5000 + "}", "line 1 is not JSON"),
     ],
 )
 def test_bad_files_are_named_with_the_line(tmp_path: Path, text: str, message: str) -> None:
@@ -179,6 +184,14 @@ def test_bad_files_are_named_with_the_line(tmp_path: Path, text: str, message: s
     path.write_text(text)
     with pytest.raises(ProblemError, match=message):
         load_problems(path)
+
+
+def test_unusual_but_valid_files_load(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('\ufeff{"question": "a\u2028b?", "id": null}\n{"question": "c?", "id": null}')
+    assert [problem.id for problem in load_problems(path)] == ["p-0", "p-1"]
+    path.write_text('{\n  "question": "pretty?",\n  "answer": 3\n}')
+    assert [problem.answer for problem in load_problems(path)] == [3]
 
 
 def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:

@@ -294,6 +294,31 @@ def test_intervened_run_is_not_replayed(oracle_gpt2: CodiModel) -> None:
     assert (kept.cache()["blocks.0.attn.hook_z"][:, kept.index("ct0")] == 0).all()
 
 
+def test_run_under_plain_hooks_is_not_replayed_clean(oracle_gpt2: CodiModel) -> None:
+    with oracle_gpt2.lens.hooks(fwd_hooks=[("blocks.1.attn.hook_z", lambda z, hook: z * 0)]):
+        run = oracle_gpt2.think([[1, 2]], max_new_tokens=1)
+        kept = oracle_gpt2.think([[1, 2]], max_new_tokens=1, names_filter="blocks.1.attn.hook_z")
+    with pytest.raises(InterventionError, match="interventions or hooks is not replayed"):
+        run.cache()
+    assert (kept.cache()["blocks.1.attn.hook_z"] == 0).all()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_fully_masked_row_is_an_error_not_zeros(oracle_gpt2: CodiModel, plain: bool) -> None:
+    def mask_all(scores: torch.Tensor, hook: object) -> torch.Tensor:
+        return torch.full_like(scores, -torch.inf)
+
+    name = "blocks.2.attn.hook_attn_scores"
+    message = "hook_attn_scores every key of head 0 is masked for the query '(question|ct2)'"
+    with pytest.raises(InterventionError, match=message):
+        if plain:
+            with oracle_gpt2.lens.hooks(fwd_hooks=[(name, mask_all)]):
+                oracle_gpt2.think([[1, 2], [3, 4, 5]], max_new_tokens=1)
+        else:
+            cut = Intervention([(name, mask_all)], at="ct2")
+            oracle_gpt2.think([[1, 2], [3, 4, 5]], max_new_tokens=1, interventions=[cut])
+
+
 def test_wrong_shape_of_thoughts_is_named(oracle_gpt2: CodiModel) -> None:
     with pytest.raises(PositionError, match=r"\(1, 5, 64\).*\(1, 6, 64\)"):
         oracle_gpt2.think([[1, 2]], thoughts=torch.zeros(1, 5, 64))

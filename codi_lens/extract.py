@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from zarr.storage import MemoryStore
 
 from codi_lens.errors import OutputError, ProblemError

@@ -473,7 +473,8 @@ def save(
         }
         torch.save(state, out / "pytorch_model.bin")
     else:
-        del state["codi.model.embed_tokens.weight"]  # tied: as saved files do, keep lm_head
+        tied = next(name for name in state if name.endswith(("wte.weight", "embed_tokens.weight")))
+        del state[tied]  # as files saved by safetensors do, keep lm_head
         save_file(
             {k: v.contiguous() for k, v in state.items()},
             out / "model.safetensors",

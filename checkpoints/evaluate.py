@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measure a tiny model and write its model card.")
     parser.add_argument("name", help="a folder beside this file, such as tiny-gpt2")
     parser.add_argument("--control", type=Path, help="checkpoint trained without thoughts")
-    parser.add_argument("--n", type=int, default=2000, help="held-out problems")
+    parser.add_argument("--n", type=int, default=2600, help="held-out problems")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     options = parser.parse_args(arguments)

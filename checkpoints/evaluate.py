@@ -99,7 +99,7 @@ def run_thoughts(
         run = model.think(
             [problem.question for problem in problems[part]],
             thoughts=None if thoughts is None else thoughts[part],
-            max_new_tokens=10,
+            max_new_tokens=50,  # without its thoughts a model may fall back on words
         )
         texts += run.answers
         fed.append(run.thoughts)
@@ -176,6 +176,8 @@ def count(problems: Sequence[WordProblem], correct: Sequence[bool]) -> dict[str,
     for length in range(1, MAX_OPERATIONS + 1):
         rows = [c for p, c in zip(problems, correct, strict=True) if len(p.operations) == length]
         table[str(length)] = {"n": len(rows), "correct": sum(rows)}
+    several = [table[str(length)] for length in range(2, MAX_OPERATIONS + 1)]
+    table["2 to 5"] = {key: sum(row[key] for row in several) for key in ("n", "correct")}
     return table
 
 
@@ -198,9 +200,6 @@ def model_card(name: str, folder: Path, results: dict[str, Any]) -> str:
         "with CODI."
     )
     lengths = [str(n) for n in range(1, MAX_OPERATIONS + 1)]
-    for table in results["conditions"].values():
-        several = [table[n] for n in lengths[1:]]
-        table["2 to 5"] = {key: sum(row[key] for row in several) for key in ("n", "correct")}
     header = "| condition | all | 2 to 5 op. | " + " | ".join(f"{n} op." for n in lengths) + " |"
     rows = [
         f"| {condition} | "

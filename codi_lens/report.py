@@ -18,6 +18,10 @@ from codi_lens import metrics
 from codi_lens.errors import OutputError
 from codi_lens.extract import extract
 from codi_lens.heads import (
+    CONSISTENT_STD,
+    SEQUENTIAL_THRESHOLD,
+    SKIP_THRESHOLD,
+    STRONG_HUB,
     VIEWS,
     ConstantMetricWarning,
     View,
@@ -31,15 +35,6 @@ from codi_lens.plots import explorer_page
 from codi_lens.positions import thought_names
 from codi_lens.problems import Problem
 from codi_lens.stats import wilson_interval
-
-STRONG_HUB = 2.0
-"""The study calls a hub strong if its column sum exceeds twice 1 / n_thoughts."""
-SEQUENTIAL_THRESHOLD = 0.3
-"""The study sees sequential flow if its entries [i, i-1] average more than this."""
-SKIP_THRESHOLD = 0.1
-"""The study sees skip connections if its entries [last, first half] average more than this."""
-CONSISTENT_STD = 0.2
-"""The study calls attention consistent if its mean deviation over problems is below this."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -225,9 +225,8 @@ class _Loop:
         self.rows: list[Tensor] = []  # per pass, [problem, layer, head, key] of its last query
         self._patterns: dict[int, Tensor] = {}
         self._kept: dict[str, list[Tensor]] = {}
-        self._pass_kept: dict[
-            str, Tensor
-        ] = {}  # ln1 fires thrice a pass (Q, K, V): the last counts
+        # ln1 fires three times a pass (for Q, K and V): the last activation counts.
+        self._pass_kept: dict[str, Tensor] = {}
         self._pass_fired: set[int] = set()
         self._kept_names = _matching(lens, names_filter)
         self._interventions = [

@@ -15,11 +15,9 @@ import plotly.graph_objects as go
 import xarray as xr
 from jaxtyping import Float
 
+from codi_lens.heads import SEQUENTIAL_THRESHOLD, SKIP_THRESHOLD
 from codi_lens.plots import style
 from codi_lens.plots.views import View, best_heads, cells, check_view, constant_metrics
-
-SEQUENTIAL_THRESHOLD = 0.3
-SKIP_THRESHOLD = 0.1
 
 Matrix = Float[np.ndarray, "query key"]
 

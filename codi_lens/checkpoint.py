@@ -1,106 +1,85 @@
-"""From the files of a CODI checkpoint to its settings and one dense state dict.
+"""From the files of a CODI checkpoint to its settings, its tensors and its base model's config.
 
-A checkpoint holds a language model under `codi.`, possibly wrapped by LoRA, and a projection under
-`prj.`. Reading is strict: every key of the file is consumed or named in an error, every parameter
-of the model is filled or named, and nothing that a file does not say is guessed.
+Reading is strict: what a checkpoint holds is consumed or named, and what it does not say is asked
+for. The weights stay as they are in the file until `Checkpoint.merged` makes them dense.
 """
 
 from __future__ import annotations
 
-import json
-import pickle
-import tomllib
+import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from huggingface_hub.errors import GatedRepoError
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+
+from codi_lens.architectures import supported
+from codi_lens.config import CodiConfig, read_settings, require
+from codi_lens.errors import CheckpointError, CheckpointWarning
+from codi_lens.files import first_line, is_hub_name, read_tensors, resolve_folder
+from codi_lens.layouts import (
+    base_name,
+    check_language_model,
+    check_projection,
+    empty_model,
+    is_tied,
+    lora_pairs,
+    merge,
+    sort_keys,
+    tied_names,
 )
-from transformers.pytorch_utils import Conv1D
 
-from codi_lens.errors import CheckpointError
-
-ARCHITECTURES = ("gpt2", "llama")
-"""The backbones that `codi_lens.convert` turns into a `HookedTransformer`."""
 N_SPECIAL_TOKENS = 3
 """CODI appends pad, bot and eot to the base model's vocabulary, in this order."""
-
-
-@dataclass(frozen=True)
-class CodiConfig:
-    """What a CODI model needs to think, beside its weights.
-
-    Attributes:
-        source: the folder or hub name that the model came from.
-        n_thoughts: how many thoughts it is run with (6 for the published models).
-        remove_eos: True if no EOS surrounds the question and the thoughts.
-        lora_alpha: the LoRA scaling that was merged, None without LoRA.
-        lora_rank: the largest rank of the LoRA matrices, None without LoRA.
-        pad, bot, eot, eos: token ids; `bot` and `eot` open and close thinking.
-    """
-
-    source: str
-    n_thoughts: int
-    remove_eos: bool
-    lora_alpha: int | float | None
-    lora_rank: int | None
-    pad: int
-    bot: int
-    eot: int
-    eos: int
-
-    @property
-    def opening(self) -> list[int]:
-        """The tokens after a question: `[bot]`, or `[eos, bot]` where EOS is kept."""
-        return [self.bot] if self.remove_eos else [self.eos, self.bot]
-
-    @property
-    def closing(self) -> list[int]:
-        """The tokens after the thoughts: `[eot]`, or `[eot, eos]` where EOS is kept."""
-        return [self.eot] if self.remove_eos else [self.eot, self.eos]
+THOUGHT_TOKENS = (("<|bocot|>", "<|eocot|>"), ("<|start-latent|>", "<|end-latent|>"))
+"""Tokens that open and close thinking where a tokenizer has its own."""
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A CODI checkpoint read into memory: LoRA merged, every key accounted for.
+    """A CODI checkpoint, every key accounted for.
 
     Attributes:
         config: the CODI settings.
-        backbone: the Hugging Face configuration, its vocabulary including pad, bot and eot.
-        weights: the language model's dense state dict, Hugging Face names.
+        backbone: the Hugging Face configuration, its vocabulary as large as the checkpoint's.
+        tensors: the language model as in the file: Hugging Face names, LoRA unmerged.
         projection: the projection's tensors ("1.weight", "3.bias", "ln.weight", …), maybe empty.
-        tokenizer: the base model's tokenizer.
+        tokenizer: the checkpoint's own, or the base model's.
     """
 
     config: CodiConfig
     backbone: PretrainedConfig
-    weights: dict[str, Tensor]
-    projection: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
+    projection: Mapping[str, Tensor]
     tokenizer: PreTrainedTokenizerBase
 
+    def merged(
+        self, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    ) -> dict[str, Tensor]:
+        """The language model's dense state dict, LoRA merged, Hugging Face names.
 
-def load_checkpoint(
+        Raises:
+            CheckpointError: NaN or infinite values.
+        """
+        name, alpha = self.config.source, self.config.lora_alpha
+        return merge(self.tensors, alpha, self.backbone, name, dtype=dtype, device=device)
+
+
+def read_checkpoint(
     source: str | Path,
     *,
     base: str | Path | None = None,
     lora_alpha: int | float | None = None,
     n_thoughts: int | None = None,
     remove_eos: bool | None = None,
+    bot: str | int | None = None,
+    eot: str | int | None = None,
     revision: str | None = None,
 ) -> Checkpoint:
     """Read a CODI checkpoint from a folder or a Hugging Face hub repository.
@@ -110,11 +89,13 @@ def load_checkpoint(
 
     Args:
         source: a folder, or the name of a hub repository.
-        base: where configuration and tokenizer of the base model are (folder or hub name);
-            by default the checkpoint's own folder, or what the settings name.
+        base: where configuration and tokenizer of the base model are (folder or hub name); by
+            default the checkpoint's own folder, or what the settings name.
         lora_alpha: the LoRA scaling; accepted and unused where the file holds no LoRA.
         n_thoughts: how many thoughts to think.
-        remove_eos: whether the model was trained without EOS around question and thoughts.
+        remove_eos: whether the model was trained without EOS between question and thoughts.
+        bot, eot: the tokens that open and close thinking, or their ids; by default the tokenizer's
+            own (`<|bocot|>`, `<|start-latent|>`) or the ones CODI adds to the base vocabulary.
         revision: a branch, tag or commit of the hub repository.
 
     Raises:
@@ -122,407 +103,172 @@ def load_checkpoint(
             code, NaN, missing or unexpected keys, or leaves a setting unsaid.
     """
     name = str(source)
-    folder = _resolve(source, revision)
-    settings = _settings(folder, name)
-    given = {"lora_alpha": lora_alpha, "n_thoughts": n_thoughts, "remove_eos": remove_eos}
-    settings |= {key: value for key, value in given.items() if value is not None}
+    folder = resolve_folder(source, revision)
+    given = {
+        "lora_alpha": lora_alpha,
+        "n_thoughts": n_thoughts,
+        "remove_eos": remove_eos,
+        "bot": bot,
+        "eot": eot,
+    }
+    settings = read_settings(folder, name, given)
+    layout = sort_keys(read_tensors(folder), name, plain=(folder / "codi_config.json").is_file())
 
-    state = _read_weights(folder)
-    language_model, projection = _split(state, name)
-    backbone, tokenizer = _base(folder, base if base is not None else settings.get("base"), name)
+    named_base = base if base is not None else settings.get("base")
+    backbone = _read_config(folder, base, named_base, name)
+    tokenizer = _read_tokenizer(folder, named_base, name)
     base_vocabulary = backbone.vocab_size
-    backbone.vocab_size = _vocabulary(language_model, base_vocabulary, name)
-    weights, rank = _merge_lora(language_model, settings.get("lora_alpha"), backbone, name)
-    weights = _complete(weights, backbone, name)
-    _check_projection(projection, backbone.hidden_size, name)
-    for key, value in (*weights.items(), *((f"prj.{k}", v) for k, v in projection.items())):
-        if not torch.isfinite(value).all():
-            raise CheckpointError(f"{name} holds NaN or infinite values in {key}.")
+    backbone.vocab_size = _vocabulary(layout.tensors, backbone, name)
+    tokens = _special_tokens(settings, tokenizer, base_vocabulary, backbone.vocab_size, name)
+    notes = layout.notes
+    if backbone.tie_word_embeddings and not is_tied(layout.tensors, backbone):
+        backbone.tie_word_embeddings = False
+        notes += (
+            f"{name} holds an unembedding of its own, though its config ties it to the embedding; "
+            "the file counts.",
+        )
+    check_language_model(layout.tensors, backbone, name)
+    check_projection(layout.projection, backbone.hidden_size, name)
 
-    for argument, example in (("n_thoughts", "6"), ("remove_eos", "True")):
-        if argument not in settings:
+    pairs = lora_pairs(layout.tensors, name)
+    for note in notes:
+        warnings.warn(note, CheckpointWarning, stacklevel=3)
+    config = CodiConfig(
+        source=name,
+        n_thoughts=require(settings, "n_thoughts", name, "6"),
+        remove_eos=require(settings, "remove_eos", name, "True"),
+        lora_alpha=require(settings, "lora_alpha", name, "32") if pairs else None,
+        lora_rank=max(a.shape[0] for a, _ in pairs.values()) if pairs else None,
+        eos_after_eot=settings.get("eos_after_eot"),
+        eos=_eos(tokenizer, name),
+        base=None if named_base is None else str(named_base),
+        revision=revision,
+        notes=notes,
+        **tokens,
+    )
+    return Checkpoint(config, backbone, layout.tensors, layout.projection, tokenizer)
+
+
+def _read_config(
+    folder: Path, base: str | Path | None, named_base: str | Path | None, name: str
+) -> PretrainedConfig:
+    """The given base's config, else the checkpoint's own, else that of the base it names."""
+    own = (folder / "config.json").is_file()
+    where = base if base is not None else folder if own else named_base
+    if where is None:
+        raise CheckpointError(
+            f"{name} does not say its base model; pass base=, the folder or hub name of the "
+            "model that it was trained from (for its config and tokenizer)."
+        )
+    config = copy.deepcopy(_from_base(AutoConfig, where))
+    if config.model_type not in supported():
+        raise CheckpointError(
+            f"The architecture {config.model_type!r} of {name} is not supported; supported are "
+            f"{', '.join(supported())}."
+        )
+    return config
+
+
+def _read_tokenizer(
+    folder: Path, named_base: str | Path | None, name: str
+) -> PreTrainedTokenizerBase:
+    """The checkpoint's own tokenizer, which knows its thought tokens, else the base model's."""
+    own = any((folder / file_name).is_file() for file_name in _TOKENIZER_FILES)
+    if not own and named_base is None:
+        raise CheckpointError(
+            f"{name} holds no tokenizer; pass base=, the folder or hub name of the model that it "
+            "was trained from."
+        )
+    return _from_base(AutoTokenizer, folder if own or named_base is None else named_base)
+
+
+def _from_base(kind: Any, where: str | Path) -> Any:
+    if not Path(where).is_dir() and not is_hub_name(str(where)):
+        raise CheckpointError(
+            f"There is no base model folder {where}, and it is not a hub name (owner/name)."
+        )
+    try:
+        return kind.from_pretrained(where, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds for odd files
+        if _is_gated(error):
             raise CheckpointError(
-                f"{name} does not say {argument}; pass it, as in {argument}={example} "
-                "(the value of the published models)."
+                f"The base model {where} is gated: accept its licence on huggingface.co and run "
+                "`hf auth login`, or pass base= a local copy of its config and tokenizer."
+            ) from error
+        raise CheckpointError(
+            f"The config and tokenizer of the base model could not be read from {where} "
+            f"({first_line(error)}); pass base= a folder that holds them."
+        ) from error
+
+
+def _is_gated(error: BaseException | None) -> bool:
+    """Transformers wraps the hub's error in one of its own."""
+    while error is not None:
+        if isinstance(error, GatedRepoError) or "gated repo" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _vocabulary(tensors: Mapping[str, Tensor], backbone: PretrainedConfig, name: str) -> int:
+    ends = tied_names(empty_model(backbone))
+    rows = [value.shape[0] for key, value in tensors.items() if base_name(key) in ends]
+    if not rows:
+        raise CheckpointError(f"{name} holds no embedding and no unembedding.")
+    return max(rows)
+
+
+def _special_tokens(
+    settings: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    base_vocabulary: int,
+    rows: int,
+    name: str,
+) -> dict[str, int]:
+    """The ids of pad, bot and eot, and how many ids are tokens rather than padding."""
+    given = {key: settings[key] for key in ("bot", "eot") if key in settings}
+    if len(given) == 1:
+        raise CheckpointError(f"{name} says {next(iter(given))} alone; give both bot and eot.")
+    if not given:
+        own = tokenizer.get_vocab()
+        pairs = [pair for pair in THOUGHT_TOKENS if own.keys() >= set(pair)]
+        given = dict(zip(("bot", "eot"), pairs[0], strict=True)) if len(pairs) == 1 else {}
+    if given:
+        ids = {key: _token_id(token, tokenizer, name) for key, token in given.items()}
+        pad = settings.get("pad", tokenizer.pad_token_id)
+        ids["pad"] = ids["bot"] if pad is None else _token_id(pad, tokenizer, name)
+        n_tokens = min(max(len(tokenizer), *(id + 1 for id in ids.values())), rows)
+        if ids["bot"] == ids["eot"]:
+            raise CheckpointError(f"{name} opens and closes thinking with the same token.")
+    else:
+        expected = base_vocabulary + N_SPECIAL_TOKENS
+        if rows < expected:
+            raise CheckpointError(
+                f"The embedding of {name} has {rows} rows; the base vocabulary of "
+                f"{base_vocabulary} with pad, bot and eot makes {expected} (pass bot= and eot= "
+                "where the vocabulary has tokens of its own for them)."
             )
-    if int(settings["n_thoughts"]) < 1:
-        raise CheckpointError(f"n_thoughts must be at least 1, not {settings['n_thoughts']}.")
+        ids = {key: base_vocabulary + i for i, key in enumerate(("pad", "bot", "eot"))}
+        n_tokens = expected
+    outside = {key: id for key, id in ids.items() if not 0 <= id < rows}
+    if outside:
+        key, id = next(iter(outside.items()))
+        raise CheckpointError(
+            f"The token {key} of {name} has the id {id}, but its embedding has {rows} rows."
+        )
+    return {**ids, "n_tokens": settings.get("n_tokens", n_tokens)}
+
+
+def _token_id(token: str | int, tokenizer: PreTrainedTokenizerBase, name: str) -> int:
+    if isinstance(token, int):
+        return token
+    if token not in tokenizer.get_vocab():
+        raise CheckpointError(f"The tokenizer of {name} has no token {token!r}.")
+    return int(tokenizer.get_vocab()[token])
+
+
+def _eos(tokenizer: PreTrainedTokenizerBase, name: str) -> int:
     eos: Any = tokenizer.eos_token_id
     if eos is None:
         raise CheckpointError(f"The tokenizer of {name} has no EOS token, at which answers end.")
-    config = CodiConfig(
-        source=name,
-        n_thoughts=int(settings["n_thoughts"]),
-        remove_eos=bool(settings["remove_eos"]),
-        lora_alpha=float(settings["lora_alpha"]) if rank is not None else None,
-        lora_rank=rank,
-        pad=base_vocabulary,
-        bot=base_vocabulary + 1,
-        eot=base_vocabulary + 2,
-        eos=int(eos),
-    )
-    return Checkpoint(config, backbone, weights, projection, tokenizer)
-
-
-def known_checkpoints() -> dict[str, dict[str, Any]]:
-    """Settings of the published checkpoints, by hub name.
-
-    >>> known_checkpoints()["zen-E/CODI-gpt2"]["lora_alpha"]
-    32
-    """
-    text = resources.files("codi_lens").joinpath("known_checkpoints.toml").read_text("utf-8")
-    return tomllib.loads(text)
-
-
-def _resolve(source: str | Path, revision: str | None) -> Path:
-    folder = Path(source)
-    if folder.is_dir():
-        return folder
-    name = str(source)
-    if folder.is_file():
-        raise CheckpointError(f"{name} is a file; give the folder that holds the checkpoint.")
-    if not _is_hub_name(name):
-        raise CheckpointError(
-            f"There is no folder {name}, and it is not the name of a hub repository (owner/name)."
-        )
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED))
-    except GatedRepoError as error:
-        raise CheckpointError(
-            f"{name} is gated: accept its licence on huggingface.co, then run `hf auth login`."
-        ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"There is no folder {name}, and the hub repository of that name could not be fetched "
-            f"({_first_line(error)})."
-        ) from error
-
-
-_WANTED = ["*.json", "*.safetensors", "*.bin", "*.model", "*.txt"]
-
-
-def _is_hub_name(name: str) -> bool:
-    parts = name.split("/")
-    return len(parts) == 2 and all(parts) and not name.startswith((".", "~", "/"))
-
-
-def _settings(folder: Path, name: str) -> dict[str, Any]:
-    settings = dict(known_checkpoints().get(name, {}))
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        values = _read_json(adapter)
-        for key in ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern"):
-            if values.get(key):
-                raise CheckpointError(
-                    f"{adapter} sets {key}, which codi_lens does not merge; merge the adapter into "
-                    "the weights first."
-                )
-        settings |= _known_settings(values, ("lora_alpha",), adapter)
-    own = folder / "codi_config.json"
-    if own.is_file():
-        settings |= _known_settings(_read_json(own), tuple(_SETTINGS), own)
-    return settings
-
-
-_SETTINGS: dict[str, tuple[tuple[type, ...], str]] = {
-    "base": ((str,), "a folder or hub name"),
-    "lora_alpha": ((int, float), "a number"),
-    "n_thoughts": ((int,), "a whole number"),
-    "remove_eos": ((bool,), "true or false"),
-}
-
-
-def _known_settings(values: dict[str, Any], keys: tuple[str, ...], path: Path) -> dict[str, Any]:
-    settings = {key: values[key] for key in keys if values.get(key) is not None}
-    for key, value in settings.items():
-        kinds, expected = _SETTINGS[key]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise CheckpointError(f"{path} gives {key} = {value!r}; it must be {expected}.")
-    return settings
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({_first_line(error)}).") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} must hold a JSON object.")
-    return value
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of the folder's weight file, or of its shards."""
-    readers: dict[str, Callable[[Path], dict[str, Tensor]]] = {
-        "model.safetensors": _read_safetensors,
-        "pytorch_model.bin": _read_pickle,
-    }
-    for file_name, read in readers.items():
-        index = folder / f"{file_name}.index.json"
-        if (folder / file_name).is_file():
-            return read(folder / file_name)
-        if index.is_file():
-            state: dict[str, Tensor] = {}
-            shards = _read_json(index).get("weight_map")
-            if not isinstance(shards, dict) or not all(isinstance(s, str) for s in shards.values()):
-                raise CheckpointError(f"{index} must map keys to files in its weight_map.")
-            for shard in sorted(set(shards.values())):
-                if not (folder / shard).is_file():
-                    raise CheckpointError(f"{index} names {shard}, which is not in the folder.")
-                state |= read(folder / shard)
-            return state
-    raise CheckpointError(
-        f"{folder} is not a CODI checkpoint: it has neither model.safetensors nor "
-        "pytorch_model.bin (nor the index of a sharded one)."
-    )
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is truncated or not a safetensors file ({_first_line(error)})."
-        ) from error
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; checked below
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors, or is not a PyTorch file; codi_lens never runs code "
-            "from a checkpoint, so save it with torch.save(model.state_dict()) or as safetensors."
-        ) from error
-    except Exception as error:  # damaged pickles fail in many ways
-        raise CheckpointError(
-            f"{path} is truncated or not a PyTorch file ({_first_line(error)})."
-        ) from error
-    if not isinstance(state, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    ):
-        raise CheckpointError(f"{path} must hold a state dict: a mapping from names to tensors.")
-    return dict(state)
-
-
-_MODEL_PREFIXES = ("codi.base_model.model.", "codi.")
-_DROPPED_PREFIXES = ("decoder.",)  # SIM-CoT's auxiliary decoder, used in training only
-_DROPPED_SUFFIXES = (".attn.masked_bias", ".rotary_emb.inv_freq")  # buffers of old releases
-
-
-def _split(state: Mapping[str, Tensor], name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    language_model: dict[str, Tensor] = {}
-    projection: dict[str, Tensor] = {}
-    unexpected: list[str] = []
-    for key, value in state.items():
-        prefix = next((p for p in _MODEL_PREFIXES if key.startswith(p)), None)
-        if key.startswith(_DROPPED_PREFIXES) or key.endswith(_DROPPED_SUFFIXES):
-            continue
-        if key.endswith(".attn.bias") and value.ndim == 4:  # GPT-2's causal mask of old releases
-            continue
-        if prefix is not None:
-            language_model[key.removeprefix(prefix)] = value
-        elif key.startswith("prj."):
-            projection[key.removeprefix("prj.")] = value
-        else:
-            unexpected.append(key)
-    if not language_model:
-        raise CheckpointError(
-            f"{name} is not a CODI checkpoint: no key begins with `codi.` "
-            f"(found {_listed(state)}); expected keys like codi.base_model.model.…"
-        )
-    known = {f"{i}.{part}" for i in (1, 3, "ln") for part in ("weight", "bias")}
-    unexpected += [f"prj.{key}" for key in projection if key not in known]
-    if unexpected:
-        raise CheckpointError(f"{name} holds keys that CODI does not know: {_listed(unexpected)}.")
-    needed = {f"{i}.{part}" for i in (1, 3) for part in ("weight", "bias")}
-    if any(key.startswith("ln.") for key in projection):
-        needed |= {"ln.weight", "ln.bias"}
-    missing = sorted(needed - projection.keys()) if projection else []
-    if missing:
-        raise CheckpointError(f"{name} lacks {_listed([f'prj.{key}' for key in missing])}.")
-    return language_model, projection
-
-
-def _base(
-    folder: Path, base: str | Path | None, name: str
-) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
-    if base is None:
-        if not (folder / "config.json").is_file():
-            raise CheckpointError(
-                f"{name} does not say its base model; pass base=, the folder or hub name of the "
-                "model that it was trained from (for its config and tokenizer)."
-            )
-        base = folder
-    elif not Path(base).is_dir() and not _is_hub_name(str(base)):
-        raise CheckpointError(f"There is no base model folder {base}.")
-    try:
-        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    except GatedRepoError as error:
-        raise CheckpointError(
-            f"The base model {base} is gated: accept its licence on huggingface.co and run "
-            "`hf auth login`, or pass base= a local copy of its config and tokenizer."
-        ) from error
-    except Exception as error:  # transformers raises many kinds for odd files
-        raise CheckpointError(
-            f"The config and tokenizer of the base model could not be read from {base} "
-            f"({_first_line(error)}); pass base= a folder that holds them."
-        ) from error
-    if config.model_type not in ARCHITECTURES:
-        raise CheckpointError(
-            f"The architecture {config.model_type!r} of {name} is not supported; supported are "
-            f"{', '.join(ARCHITECTURES)}."
-        )
-    return config, tokenizer
-
-
-def _vocabulary(state: Mapping[str, Tensor], base_vocabulary: int, name: str) -> int:
-    keys = ("wte.weight", "embed_tokens.weight", "embed_in.weight", "lm_head.weight")
-    for key, value in state.items():
-        if key.endswith(keys):
-            expected = base_vocabulary + N_SPECIAL_TOKENS
-            if value.shape[0] != expected:
-                raise CheckpointError(
-                    f"{key} of {name} has {value.shape[0]} rows; the base vocabulary of "
-                    f"{base_vocabulary} with pad, bot and eot makes {expected}."
-                )
-            return value.shape[0]
-    raise CheckpointError(f"{name} holds no embedding and no unembedding.")
-
-
-def _merge_lora(
-    state: Mapping[str, Tensor], alpha: int | float | None, backbone: PretrainedConfig, name: str
-) -> tuple[dict[str, Tensor], int | None]:
-    """Dense weights, W + alpha / r · B A (in float32), and the largest rank."""
-    wrapped = {key for key in state if ".lora_" in key}
-    dense: dict[str, Tensor] = {}
-    for key, value in state.items():
-        target = key.replace(".base_layer.", ".")
-        if key in wrapped:
-            continue
-        if target in dense:
-            raise CheckpointError(f"{name} holds {target} both with and without .base_layer.")
-        dense[target] = value
-    if not wrapped:
-        return dense, None
-    if alpha is None:
-        raise CheckpointError(
-            f"{name} holds LoRA weights but does not say lora_alpha; pass it, as in lora_alpha=32 "
-            "(the value of the published models)."
-        )
-    transposed = {
-        f"{path}.weight"
-        for path, module in _empty_model(backbone).named_modules()
-        if isinstance(module, Conv1D)
-    }
-    ranks = []
-    for key in sorted(wrapped):
-        module, side = _lora_parts(key, name)
-        other = f"{module}.lora_{'B' if side == 'A' else 'A'}.default.weight"
-        target = f"{module}.weight"
-        if other not in wrapped or target not in dense:
-            raise CheckpointError(f"{name} holds {key} without {other} or its base weight.")
-        if side == "B":
-            continue
-        a, b = state[key].float(), state[other].float()
-        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
-            raise CheckpointError(
-                f"The LoRA matrices of {module} in {name} have shapes {tuple(a.shape)} and "
-                f"{tuple(b.shape)}; expected [rank, in] and [out, rank]."
-            )
-        weight = dense[target]
-        delta = b @ a if target not in transposed else (b @ a).T
-        if delta.shape != weight.shape:
-            raise CheckpointError(
-                f"The LoRA matrices of {module} in {name} make a delta of shape "
-                f"{tuple(delta.shape)}, but its weight has {tuple(weight.shape)}."
-            )
-        dense[target] = weight.float() + (alpha / a.shape[0]) * delta
-        ranks.append(a.shape[0])
-    return dense, max(ranks)
-
-
-def _lora_parts(key: str, name: str) -> tuple[str, str]:
-    for side in ("A", "B"):
-        suffix = f".lora_{side}.default.weight"
-        if key.endswith(suffix):
-            return key.removesuffix(suffix), side
-    raise CheckpointError(f"{name} holds {key}, which is not a LoRA matrix codi_lens knows.")
-
-
-def _complete(
-    weights: dict[str, Tensor], backbone: PretrainedConfig, name: str
-) -> dict[str, Tensor]:
-    """`weights` with tied tensors filled in, if it then matches the architecture exactly."""
-    model = _empty_model(backbone)
-    expected = model.state_dict()
-    embedding = f"{model.base_model_prefix}.{_embedding_name(model)}.weight"
-    if backbone.tie_word_embeddings:
-        for one, other in ((embedding, "lm_head.weight"), ("lm_head.weight", embedding)):
-            if one not in weights and other in weights:
-                weights[one] = weights[other]
-    missing = sorted(expected.keys() - weights.keys())
-    unexpected = sorted(weights.keys() - expected.keys())
-    if missing or unexpected:
-        problems = [f"lacks {_listed(missing)}"] * bool(missing)
-        problems += [f"holds unknown {_listed(unexpected)}"] * bool(unexpected)
-        raise CheckpointError(
-            f"{name} does not fit the architecture {type(model).__name__}: it "
-            f"{' and '.join(problems)}."
-        )
-    for key, value in weights.items():
-        if value.shape != expected[key].shape:
-            raise CheckpointError(
-                f"{key} of {name} has shape {tuple(value.shape)}; the base model's config makes "
-                f"{tuple(expected[key].shape)}."
-            )
-    return weights
-
-
-def _check_projection(projection: dict[str, Tensor], d_model: int, name: str) -> None:
-    if not projection:
-        return
-    hidden = projection["1.weight"].shape[0] if projection["1.weight"].ndim else 0
-    expected = {
-        "1.weight": (hidden, d_model),
-        "1.bias": (hidden,),
-        "3.weight": (d_model, hidden),
-        "3.bias": (d_model,),
-        "ln.weight": (d_model,),
-        "ln.bias": (d_model,),
-    }
-    for key, value in projection.items():
-        if tuple(value.shape) != expected[key]:
-            raise CheckpointError(
-                f"prj.{key} of {name} has shape {tuple(value.shape)}; a projection within d_model "
-                f"{d_model} has {expected[key]}."
-            )
-
-
-def _empty_model(backbone: PretrainedConfig) -> PreTrainedModel:
-    try:
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(backbone)
-    except Exception as error:  # whatever transformers thinks of an odd config
-        raise CheckpointError(
-            f"The base model's config does not describe a model ({_first_line(error)})."
-        ) from error
-
-
-def _embedding_name(model: PreTrainedModel) -> str:
-    embedding = model.get_input_embeddings()
-    return next(path for path, m in model.base_model.named_modules() if m is embedding)
-
-
-def _listed(keys: Any, most: int = 4) -> str:
-    keys = list(keys)
-    more = f" and {len(keys) - most} more" if len(keys) > most else ""
-    return ", ".join(keys[:most]) + more
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].strip().rstrip(".") if lines else type(error).__name__
+    return int(eos)

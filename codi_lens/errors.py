@@ -29,3 +29,7 @@ class InterventionError(CodiLensError):
 
 class OutputError(CodiLensError):
     """An output folder or file that must not be overwritten or cannot be resumed."""
+
+
+class CheckpointWarning(UserWarning):
+    """Something in a checkpoint was left out on purpose, and says so."""

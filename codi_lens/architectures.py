@@ -1,0 +1,231 @@
+"""The backbones that TransformerLens can compute exactly, and how their configs translate.
+
+Weights are converted by TransformerLens' own conversion for the architecture. Its config is built
+here from the Hugging Face config, field by field; whatever a field says that TransformerLens does
+not compute is refused rather than approximated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformer_lens import HookedTransformerConfig
+from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
+from transformer_lens.pretrained.weight_conversions.llama import convert_llama_weights
+from transformer_lens.pretrained.weight_conversions.mistral import convert_mistral_weights
+from transformer_lens.pretrained.weight_conversions.neox import convert_neox_weights
+from transformer_lens.pretrained.weight_conversions.qwen2 import convert_qwen2_weights
+from transformer_lens.pretrained.weight_conversions.qwen3 import convert_qwen3_weights
+from transformer_lens.utilities.activation_functions import SUPPORTED_ACTIVATIONS
+from transformers import PretrainedConfig, PreTrainedModel
+
+from codi_lens.errors import CheckpointError
+
+Convert = Callable[[PreTrainedModel, HookedTransformerConfig], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How one Hugging Face architecture becomes a `HookedTransformer`.
+
+    Attributes:
+        settings: from its config to arguments of `HookedTransformerConfig`.
+        convert: TransformerLens' weight conversion.
+    """
+
+    settings: Callable[[Any], dict[str, Any]]
+    convert: Convert
+
+
+def supported() -> tuple[str, ...]:
+    """The `model_type` of every supported architecture.
+
+    >>> supported()
+    ('gpt2', 'gpt_neox', 'llama', 'mistral', 'qwen2', 'qwen3')
+    """
+    return tuple(sorted(_ARCHITECTURES))
+
+
+def architecture_of(backbone: PretrainedConfig) -> Architecture:
+    """The architecture of a Hugging Face config.
+
+    Raises:
+        CheckpointError: not supported; names those that are.
+    """
+    if backbone.model_type not in _ARCHITECTURES:
+        raise CheckpointError(
+            f"The architecture {backbone.model_type!r} is not supported; "
+            f"supported are {', '.join(supported())}."
+        )
+    return _ARCHITECTURES[backbone.model_type]
+
+
+def lens_config(
+    backbone: PretrainedConfig, *, name: str, device: str, dtype: Any
+) -> HookedTransformerConfig:
+    """The TransformerLens config that computes what the Hugging Face config describes.
+
+    Args:
+        backbone: the Hugging Face config.
+        name: of its Hugging Face class, such as "GPT2LMHeadModel".
+        device: where the model will run.
+        dtype: of its weights.
+
+    Raises:
+        CheckpointError: the architecture, its activation, its biases or its rope scaling is not
+            computed exactly by TransformerLens.
+    """
+    settings = architecture_of(backbone).settings(backbone)
+    if settings["act_fn"] not in SUPPORTED_ACTIVATIONS:
+        raise CheckpointError(
+            f"The activation {settings['act_fn']!r} is not supported; supported are "
+            f"{', '.join(SUPPORTED_ACTIVATIONS)}."
+        )
+    return HookedTransformerConfig(
+        **settings,
+        d_vocab=backbone.vocab_size,
+        original_architecture=name,
+        device=device,
+        dtype=dtype,
+        init_weights=False,
+    )
+
+
+def _gpt2(backbone: Any) -> dict[str, Any]:
+    _refuse(backbone, add_cross_attention=False)
+    return {
+        "d_model": backbone.n_embd,
+        "d_head": backbone.n_embd // backbone.n_head,
+        "n_heads": backbone.n_head,
+        "d_mlp": backbone.n_inner or 4 * backbone.n_embd,
+        "n_layers": backbone.n_layer,
+        "n_ctx": backbone.n_positions,
+        "eps": backbone.layer_norm_epsilon,
+        "act_fn": backbone.activation_function,
+        "use_attn_scale": backbone.scale_attn_weights,
+        "scale_attn_by_inverse_layer_idx": backbone.scale_attn_by_inverse_layer_idx,
+        "normalization_type": "LN",
+        "default_prepend_bos": False,
+    }
+
+
+def _gpt_neox(backbone: Any) -> dict[str, Any]:
+    _refuse(backbone, attention_bias=True)
+    d_head = backbone.hidden_size // backbone.num_attention_heads
+    share = backbone.rope_parameters.get("partial_rotary_factor", 1.0)
+    return {
+        "d_model": backbone.hidden_size,
+        "d_head": d_head,
+        "n_heads": backbone.num_attention_heads,
+        "d_mlp": backbone.intermediate_size,
+        "n_layers": backbone.num_hidden_layers,
+        "n_ctx": backbone.max_position_embeddings,
+        "eps": backbone.layer_norm_eps,
+        "act_fn": backbone.hidden_act,
+        "parallel_attn_mlp": backbone.use_parallel_residual,
+        "normalization_type": "LN",
+        "default_prepend_bos": False,
+        **_rotary(backbone, int(d_head * share)),
+    }
+
+
+def _llama(backbone: Any) -> dict[str, Any]:
+    _refuse(backbone, attention_bias=False, mlp_bias=False)
+    return _gated(backbone) | {"default_prepend_bos": True}
+
+
+def _mistral(backbone: Any) -> dict[str, Any]:
+    return _gated(backbone, always_grouped=True) | {"default_prepend_bos": True}
+
+
+def _qwen2(backbone: Any) -> dict[str, Any]:
+    return _gated(backbone, always_grouped=True) | {"default_prepend_bos": False}
+
+
+def _qwen3(backbone: Any) -> dict[str, Any]:
+    _refuse(backbone, attention_bias=False)
+    return _gated(backbone) | {"default_prepend_bos": False, "use_qk_norm": True}
+
+
+def _gated(backbone: Any, *, always_grouped: bool = False) -> dict[str, Any]:
+    """LLaMA and its relatives: RMS norms, rotary positions, gated MLP, grouped-query attention."""
+    n_heads = backbone.num_attention_heads
+    n_groups = backbone.num_key_value_heads or n_heads
+    d_head = getattr(backbone, "head_dim", None) or backbone.hidden_size // n_heads
+    return {
+        "d_model": backbone.hidden_size,
+        "d_head": d_head,
+        "n_heads": n_heads,
+        "n_key_value_heads": n_groups if always_grouped or n_groups != n_heads else None,
+        "d_mlp": backbone.intermediate_size,
+        "n_layers": backbone.num_hidden_layers,
+        "n_ctx": backbone.max_position_embeddings,
+        "eps": backbone.rms_norm_eps,
+        "act_fn": backbone.hidden_act,
+        "normalization_type": "RMS",
+        "final_rms": True,
+        "gated_mlp": True,
+        **_rotary(backbone, d_head),
+        **_windows(backbone),
+    }
+
+
+def _rotary(backbone: Any, rotary_dim: int) -> dict[str, Any]:
+    rope = dict(backbone.rope_parameters)
+    rotary = {
+        "positional_embedding_type": "rotary",
+        "rotary_adjacent_pairs": False,
+        "rotary_dim": rotary_dim,
+        "rotary_base": rope["rope_theta"],
+    }
+    match rope.get("rope_type", "default"):
+        case "default":
+            return rotary
+        case "llama3":
+            return rotary | {
+                "use_NTK_by_parts_rope": True,
+                "NTK_by_parts_factor": rope["factor"],
+                "NTK_by_parts_low_freq_factor": rope["low_freq_factor"],
+                "NTK_by_parts_high_freq_factor": rope["high_freq_factor"],
+                "NTK_original_ctx_len": rope["original_max_position_embeddings"],
+            }
+        case other:
+            raise CheckpointError(
+                f"Rope scaling {other!r} is not supported; supported are default and llama3."
+            )
+
+
+def _windows(backbone: Any) -> dict[str, Any]:
+    """Sliding-window attention, in all layers (Mistral) or in those that `layer_types` names."""
+    window = getattr(backbone, "sliding_window", None)
+    if window is None:
+        return {}
+    n_layers = backbone.num_hidden_layers
+    types = getattr(backbone, "layer_types", None) or ["sliding_attention"] * n_layers
+    return {
+        "use_local_attn": True,
+        "window_size": window,
+        "attn_types": ["local" if kind == "sliding_attention" else "global" for kind in types],
+    }
+
+
+def _refuse(backbone: Any, **expected: bool) -> None:
+    for key, value in expected.items():
+        if getattr(backbone, key, value) != value:
+            raise CheckpointError(
+                f"{backbone.model_type} models with {key} = {not value} are not supported; "
+                f"TransformerLens computes only those with {key} = {value}."
+            )
+
+
+_ARCHITECTURES: dict[str, Architecture] = {
+    "gpt2": Architecture(_gpt2, convert_gpt2_weights),
+    "gpt_neox": Architecture(_gpt_neox, convert_neox_weights),
+    "llama": Architecture(_llama, convert_llama_weights),
+    "mistral": Architecture(_mistral, convert_mistral_weights),
+    "qwen2": Architecture(_qwen2, convert_qwen2_weights),
+    "qwen3": Architecture(_qwen3, convert_qwen3_weights),
+}

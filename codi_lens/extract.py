@@ -77,26 +77,31 @@ def extract(
     group = _open(store, model, problems, max_new_tokens)
     arrays: dict[str, Any] = {name: group[name] for name in ("attention", "answer", "predicted")}
     done: Any = group["done"]
-    missing = np.flatnonzero(~done[:])
-    missing = missing[np.argsort([-len(prompts[i]) for i in missing], kind="stable")]
+    missing = ~done[:]
+    # Batches are those of the whole extraction, so that a resumed one gives the same bits.
+    order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     opening = len(model.config.opening)
     with tqdm(
         total=len(ids),
-        initial=len(ids) - len(missing),
+        initial=len(ids) - int(missing.sum()),
         desc="thinking",
         unit="problem",
         disable=not progress,
     ) as bar:
-        for start in range(0, len(missing), batch_size):
-            batch = missing[start : start + batch_size]
+        for batch in batches:
+            if not missing[batch].any():
+                continue
             run = model.think([prompts[i][:-opening] for i in batch], max_new_tokens=max_new_tokens)
             for row, i in enumerate(batch):
+                if not missing[i]:
+                    continue
                 value = parse_answer(run.answers[row])
                 arrays["attention"][i] = run.attention.values[row]
                 arrays["answer"][i] = run.answers[row]
                 arrays["predicted"][i] = np.nan if value is None else value
                 done[i] = True
-            bar.update(len(batch))
+                bar.update()
     return _read(store)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import zarr
 
 from codi_lens import CodiModel, OutputError, ProblemError, extract, open_attention
-from codi_lens.problems import Problem, word_problems
+from codi_lens.problems import Problem, parse_answer, word_problems
 
 PROBLEMS = word_problems(9, seed=1)
 
@@ -58,6 +59,46 @@ def test_stopped_extraction_resumes_without_recomputing(
     assert len(seen) == 3, "one batch was missing"
     monkeypatch.undo()
     assert resumed.load().identical(run(tiny_gpt2, batch_size=3).load())
+
+
+def test_extraction_stopped_within_a_batch_gives_the_same_bits(
+    tiny_gpt2: CodiModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.zarr"
+    written: list[str] = []
+
+    def stop_at_the_sixth(text: str) -> Any:
+        if len(written) == 5:
+            raise KeyboardInterrupt
+        written.append(text)
+        return parse_answer(text)
+
+    module = sys.modules["codi_lens.extract"]  # the package exports the function of this name
+    monkeypatch.setattr(module, "parse_answer", stop_at_the_sixth)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_gpt2, out, batch_size=4)
+    monkeypatch.undo()
+    with pytest.raises(OutputError, match="holds 5 of 9 problems"):
+        open_attention(out)
+    resumed = run(tiny_gpt2, out, batch_size=4).load()
+    assert resumed.identical(run(tiny_gpt2, batch_size=4).load())
+
+
+def test_batches_hold_questions_of_similar_length(
+    tiny_gpt2: CodiModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    think = CodiModel.think
+    lengths: list[list[int]] = []
+
+    def watch(self: CodiModel, questions: Any, **options: Any) -> Any:
+        lengths.append([len(question) for question in questions])
+        return think(self, questions, **options)
+
+    monkeypatch.setattr(CodiModel, "think", watch)
+    run(tiny_gpt2, batch_size=4)
+    flat = [length for batch in lengths for length in batch]
+    assert flat == sorted(flat, reverse=True)
+    assert len(set(flat)) > 1
 
 
 def test_another_extraction_is_never_overwritten(tiny_gpt2: CodiModel, tmp_path: Path) -> None:

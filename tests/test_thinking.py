@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from codi_lens import (
 )
 from codi_lens.interventions import position_axis
 from codi_lens.positions import possible_cells, thought_names
+from codi_lens.problems import word_problems
 from codi_lens.thinking import ThoughtRun
 
 # The oracle's README gives these: the recurrence amplifies float32 noise in free runs.
@@ -335,3 +338,177 @@ def test_eos_around_the_question_is_kept_where_the_model_has_it(oracle: Oracle) 
     assert [span.stop - span.start for span in run.span("eot")] == [2, 2]
     assert run.thoughts.shape[1] == 3
     assert largest(run.attention.sel(query="eot").sum("key"), 1.0) <= 1e-5
+
+
+GIVEN = ["The answer is: 42", "7", "The answer is: 1234 coins", "no number", "3 or 4", "x"]
+
+
+def given_tokens(model: CodiModel) -> list[list[int]]:
+    return [list(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in GIVEN]
+
+
+def test_log_probs_of_given_answers_equal_one_full_forward(oracle: Oracle) -> None:
+    lens, eos = oracle.model.lens, oracle.model.config.eos
+    for text, answer, tokens in zip(oracle.texts, GIVEN, given_tokens(oracle.model), strict=True):
+        run = oracle.model.think([text], answers=[answer], names_filter="hook_embed")
+        embedded = run.cache()["hook_embed"]
+        residual, _ = lens.get_residual(embedded, 0)
+        logits = lens(residual, start_at_layer=0)[0, run.index("eot")[0] :]
+        targets = torch.tensor([*tokens, eos])
+        expected = logits.log_softmax(-1)[torch.arange(len(targets)), targets]
+        assert run.answer_log_probs is not None
+        assert run.answer_log_probs[0].dtype == torch.float32
+        assert largest(run.answer_log_probs[0], expected) <= FREE_ATTENTION
+        assert run.answer_tokens == [tokens]
+
+
+def test_forcing_the_greedy_answers_reproduces_the_greedy_run(tiny: CodiModel) -> None:
+    questions = [problem.question for problem in word_problems(6, seed=2)]
+    greedy = tiny.think(questions)
+    assert greedy.answer_log_probs is None
+    forced = tiny.think(
+        questions, answers=greedy.answer_tokens, names_filter="ln_final.hook_normalized"
+    )
+    assert forced.answers == greedy.answers
+    assert forced.answer_tokens == greedy.answer_tokens
+    assert forced.layout == greedy.layout
+    assert torch.equal(forced.logits, greedy.logits)
+    assert largest(forced.attention, greedy.attention) <= 1e-5
+    assert forced.answer_log_probs is not None
+    final = tiny.lens.ln_final
+    hidden = forced.cache()["ln_final.hook_normalized"] * final.w  # type: ignore[operator]
+    hidden = hidden + final.b if hasattr(final, "b") else hidden  # type: ignore[operator]
+    for i, tokens in enumerate(greedy.answer_tokens):
+        start = int(forced.index("eot")[i])
+        logits = tiny.lens.unembed(hidden[i : i + 1, start : start + len(tokens) + 1])[0]
+        logits[:, tiny.config.eot] = -torch.inf
+        assert logits.argmax(-1).tolist() == [*tokens, tiny.config.eos]
+        assert (forced.answer_log_probs[i] <= 0).all()
+
+
+def test_given_answers_of_unequal_length_equal_single_runs(oracle: Oracle) -> None:
+    batch = oracle.model.think(oracle.texts, answers=GIVEN)
+    assert batch.answer_log_probs is not None
+    assert len({len(scores) for scores in batch.answer_log_probs}) > 1
+    for i, (text, answer) in enumerate(zip(oracle.texts, GIVEN, strict=True)):
+        single = oracle.model.think([text], answers=[answer])
+        assert single.answer_log_probs is not None
+        assert largest(batch.answer_log_probs[i], single.answer_log_probs[0]) <= FREE
+        a, b = batch.attention[i], single.attention[0]
+        assert (a.isnull() == b.isnull()).all()
+        assert largest(a.fillna(0), b.fillna(0)) <= FREE_ATTENTION
+
+
+def test_text_and_token_answers_with_or_without_eos_are_the_same(oracle: Oracle) -> None:
+    tokens = given_tokens(oracle.model)
+    ended = [[*row, oracle.model.config.eos] for row in tokens]
+    runs = [oracle.model.think(oracle.texts, answers=answers) for answers in (GIVEN, tokens, ended)]
+    for run in runs:
+        assert run.answer_log_probs is not None
+        assert run.answer_tokens == tokens
+        assert [len(row) for row in run.answer_log_probs] == [len(row) + 1 for row in tokens]
+        for a, b in zip(run.answer_log_probs, runs[0].answer_log_probs or [], strict=True):
+            assert torch.equal(a, b)
+
+
+def test_eos_alone_may_be_forced(oracle: Oracle) -> None:
+    eos = oracle.model.config.eos
+    run = oracle.model.think(oracle.texts[:1], answers=[[eos]])
+    assert run.answer_log_probs is not None
+    assert largest(run.answer_log_probs[0], run.logits.log_softmax(-1)[0, eos]) <= 1e-6
+    assert run.answer_tokens == [[]]
+
+
+def test_given_answers_have_a_cache_that_equals_one_full_forward(oracle: Oracle) -> None:
+    kept = oracle.model.think(oracle.texts, answers=GIVEN, names_filter=lambda name: True)
+    stitched = kept.cache()
+    replayed = oracle.model.think(oracle.texts, answers=GIVEN).cache()
+    for name in ("blocks.1.hook_resid_post", "blocks.2.attn.hook_z"):
+        for i, (question, answer) in enumerate(
+            zip(kept.span("question"), kept.span("answer"), strict=True)
+        ):
+            real = slice(question.start, answer.stop)
+            assert largest(stitched[name][i, real], replayed[name][i, real]) <= 2e-4
+
+
+def test_intervention_on_the_answer_acts_on_given_answers(oracle: Oracle) -> None:
+    hooks = [("blocks.0.attn.hook_z", lambda z, hook: torch.zeros_like(z))]
+    clean = oracle.model.think(oracle.texts, answers=GIVEN)
+    cut = oracle.model.think(
+        oracle.texts, answers=GIVEN, interventions=[Intervention(hooks, at="answer")]
+    )
+    assert clean.answer_log_probs is not None
+    assert cut.answer_log_probs is not None
+    for a, b in zip(clean.answer_log_probs, cut.answer_log_probs, strict=True):
+        assert torch.equal(a[0], b[0]), "eot scores the first token"
+        assert largest(a[1:], b[1:]) > 1e-4
+    assert torch.equal(clean.thoughts, cut.thoughts)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        (["1"], "given 1 answers for 2 questions; give one each"),
+        ("12", "given a single string for 2 questions"),
+        (["1", ""], "Answer 1 is empty"),
+        ([[1], []], "Answer 1 is empty"),
+        ([[1], [999999]], "Answer 1 holds the token id 999999; the vocabulary is 0..402"),
+        ([[1], [0, 1]], r"Answer 1 holds EOS \(0\) before its end"),
+        ([[1], [1] * 21], "Answer 1 has 21 tokens; .* the context has room for 20"),
+    ],
+)
+def test_bad_answers_are_named(oracle_gpt2: CodiModel, answers: list, message: str) -> None:
+    with pytest.raises(ProblemError, match=message):
+        oracle_gpt2.think([[1, 2], [1] * 100], answers=answers)
+
+
+def test_longest_answer_that_fits_is_scored(oracle_gpt2: CodiModel) -> None:
+    run = oracle_gpt2.think([[1, 2], [1] * 100], answers=[[1], [1] * 20])
+    assert run.answer_log_probs is not None
+    assert [len(scores) for scores in run.answer_log_probs] == [2, 21]
+
+
+def test_hooks_on_a_norm_change_no_bit_of_the_run(oracle: Oracle) -> None:
+    """Unhooked norms run once for Q, K and V; hooked ones three times."""
+    seen: list[str] = []
+    clean = oracle.model.think(oracle.texts, max_new_tokens=2)
+    hooks = [
+        (f"blocks.{layer}.ln1.hook_normalized", lambda x, hook: seen.append(hook.name))
+        for layer in range(oracle.model.lens.cfg.n_layers)
+    ]
+    with oracle.model.lens.hooks(fwd_hooks=hooks):
+        hooked = oracle.model.think(oracle.texts, max_new_tokens=2)
+    assert len(seen) == 3 * 9 * oracle.model.lens.cfg.n_layers
+    assert torch.equal(clean.thoughts, hooked.thoughts)
+    assert clean.attention.identical(hooked.attention)
+    assert all("forward" not in vars(block.ln1) for block in oracle.model.lens.blocks)
+
+
+def test_run_keeps_no_keys_values_or_patterns_alive(oracle: Oracle) -> None:
+    """What a finished run holds grows with its vectors, not with layers times keys and values."""
+    run = oracle.model.think(oracle.texts, max_new_tokens=2)
+    gc.collect()
+    shapes = [tuple(o.shape) for o in gc.get_objects() if type(o) is torch.Tensor and o.ndim == 4]
+    cfg, n_problems = oracle.model.lens.cfg, len(oracle.texts)
+    heads = cfg.n_key_value_heads or cfg.n_heads
+    memories = [s for s in shapes if s[:2] == (n_problems, heads) and s[-1] == cfg.d_head]
+    assert not memories
+    assert run.attention.sizes["problem"] == n_problems
+
+
+def test_gradient_through_a_given_answer_equals_a_finite_difference(oracle_gpt2: CodiModel) -> None:
+    base = oracle_gpt2.think([[5, 6, 7]], max_new_tokens=1).thoughts
+    thoughts = base.clone().requires_grad_()
+    run = oracle_gpt2.think([[5, 6, 7]], thoughts=thoughts, answers=[[3, 4]])
+    assert run.answer_log_probs is not None
+    run.answer_log_probs[0].sum().backward()
+    assert thoughts.grad is not None
+    step = 1e-2 * thoughts.grad / thoughts.grad.norm()
+
+    def score(vectors: torch.Tensor) -> float:
+        scores = oracle_gpt2.think([[5, 6, 7]], thoughts=vectors, answers=[[3, 4]]).answer_log_probs
+        assert scores is not None
+        return float(scores[0].sum())
+
+    slope = (score(base + step) - score(base - step)) / 2e-2
+    assert slope == pytest.approx(float(thoughts.grad.norm()), rel=2e-2)

@@ -5,10 +5,11 @@ a TransformerLens model, runs its thoughts with every hook alive, and ranks its 
 """
 
 from codi_lens import metrics, problems
-from codi_lens.checkpoint import CodiConfig
+from codi_lens.config import CodiConfig
 from codi_lens.errors import (
     AttentionError,
     CheckpointError,
+    CheckpointWarning,
     CodiLensError,
     InterventionError,
     OutputError,
@@ -20,12 +21,14 @@ from codi_lens.heads import ConstantMetricWarning, generation_view, rank_heads, 
 from codi_lens.interventions import Intervention
 from codi_lens.model import CodiModel
 from codi_lens.thinking import ThoughtRun
+from codi_lens.verify import Verification, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AttentionError",
     "CheckpointError",
+    "CheckpointWarning",
     "CodiConfig",
     "CodiLensError",
     "CodiModel",
@@ -36,6 +39,7 @@ __all__ = [
     "PositionError",
     "ProblemError",
     "ThoughtRun",
+    "Verification",
     "extract",
     "generation_view",
     "metrics",
@@ -43,4 +47,5 @@ __all__ = [
     "problems",
     "rank_heads",
     "thought_view",
+    "verify",
 ]

@@ -1,12 +1,13 @@
-"""The command line: `codi-lens analyze MODEL`."""
+"""The command line: `codi-lens analyze MODEL`, `codi-lens verify MODEL`."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.box import SIMPLE_HEAD
@@ -16,25 +17,97 @@ from rich.text import Text
 
 from codi_lens.errors import CodiLensError, ProblemError
 
+if TYPE_CHECKING:
+    from codi_lens.model import CodiModel
+
 DEFAULT_N = 100
 
 
+@dataclass(frozen=True)
+class Loading:
+    """How to load the model; what its files do not say has to be given.
+
+    Attributes:
+        base: Folder or hub name of the base model, for its config and tokenizer.
+        lora_alpha: LoRA scaling, where the checkpoint does not say it.
+        n_thoughts: Number of thoughts, where the checkpoint does not say it.
+        remove_eos: Whether no EOS follows the question, where the checkpoint does not say it.
+        bot: Token or id that opens thinking, where the tokenizer has its own.
+        eot: Token or id that closes thinking, where the tokenizer has its own.
+        revision: Branch, tag or commit of the hub repository.
+        device: Where to run, such as cpu or cuda.
+        dtype: Of weights and activations.
+        threads: CPU threads; all cores by default.
+    """
+
+    base: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    lora_alpha: Annotated[float | None, tyro.conf.arg(metavar="ALPHA")] = None
+    n_thoughts: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    remove_eos: Annotated[Literal["yes", "no"] | None, tyro.conf.arg(metavar="{yes,no}")] = None
+    bot: Annotated[str | None, tyro.conf.arg(metavar="TOKEN")] = None
+    eot: Annotated[str | None, tyro.conf.arg(metavar="TOKEN")] = None
+    revision: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+
+    def load(self, model: str, console: Console) -> CodiModel:
+        """Load a checkpoint, with a spinner.
+
+        Raises:
+            CheckpointError: it cannot be loaded exactly.
+        """
+        self.check()
+        with console.status("loading the model"):
+            import torch
+
+            from codi_lens.model import CodiModel
+
+            torch.set_num_threads(self.threads or os.cpu_count() or 1)
+            return CodiModel.from_pretrained(
+                model,
+                self.base,
+                lora_alpha=self.lora_alpha,
+                n_thoughts=self.n_thoughts,
+                remove_eos=None if self.remove_eos is None else self.remove_eos == "yes",
+                bot=_token(self.bot),
+                eot=_token(self.eot),
+                revision=self.revision,
+                device=self.device,
+                dtype=getattr(torch, self.dtype),
+            )
+
+    def check(self) -> None:
+        """Refuse what is wrong without loading anything.
+
+        Raises:
+            CodiLensError: fewer than one thread.
+        """
+        if self.threads is not None and self.threads < 1:
+            raise CodiLensError(f"threads must be at least 1, not {self.threads}.")
+
+
+def _token(text: str | None) -> str | int | None:
+    return int(text) if text is not None and text.isdecimal() else text
+
+
+Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+Corpus = Annotated[str, tyro.conf.arg(metavar="builtin|gsm8k|FILE")]
+Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
+LoadingOptions = Annotated[Loading, tyro.conf.arg(name="")]
+
+
 def analyze(
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
+    model: Model,
     /,
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
-    problems: Annotated[str, tyro.conf.arg(metavar="builtin|gsm8k|FILE")] = "builtin",
-    n: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+    problems: Corpus = "builtin",
+    n: Count = None,
     seed: int = 42,
     view: Literal["position", "generation"] = "position",
     batch_size: int = 32,
     max_new_tokens: int = 64,
-    base: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None,
-    lora_alpha: Annotated[float | None, tyro.conf.arg(metavar="ALPHA")] = None,
-    n_thoughts: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
-    remove_eos: Annotated[Literal["yes", "no"] | None, tyro.conf.arg(metavar="{yes,no}")] = None,
-    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu",
-    threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+    loading: LoadingOptions = Loading(),
 ) -> None:
     """Find the attention heads that matter in a CODI model, and write a page that shows them.
 
@@ -47,35 +120,16 @@ def analyze(
         view: Rows are the thoughts that attend (position), or the study's loop steps (generation).
         batch_size: Problems per forward pass.
         max_new_tokens: Longest answer, in tokens.
-        base: Folder or hub name of the base model, for its config and tokenizer.
-        lora_alpha: LoRA scaling, where the checkpoint does not say it.
-        n_thoughts: Number of thoughts, where the checkpoint does not say it.
-        remove_eos: Whether no EOS surrounds the question, where the checkpoint does not say it.
-        device: Where to run, such as cpu or cuda.
-        threads: CPU threads; all cores by default.
+        loading: How to load the model.
     """
     from codi_lens.report import analyze as run_analysis
     from codi_lens.report import check_output
 
-    if threads is not None and threads < 1:
-        raise CodiLensError(f"threads must be at least 1, not {threads}.")
+    loading.check()
     check_output(out)
     chosen, corpus = choose_problems(problems, n, seed)
     console = Console()
-    with console.status("loading the model"):
-        import torch
-
-        from codi_lens.model import CodiModel
-
-        torch.set_num_threads(threads or os.cpu_count() or 1)
-        loaded = CodiModel.from_pretrained(
-            model,
-            base,
-            lora_alpha=lora_alpha,
-            n_thoughts=n_thoughts,
-            remove_eos=None if remove_eos is None else remove_eos == "yes",
-            device=device,
-        )
+    loaded = loading.load(model, console)
     analysis = run_analysis(
         loaded,
         chosen,
@@ -103,8 +157,47 @@ def analyze(
     )
 
 
-def choose_problems(problems: str, n: int | None, seed: int) -> tuple[list[Any], str]:
-    """The problems that the command line names, and what to call them.
+def verify(
+    model: Model,
+    /,
+    problems: Corpus = "builtin",
+    n: Count = None,
+    seed: int = 42,
+    settings: bool = True,
+    official_batch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    max_new_tokens: int = 64,
+    loading: LoadingOptions = Loading(),
+) -> None:
+    """Check that a CODI checkpoint loads right: exit code 0 if it does, 1 if not.
+
+    Thoughts, attention, logits and answers of the loaded model are compared with an independent
+    implementation (transformers alone, LoRA unmerged, one problem at a time). Settings that no file
+    proves are compared with their neighbours, on problems with known answers.
+
+    Args:
+        model: Folder of a CODI checkpoint, or a hub name such as zen-E/CODI-gpt2.
+        problems: "builtin" (word problems), "gsm8k", or a JSON or JSON-lines file.
+        n: How many problems: 8 by default, or all that a smaller file holds.
+        seed: Draws the problems.
+        settings: Compare lora_alpha, remove_eos, bot and eot, and n_thoughts with other values.
+        official_batch: Also run the original evaluation's batched loop, with its padding leak.
+        max_new_tokens: Longest answer, in tokens.
+        loading: How to load the model.
+    """
+    chosen, _ = choose_problems(problems, n, seed, default=8)
+    console = Console()
+    verification = loading.load(model, console).verify(
+        chosen, settings=settings, official_batch=official_batch, max_new_tokens=max_new_tokens
+    )
+    console.print(verification)
+    if not verification.passed:
+        raise SystemExit(1)
+
+
+def choose_problems(
+    problems: str, n: int | None, seed: int, default: int = DEFAULT_N
+) -> tuple[list[Any], str]:
+    """The problems that the command line names, and what to call them; `default` of them.
 
     Raises:
         ProblemError: an unknown corpus, a bad file, or `n` outside the corpus.
@@ -112,19 +205,19 @@ def choose_problems(problems: str, n: int | None, seed: int) -> tuple[list[Any],
     from codi_lens.problems import gsm8k, load_problems, sample_indices, word_problems
 
     if problems == "builtin":
-        return list(word_problems(DEFAULT_N if n is None else n, seed=seed)), "built-in, test split"
+        return list(word_problems(default if n is None else n, seed=seed)), "built-in, test split"
     if problems == "gsm8k":
-        return list(gsm8k(DEFAULT_N if n is None else n, seed=seed)), "GSM8K train"
+        return list(gsm8k(default if n is None else n, seed=seed)), "GSM8K train"
     if not Path(problems).is_file():
         raise ProblemError(
             f"There is no problem file {problems}; give a file, or one of builtin and gsm8k."
         )
     loaded = load_problems(problems)
-    n = min(DEFAULT_N, len(loaded)) if n is None else n
+    n = min(default, len(loaded)) if n is None else n
     return [loaded[i] for i in sample_indices(len(loaded), n, seed=seed)], Path(problems).name
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"analyze": analyze}
+COMMANDS: dict[str, Callable[..., None]] = {"analyze": analyze, "verify": verify}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -136,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             description=(
                 "A microscope for continuous thought: which attention heads of a CODI model "
                 "matter, and why.\n\n"
+                "codi-lens verify checkpoints/tiny-gpt2\n"
                 "codi-lens analyze checkpoints/tiny-gpt2 --out analysis"
             ),
             args=arguments,

@@ -6,18 +6,25 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens import HookedTransformer
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from codi_lens.checkpoint import CodiConfig, load_checkpoint
+from codi_lens.checkpoint import read_checkpoint
+from codi_lens.config import CodiConfig
 from codi_lens.convert import to_hooked_transformer, to_projection
 from codi_lens.errors import CheckpointError
 from codi_lens.interventions import Intervention
+from codi_lens.problems import Problem
+from codi_lens.save import save_model
 from codi_lens.thinking import NamesFilter, ThoughtRun, think
+
+if TYPE_CHECKING:
+    import codi_lens.verify
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +37,14 @@ class CodiModel:
         projection: from the final-norm hidden state to the next thought, both of size d_model.
         tokenizer: the base model's tokenizer.
         config: special tokens, number of thoughts, and the settings the model was loaded with.
+        backbone: the Hugging Face configuration of the language model.
     """
 
     lens: HookedTransformer
     projection: nn.Module
     tokenizer: PreTrainedTokenizerBase
     config: CodiConfig
+    backbone: PretrainedConfig
 
     @classmethod
     def from_pretrained(
@@ -46,6 +55,8 @@ class CodiModel:
         lora_alpha: int | float | None = None,
         n_thoughts: int | None = None,
         remove_eos: bool | None = None,
+        bot: str | int | None = None,
+        eot: str | int | None = None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         revision: str | None = None,
@@ -60,7 +71,9 @@ class CodiModel:
             base: folder or hub name of the base model, for its config and tokenizer.
             lora_alpha: LoRA scaling; accepted and unused for a file without LoRA.
             n_thoughts: how many thoughts to think.
-            remove_eos: whether the model was trained without EOS around the question.
+            remove_eos: whether the model was trained without EOS between question and thoughts.
+            bot, eot: tokens (or ids) that open and close thinking; by default the tokenizer's own
+                (`<|bocot|>`, `<|start-latent|>`) or those that CODI adds to the base vocabulary.
             device: where the model runs.
             dtype: of weights and activations.
             revision: branch, tag or commit of the hub repository.
@@ -77,29 +90,32 @@ class CodiModel:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"The device {device} cannot be used ({reason}).") from error
-        checkpoint = load_checkpoint(
+        checkpoint = read_checkpoint(
             source,
             base=base,
             lora_alpha=lora_alpha,
             n_thoughts=n_thoughts,
             remove_eos=remove_eos,
+            bot=bot,
+            eot=eot,
             revision=revision,
         )
         lens = to_hooked_transformer(
             checkpoint.backbone,
-            checkpoint.weights,
+            checkpoint.merged(dtype, device),
             checkpoint.tokenizer,
             device=device,
             dtype=dtype,
         )
         projection = to_projection(checkpoint.projection, device=device, dtype=dtype)
-        return cls(lens, projection, checkpoint.tokenizer, checkpoint.config)
+        return cls(lens, projection, checkpoint.tokenizer, checkpoint.config, checkpoint.backbone)
 
     def think(
         self,
         questions: Sequence[str] | Sequence[Sequence[int]],
         *,
         thoughts: Float[Tensor, "problem thought d_model"] | None = None,
+        answers: Sequence[str] | Sequence[Sequence[int]] | None = None,
         max_new_tokens: int = 64,
         names_filter: NamesFilter = None,
         interventions: Sequence[Intervention] = (),
@@ -110,6 +126,8 @@ class CodiModel:
             questions: texts, or lists of token ids (the question's tokens only, BOS included where
                 the model uses it).
             thoughts: feed these instead of the model's own.
+            answers: score these instead of decoding: texts, tokenised without special tokens, or
+                lists of token ids. EOS follows each; `run.answer_log_probs` holds the scores.
             max_new_tokens: greedy decoding stops at EOS, here, or at the end of the context.
             names_filter: which activations `run.cache()` keeps from the run: a hook name, a list
                 of them or a predicate. None keeps none; `run.cache()` then replays a clean run.
@@ -120,7 +138,8 @@ class CodiModel:
             The run, in the order of the questions.
 
         Raises:
-            ProblemError: an empty question, one longer than the context, or an unknown token id.
+            ProblemError: an empty question or answer, one that does not fit into the context, an
+                unknown token id, or not one answer per question.
             PositionError: `thoughts` has the wrong shape, or a scope names no position.
             InterventionError: a hook does not exist, never fired, or masked every key of a query.
 
@@ -139,9 +158,72 @@ class CodiModel:
             self.config,
             questions,
             thoughts=thoughts,
+            answers=answers,
             max_new_tokens=max_new_tokens,
             names_filter=names_filter,
             interventions=interventions,
+        )
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the model as a folder that `from_pretrained` loads back identically.
+
+        The language model goes into `model.safetensors` (or shards of 5 GB) under its Hugging
+        Face names, LoRA merged, in the model's dtype, so that plain `transformers` opens the
+        folder too; the projection into `projection.safetensors`; the settings into
+        `codi_config.json`; config and tokenizer beside them.
+
+        Raises:
+            OutputError: the folder exists and is not empty.
+            CheckpointError: weights were changed into something the architecture cannot hold.
+
+        >>> import tempfile
+        >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     saved = CodiModel.from_pretrained(model.save_pretrained(f"{folder}/merged"))
+        >>> saved.fingerprint() == model.fingerprint()
+        True
+        """
+        return save_model(
+            folder, self.lens, self.projection, self.tokenizer, self.config, self.backbone
+        )
+
+    def verify(
+        self,
+        problems: Sequence[Problem] | None = None,
+        n: int | None = None,
+        *,
+        settings: bool = True,
+        official_batch: bool = False,
+        max_new_tokens: int = 64,
+    ) -> codi_lens.verify.Verification:
+        """Check that the model loaded right, against an independent implementation of CODI.
+
+        See `codi_lens.verify.verify` for the rule. `rich.print` shows the result.
+
+        Args:
+            problems: to run; built-in word problems by default.
+            n: how many: the first n given ones (all by default), or 8 built-in ones.
+            settings: also compare the settings that no file proves, where answers are known.
+            official_batch: also run the original evaluation's batched loop, with its padding leak.
+            max_new_tokens: longest answer.
+
+        Raises:
+            ProblemError: no problem, `n` out of range, or a question that does not fit.
+            CheckpointError: the checkpoint's files cannot be read again.
+
+        >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+        >>> model.verify(n=1, settings=False).passed
+        True
+        """
+        from codi_lens.verify import verify  # it builds on this module
+
+        return verify(
+            self,
+            problems,
+            n,
+            settings=settings,
+            official_batch=official_batch,
+            max_new_tokens=max_new_tokens,
         )
 
     def fingerprint(self) -> str:

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint format notebooks bench clean
+.PHONY: demo test lint format notebooks bench bench-loading parity clean
 
 demo: $(READY)  ## which heads of tiny-gpt2 matter: writes demo/index.html
 	rm -rf demo
@@ -26,7 +26,13 @@ notebooks: $(READY)  ## execute every notebook
 	$(BIN)/pytest -o addopts= --nbmake --nbmake-timeout=600 notebooks
 
 bench: $(READY)  ## time the thought loop
-	$(BIN)/python benchmarks/thinking.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/thinking.py
+
+bench-loading: $(READY)  ## time and memory of loading a model of 1.2 billion parameters
+	$(BIN)/python benchmarks/loading.py
+
+parity: $(READY)  ## compare every layout and architecture with plain Hugging Face
+	$(BIN)/python benchmarks/parity.py
 
 clean:  ## remove everything that can be made again
 	rm -rf $(VENV) demo .training .pytest_cache .ruff_cache .hypothesis build dist

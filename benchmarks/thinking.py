@@ -1,69 +1,314 @@
-"""Time the thought loop: `make bench` prints the table and writes benchmarks/results/thinking.md.
+"""Time the thought loop: `make bench` prints the tables and writes benchmarks/results/thinking.md.
 
-All ways run interleaved in one process on one thread, and medians per problem are compared with
-the floor: one plain forward pass over the same tokens, with no thoughts and nothing captured.
+Random weights of two sizes think about random tokens, in questions as long as those of the study's
+GSM8K sample. All ways run interleaved in one process. What is measured is the CPU time of its one
+thread, which neighbours on a shared machine disturb less than the time of the wall clock.
 """
 
 from __future__ import annotations
 
+import argparse
+import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-
-from codi_lens import CodiModel
-from codi_lens.problems import word_problems
+import transformers
+import ways
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 HERE = Path(__file__).parent
-N_PROBLEMS = 64
-ROUNDS = 7
+BATCH = 16
+TOKENIZERS = HERE.parent / "tests" / "fixtures" / "oracle"
+# Characters of each question of the study's sample (100 of GSM8K, seed 42) over 4.2, which is how
+# many GPT-2 puts into a token of such text; the mean is 57.5.
+LENGTHS = (
+    20,
+    24,
+    26,
+    27,
+    28,
+    28,
+    30,
+    30,
+    31,
+    33,
+    33,
+    33,
+    33,
+    35,
+    35,
+    36,
+    37,
+    37,
+    37,
+    38,
+    38,
+    38,
+    38,
+    39,
+    40,
+    40,
+    40,
+    40,
+    41,
+    42,
+    42,
+    43,
+    46,
+    46,
+    47,
+    47,
+    47,
+    47,
+    48,
+    48,
+    48,
+    48,
+    49,
+    49,
+    50,
+    50,
+    50,
+    50,
+    51,
+    52,
+    52,
+    53,
+    54,
+    54,
+    55,
+    55,
+    55,
+    55,
+    58,
+    58,
+    58,
+    59,
+    59,
+    60,
+    61,
+    63,
+    63,
+    65,
+    65,
+    65,
+    66,
+    67,
+    67,
+    68,
+    69,
+    70,
+    71,
+    73,
+    74,
+    75,
+    75,
+    76,
+    79,
+    79,
+    80,
+    80,
+    82,
+    84,
+    85,
+    87,
+    90,
+    94,
+    100,
+    100,
+    103,
+    104,
+    106,
+    112,
+    122,
+    163,
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model to time; `problems` for batches, every `every`-th of them one at a time."""
+
+    title: str
+    backbone: PretrainedConfig
+    problems: int
+    every: int
+    rounds: int
+
+
+def sizes(quick: bool) -> list[Size]:
+    rope = {
+        "rope_type": "llama3",
+        "rope_theta": 500000.0,
+        "factor": 32.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192,
+    }
+    gpt2: dict[str, Any] = {"vocab_size": 50260}
+    llama: dict[str, Any] = {
+        "vocab_size": 128259,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+        "rope_parameters": rope,
+    }
+    titles = "GPT-2 size: 12 layers", "Llama-3.2-1B width: 2 of its 16 layers"
+    problems, every, rounds = 32, 4, 3
+    if quick:
+        titles = "GPT-2, small", "LLaMA, small"
+        problems, every, rounds = 16, 4, 3
+        gpt2 |= {"vocab_size": 403, "n_layer": 3, "n_head": 4, "n_embd": 128}
+        llama |= {"vocab_size": 403, "hidden_size": 128, "intermediate_size": 256}
+        llama |= {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 16}
+    return [
+        Size(titles[0], AutoConfig.for_model("gpt2", **gpt2), problems, every, rounds),
+        Size(titles[1], AutoConfig.for_model("llama", **llama), problems, every, rounds),
+    ]
+
+
+def questions(n: int, vocabulary: int) -> list[list[int]]:
+    """Random tokens, as long as n evenly spaced quantiles of the sample, shortest first."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = [LENGTHS[(2 * i + 1) * len(LENGTHS) // (2 * n)] for i in range(n)]
+    return [torch.randint(vocabulary - 4, (k,), generator=generator).tolist() for k in lengths]
+
+
+def measure(size: Size) -> list[str]:
+    """The lines of one table."""
+    unmerged = ways.random_lora(size.backbone)
+    weights = ways.merged(unmerged)
+    tokenizer = str(TOKENIZERS / size.backbone.model_type / "base")
+    model = ways.codi_model(size.backbone, weights, tokenizer, torch.float32)
+    half = ways.codi_model(size.backbone, weights, tokenizer, torch.bfloat16)
+    plain = ways.plain_lens(model.lens)
+    sdpa = AutoModelForCausalLM.from_config(size.backbone, attn_implementation="sdpa").eval()
+    sdpa.load_state_dict(weights, assign=True)
+    sdpa.requires_grad_(False)
+
+    problems = questions(size.problems, size.backbone.vocab_size)
+    batches = [problems[i : i + BATCH] for i in range(0, len(problems), BATCH)]
+    some = problems[size.every // 2 :: size.every]
+    settings = (model.projection, model.config)
+
+    def think(model: Any, batches: Sequence[ways.Batch]) -> None:
+        for batch in batches:
+            model.think(batch, max_new_tokens=1)
+
+    timed: dict[str, tuple[Callable[[], object], int]] = {
+        "(a) the study's way: Hugging Face eager, all attention, LoRA unmerged, one at a time": (
+            lambda: [ways.study(unmerged, *settings, question) for question in some],
+            len(some),
+        ),
+        "(b) HookedTransformer by hand, default layout, patterns captured, one at a time": (
+            lambda: [ways.by_hand(plain, *settings, question) for question in some],
+            len(some),
+        ),
+        f"(c) `model.think`, batches of {BATCH}": (lambda: think(model, batches), len(problems)),
+        f"(d) the floor: one SDPA pass over the same tokens, batches of {BATCH}": (
+            lambda: [ways.floor(sdpa, model.config, batch) for batch in batches],
+            len(problems),
+        ),
+    }
+    agree(unmerged, plain, model, some[0])
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    for round_ in range(size.rounds + 1):
+        for name, (way, n) in timed.items():
+            begin = time.thread_time()
+            way()
+            if round_:  # the first round warms up
+                times[name].append(1000 * (time.thread_time() - begin) / n)
+    medians = [statistics.median(found) for found in times.values()]
+    first, _, ours, floor = medians
+    lines = [
+        f"## {size.title}",
+        "",
+        f"{len(problems)} problems of {len(problems[0])} to {len(problems[-1])} tokens (mean "
+        f"{statistics.mean(map(len, problems)):.1f}); one at a time, {len(some)} of them (mean "
+        f"{statistics.mean(map(len, some)):.1f}). Medians of {size.rounds} rounds.",
+        "",
+        "| way | ms per problem | lowest to highest | times the floor |",
+        "|---|---|---|---|",
+    ]
+    for (name, found), median in zip(times.items(), medians, strict=True):
+        spread = f"{min(found):.1f} to {max(found):.1f}"
+        lines.append(f"| {name} | {median:.1f} | {spread} | {median / floor:.2f} |")
+    return [
+        *lines,
+        "",
+        f"`model.think` takes {ours / floor:.2f} times the floor and is {first / ours:.1f} times "
+        "as fast as the study's way.",
+        bfloat16(model, half, batches[len(batches) // 2]),
+        "",
+    ]
+
+
+def agree(unmerged: Any, plain: Any, model: Any, question: Sequence[int]) -> None:
+    """The ways compared compute the same logits, or the comparison means nothing."""
+    logits = model.think([question], max_new_tokens=1).logits
+    for other in (
+        ways.study(unmerged, model.projection, model.config, question),
+        ways.by_hand(plain, model.projection, model.config, question),
+    ):
+        torch.testing.assert_close(other, logits, atol=1e-2, rtol=0)
+
+
+def bfloat16(model: Any, half: Any, batch: ways.Batch) -> str:
+    """Time and error of one batch in bfloat16; once, for it is slow on CPUs without support."""
+    full = model.think(batch, max_new_tokens=1)
+    begin = time.thread_time()
+    low = half.think(batch, max_new_tokens=1)
+    took = 1000 * (time.thread_time() - begin) / len(batch)
+    attention = float(abs(full.attention - low.attention).max())
+    thoughts = (full.thoughts - low.thoughts.float()).norm() / full.thoughts.norm()
+    return (
+        f"In bfloat16 (one batch, once) `model.think` takes {took:.1f} ms per problem; against "
+        f"float32 its attention differs by at most {attention:.3f}, its thoughts by "
+        f"{100 * float(thoughts):.1f} % of their norm."
+    )
+
+
+def cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown CPU"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="small models; writes nothing")
+    quick = parser.parse_args().quick
     torch.set_num_threads(1)
-    model = CodiModel.from_pretrained(HERE.parent / "checkpoints" / "tiny-gpt2")
-    questions = [problem.question for problem in word_problems(N_PROBLEMS, seed=1)]
-    length = max(len(model.tokenizer.encode(question)) for question in questions)
-    ids = torch.randint(0, 50, (N_PROBLEMS, length + 1 + model.config.n_thoughts + 1 + 6))
-
-    def think(batch: int) -> None:
-        for start in range(0, N_PROBLEMS, batch):
-            model.think(questions[start : start + batch], max_new_tokens=7)
-
-    ways: dict[str, Callable[[], object]] = {
-        "think, one at a time": lambda: think(1),
-        "think, batches of 16": lambda: think(16),
-        "think, one batch of 64": lambda: think(64),
-        "floor: one plain forward of 64": lambda: model.lens(ids),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, way in ways.items():
-            begin = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - begin)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    floor = medians["floor: one plain forward of 64"]
     lines = [
-        "# The thought loop on tiny-gpt2",
+        "# The thought loop against other ways of running it",
         "",
-        f"`make bench`: {N_PROBLEMS} built-in problems, six thoughts, greedy answers of 7 tokens,",
-        f"attention of every head captured; one thread, medians of {ROUNDS} interleaved rounds.",
+        "`make bench`. CPU time of one thread, all ways interleaved; random weights (each "
+        "model's own initialisation) and random tokens, six thoughts, no answer beyond the "
+        "logits after `eot`.",
+        f"torch {torch.__version__}, transformers {transformers.__version__}, {cpu()}.",
         "",
-        "| way | ms per problem | times the floor |",
-        "|---|---|---|",
-        *(
-            f"| {name} | {1000 * value / N_PROBLEMS:.2f} | {value / floor:.1f} |"
-            for name, value in medians.items()
-        ),
     ]
-    text = "\n".join(lines) + "\n"
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
-    (results / "thinking.md").write_text(text)
-    print(text)
+    print("\n".join(lines))
+    for size in sizes(quick):
+        lines += (table := measure(size))
+        print("\n".join(table), flush=True)
+    text = "\n".join(lines).rstrip() + "\n"
+    if not quick:
+        (HERE / "results").mkdir(exist_ok=True)
+        (HERE / "results" / "thinking.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,13 @@ from codi_lens.errors import (
     ProblemError,
 )
 from codi_lens.extract import extract, open_attention
-from codi_lens.heads import ConstantMetricWarning, generation_view, rank_heads, thought_view
+from codi_lens.heads import ConstantMetricWarning, rank_heads
 from codi_lens.interventions import Intervention
 from codi_lens.model import CodiModel
+from codi_lens.study import StudyThresholds, run_study
 from codi_lens.thinking import ThoughtRun
 from codi_lens.verify import Verification, verify
+from codi_lens.views import generation_view, thought_view
 
 __version__ = "0.1.0"
 
@@ -38,6 +40,7 @@ __all__ = [
     "OutputError",
     "PositionError",
     "ProblemError",
+    "StudyThresholds",
     "ThoughtRun",
     "Verification",
     "extract",
@@ -46,6 +49,7 @@ __all__ = [
     "open_attention",
     "problems",
     "rank_heads",
+    "run_study",
     "thought_view",
     "verify",
 ]

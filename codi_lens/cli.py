@@ -1,4 +1,4 @@
-"""The command line: `codi-lens analyze MODEL`, `codi-lens verify MODEL`."""
+"""The command line: `codi-lens verify`, `codi-lens analyze`, `codi-lens study`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codi_lens.errors import CodiLensError, ProblemError
+from codi_lens.study import StudyThresholds
 
 if TYPE_CHECKING:
     from codi_lens.model import CodiModel
@@ -122,8 +123,8 @@ def analyze(
         max_new_tokens: Longest answer, in tokens.
         loading: How to load the model.
     """
+    from codi_lens.outputs import check_output
     from codi_lens.report import analyze as run_analysis
-    from codi_lens.report import check_output
 
     loading.check()
     check_output(out)
@@ -194,6 +195,67 @@ def verify(
         raise SystemExit(1)
 
 
+def study(
+    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
+    /,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    problems: Corpus = "builtin",
+    n: Count = None,
+    seed: int = 42,
+    png: bool = False,
+    thresholds: StudyThresholds = StudyThresholds(),  # noqa: B008  (frozen)
+    batch_size: int = 32,
+    max_new_tokens: int = 64,
+    loading: LoadingOptions = Loading(),
+) -> None:
+    """Repeat the published study on one or two models, each quantity beside the corrected one.
+
+    Args:
+        models: One model, or two to compare: folders of CODI checkpoints, or hub names.
+        out: Folder for the results; open index.html in it.
+        problems: "builtin" (word problems), "gsm8k", or a JSON or JSON-lines file.
+        n: How many problems: 100 by default, or all that a smaller file holds.
+        seed: Draws the problems; 42 gives the study's own 100 problems of gsm8k.
+        png: Also write static images, where kaleido and a browser are there.
+        thresholds: The study's thresholds.
+        batch_size: Problems per forward pass.
+        max_new_tokens: Longest answer, in tokens.
+        loading: How to load the models.
+    """
+    from codi_lens.outputs import check_output
+    from codi_lens.study_report import check_models, report_study
+
+    loading.check()
+    check_models(models)
+    check_output(out, "results")
+    chosen, corpus = choose_problems(problems, n, seed)
+    console = Console()
+    report = report_study(
+        [loading.load(model, console) for model in models],
+        chosen,
+        out,
+        thresholds=thresholds,
+        corpus=corpus,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        png=png,
+    )
+    for each in report.studies:
+        table = Table(title=each.model, box=SIMPLE_HEAD, title_style="bold", show_lines=True)
+        for column in ("question", "the study's answer", "what answers it"):
+            table.add_column(column, overflow="fold")
+        for row in report.measured[each.model]:
+            table.add_row(Text(row.question), Text(row.study), Text(row.corrected))
+        console.print(table)
+        failed = [check for check in each.checks if not check.passed]
+        text = f"{len(each.checks) - len(failed)} of the study's {len(each.checks)} checks pass"
+        text += "".join(f"; {check.name}: {check.detail}" for check in failed)
+        console.print(f"• {text}.", highlight=False, markup=False)
+    if report.without_png:
+        console.print(f"• {report.without_png}", highlight=False, markup=False)
+    console.print(f"\nOpen [bold]{(report.folder / 'index.html').resolve()}[/bold]", soft_wrap=True)
+
+
 def choose_problems(
     problems: str, n: int | None, seed: int, default: int = DEFAULT_N
 ) -> tuple[list[Any], str]:
@@ -217,7 +279,11 @@ def choose_problems(
     return [loaded[i] for i in sample_indices(len(loaded), n, seed=seed)], Path(problems).name
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"analyze": analyze, "verify": verify}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "analyze": analyze,
+    "study": study,
+    "verify": verify,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -229,8 +295,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             description=(
                 "A microscope for continuous thought: which attention heads of a CODI model "
                 "matter, and why.\n\n"
-                "codi-lens verify checkpoints/tiny-gpt2\n"
-                "codi-lens analyze checkpoints/tiny-gpt2 --out analysis"
+                "codi-lens verify checkpoints/tiny-gpt2\n\n"
+                "codi-lens analyze checkpoints/tiny-gpt2 --out analysis\n\n"
+                "codi-lens study checkpoints/tiny-gpt2 checkpoints/tiny-llama --out study"
             ),
             args=arguments,
             config=(tyro.conf.OmitSubcommandPrefixes,),

@@ -1,9 +1,9 @@
 """Scores of attention patterns: pure functions on `[..., query, key]`, numpy or torch.
 
 `flow_score`, `hub_score`, `skip_score` and `composite_score` are the formulas of the published
-study, which applies them to the generation view. `hub_excess_score`, `sequential_score` and
-`self_score` are for the position view: they set self-attention apart and compare with what uniform
-causal attention would give, since early thoughts are seen by more queries than late ones.
+study, which applies them to the generation view. The others are for the position view: they set
+self-attention apart and compare with `causal_null`, the same attention spread evenly over the keys
+that each query could see, since early thoughts are seen by more queries than late ones.
 """
 
 from __future__ import annotations
@@ -134,33 +134,64 @@ def is_constant(values: Float[Array, "*head"]) -> bool:
     return bool(values.max() - values.min() <= 1e-9)
 
 
+def attention_to_earlier(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head query"]:
+    """m_i, the attention that each query gives to earlier keys (self-attention left out).
+
+    >>> attention_to_earlier(np.array([[0.5, 0.0], [0.3, 0.1]]))
+    array([0. , 0.3])
+    """
+    return einsum(pattern, _earlier(pattern), "... query key, query key -> ... query")
+
+
+def causal_null(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head query key"]:
+    """The same attention to earlier keys, spread evenly: m_i / i in the i cells before query i.
+
+    What any score would be without preference among the keys is that score of this pattern.
+
+    >>> causal_null(np.array([[0.0, 0, 0], [0.6, 0.1, 0], [0.6, 0.2, 0]]))
+    array([[0. , 0. , 0. ],
+           [0.6, 0. , 0. ],
+           [0.4, 0.4, 0. ]])
+    """
+    earlier = _earlier(pattern)
+    share = earlier / _like(np.maximum(np.arange(_size(pattern)), 1), pattern)[:, None]
+    given = attention_to_earlier(pattern)
+    return einsum(given, share, "... query, query key -> ... query key")
+
+
+def attention_from_later(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head key"]:
+    """Attention that each key receives from later queries: column sums below the diagonal.
+
+    >>> attention_from_later(np.array([[0.5, 0.0], [0.3, 0.1]]))
+    array([0.3, 0. ])
+    """
+    return einsum(pattern, _earlier(pattern), "... query key, query key -> ... key")
+
+
 def hub_excess(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head key"]:
-    """Attention that each key receives from later queries, beyond what uniform attention gives.
+    """Attention that each key receives from later queries, beyond what `causal_null` gives it.
 
-    With m_i the attention that query i gives to *earlier* keys, uniform causal attention would
-    give each of those i keys m_i / i. The excess of key j is the sum over i > j of
-    A[i, j] - m_i / i. It sums to 0; self-attention plays no part.
+    The excess of key j is the sum over i > j of A[i, j] - m_i / i. It sums to 0 over the keys;
+    self-attention plays no part.
 
-    >>> uniform = np.array([[0.0, 0, 0], [0.6, 0, 0], [0.3, 0.3, 0]])
-    >>> hub_excess(uniform)
+    >>> hub_excess(np.array([[0.0, 0, 0], [0.6, 0, 0], [0.3, 0.3, 0]]))
     array([0., 0., 0.])
     """
-    received, expected = _received_and_expected(pattern)
-    return received - expected
+    return attention_from_later(pattern) - attention_from_later(causal_null(pattern))
 
 
 def hub_ratio(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head key"]:
-    """Attention that each key receives from later queries, over what uniform attention gives.
+    """Attention that each key receives from later queries, over what `causal_null` gives it.
 
-    The quotient of the two sums in `hub_excess`: 1 for uniform causal attention, NaN for the last
-    key, which no query can see, and where no attention is given.
+    The sum over i > j of A[i, j], divided by the sum over i > j of m_i / i: 1 for uniform causal
+    attention, NaN for the last key, which no query can see, and where no attention is given.
 
     >>> hub_ratio(np.array([[0.0, 0, 0], [0.6, 0, 0], [0.6, 0.0, 0]])).round(2)
     array([1.33, 0.  ,  nan])
     """
-    received, expected = _received_and_expected(pattern)
+    expected = attention_from_later(causal_null(pattern))
     nothing = expected == 0
-    ratio = received / (expected + nothing)
+    ratio = attention_from_later(pattern) / (expected + nothing)
     ratio[nothing] = float("nan")
     return ratio
 
@@ -174,6 +205,18 @@ def hub_excess_score(
     0.0
     """
     return _variance(hub_excess(pattern))
+
+
+def skip_excess_score(
+    pattern: Float[Array, "*head query key"],
+) -> Float[Array, "*head"] | np.floating:
+    """`skip_score` beyond what `causal_null` gives: above 0 if the last query prefers early keys.
+
+    >>> float(skip_excess_score(np.array([[0.0, 0, 0], [0.6, 0, 0], [0.3, 0.1, 0]])).round(2))
+    0.1
+    """
+    earlier: Any = pattern * _earlier(pattern)
+    return skip_score(earlier - causal_null(pattern))
 
 
 def sequential_score(
@@ -190,6 +233,20 @@ def sequential_score(
     return _pairs(pattern, np.eye(n, k=-1)) / max(1, n - 1)
 
 
+def sequential_excess_score(
+    pattern: Float[Array, "*head query key"],
+) -> Float[Array, "*head"] | np.floating:
+    """`sequential_score` beyond what `causal_null` gives.
+
+    The query that sees one key only has no choice: it counts as 0.
+
+    >>> float(sequential_excess_score(np.array([[0.0, 0, 0], [0.6, 0, 0], [0.1, 0.3, 0]])).round(2))
+    0.05
+    """
+    excess: Any = pattern - causal_null(pattern)
+    return sequential_score(excess)
+
+
 def self_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"] | np.floating:
     """Mean of the diagonal: in the position view, attention of a thought to itself.
 
@@ -200,14 +257,26 @@ def self_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"
     return _pairs(pattern, np.eye(n)) / n
 
 
-def _received_and_expected(pattern: Any) -> tuple[Any, Any]:
+def attention_by_distance(
+    pattern: Float[Array, "*head query key"],
+) -> Float[Array, "*head distance"]:
+    """Mean of the cells [i, i-d] for d = 0 … n-1: attention by how many thoughts back the key lies.
+
+    In the position view d = 0 is self-attention and d = 1 attention to the previous thought.
+
+    >>> attention_by_distance(np.array([[0.5, 0.0], [0.3, 0.1]]))
+    array([0.3, 0.3])
+    """
     n = _size(pattern)
-    earlier = np.tril(np.ones((n, n)), -1)
-    share = earlier / np.maximum(np.arange(n), 1)[:, None]
-    given = einsum(pattern, _like(earlier, pattern), "... query key, query key -> ... query")
-    expected = einsum(given, _like(share, pattern), "... query, query key -> ... key")
-    received = einsum(pattern, _like(earlier, pattern), "... query key, query key -> ... key")
-    return received, expected
+    pairs = np.stack([np.eye(n, k=-distance) / (n - distance) for distance in range(n)])
+    return einsum(
+        pattern, _like(pairs, pattern), "... query key, distance query key -> ... distance"
+    )
+
+
+def _earlier(pattern: Any) -> Any:
+    n = _size(pattern)
+    return _like(np.tril(np.ones((n, n)), -1), pattern)
 
 
 def _variance(values: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,26 +14,16 @@ import pandas as pd
 import xarray as xr
 
 from codi_lens import metrics
-from codi_lens.errors import OutputError
 from codi_lens.extract import extract
-from codi_lens.heads import (
-    CONSISTENT_STD,
-    SEQUENTIAL_THRESHOLD,
-    SKIP_THRESHOLD,
-    STRONG_HUB,
-    VIEWS,
-    ConstantMetricWarning,
-    View,
-    generation_view,
-    n_thoughts_of,
-    rank_heads,
-    thought_view,
-)
+from codi_lens.heads import ConstantMetricWarning, rank_heads
 from codi_lens.model import CodiModel
+from codi_lens.outputs import check_output, to_json, write_text
 from codi_lens.plots import explorer_page
 from codi_lens.positions import thought_names
 from codi_lens.problems import Problem
 from codi_lens.stats import wilson_interval
+from codi_lens.study import attention_stats, attention_summary, mean_and_std
+from codi_lens.views import VIEWS, View, n_thoughts_of, thought_view
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +91,9 @@ def analyze(
     findings = write_findings(summary)
     for each, table in heads.items():
         name = "heads.csv" if each == view else f"heads_{each}.csv"
-        _write(folder / name, table.to_csv(index=False))
-    _write(folder / "summary.json", _json(summary))
-    _write(folder / "findings.md", _findings_page(model.config.source, findings))
+        write_text(folder / name, table.to_csv(index=False))
+    write_text(folder / "summary.json", to_json(summary))
+    write_text(folder / "findings.md", _findings_page(model.config.source, findings))
     page = explorer_page(
         attention.mean("problem"),
         {str(each): table for each, table in heads.items()},
@@ -112,24 +101,8 @@ def analyze(
         facts=_facts(summary),
         findings=findings,
     )
-    _write(folder / "index.html", page)
+    write_text(folder / "index.html", page)
     return Analysis(attention, heads, summary, findings, folder)
-
-
-def check_output(out: str | Path) -> Path:
-    """The output folder, if an analysis may be written there.
-
-    Raises:
-        OutputError: it is a file, or a folder with content other than an analysis.
-    """
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; give a folder for the analysis.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "attention.zarr").is_dir():
-        raise OutputError(
-            f"{folder} exists with other content; give a new folder, or that of an analysis."
-        )
-    return folder
 
 
 def accuracy(attention: xr.DataArray) -> dict[str, Any] | None:
@@ -282,30 +255,26 @@ def _position_summary(attention: xr.DataArray) -> dict[str, Any]:
 
 
 def _generation_summary(attention: xr.DataArray) -> dict[str, Any]:
+    """The study's summary of the same attention, with positions by name."""
     names = list(thought_names(n_thoughts_of(attention)))
-    blocks = generation_view(attention)
-    deviation = blocks.std("problem").values
-    mean = blocks.mean(["problem", "layer", "head"]).values
-    incoming = metrics.incoming_attention(mean)
-    sequential = np.diagonal(mean, -1)
-    skips = mean[-1, : max(1, len(names) // 2)]
-    hub_ratio = float(incoming.max() * len(names))
-    sequential_mean = float(sequential.mean()) if len(sequential) else 0.0
+    model = attention.attrs["model"]
+    mean, std = mean_and_std(attention)
+    summary = attention_summary(mean, model)
+    hub, flow = summary["hub_analysis"], summary["sequential_flow"]
+    skip = summary["skip_connections"]
+    steps, skips = flow["sequential_scores"], skip["skip_scores"]
     return {
-        "incoming": dict(zip(names, map(float, incoming), strict=True)),
-        "hub": names[int(incoming.argmax())],
-        "hub_ratio": hub_ratio,
-        "strong_hub": hub_ratio > STRONG_HUB,
-        "sequential": {f"{i + 1}→{i}": float(value) for i, value in enumerate(sequential)},
-        "sequential_mean": sequential_mean,
-        "sequential_flow": sequential_mean > SEQUENTIAL_THRESHOLD,
-        "skip": {f"{len(names) - 1}→{j}": float(value) for j, value in enumerate(skips)},
-        "skip_mean": float(skips.mean()),
-        "skip_connections": float(skips.mean()) > SKIP_THRESHOLD,
-        "mean_std": float(deviation.mean()),
-        "max_std": float(deviation.max()),
-        "min_std": float(deviation.min()),
-        "consistent": float(deviation.mean()) < CONSISTENT_STD,
+        "incoming": dict(zip(names, hub["all_hub_scores"], strict=True)),
+        "hub": names[hub["hub_position"]],
+        "hub_ratio": hub["hub_ratio"],
+        "strong_hub": hub["is_strong_hub"],
+        "sequential": {f"{i + 1}→{i}": value for i, value in enumerate(steps)},
+        "sequential_mean": flow["avg_sequential_attention"],
+        "sequential_flow": flow["has_sequential_flow"],
+        "skip": {f"{len(names) - 1}→{j}": value for j, value in enumerate(skips)},
+        "skip_mean": skip["avg_skip_attention"],
+        "skip_connections": skip["has_skip_connections"],
+        **attention_stats(mean, std, model, attention.sizes["problem"])["consistency"],
     }
 
 
@@ -340,25 +309,5 @@ def _findings_page(source: str, findings: Sequence[str]) -> str:
     return f"# Findings: {source}\n\n" + "".join(f"- {sentence}\n" for sentence in findings)
 
 
-def _json(summary: dict[str, Any]) -> str:
-    """Valid JSON: a number that is not finite (no anchor in any answer, say) becomes null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [plain(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(plain(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _write(path: Path, text: str) -> None:
-    """Write through a temporary file, so that nothing half-written is left behind."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

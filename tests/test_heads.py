@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from constructed import label, random_attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,33 +20,11 @@ from codi_lens import (
     rank_heads,
     thought_view,
 )
-from codi_lens.heads import VIEWS, View, layer_band
-from codi_lens.positions import key_names, possible_cells, query_names
+from codi_lens.heads import layer_band
+from codi_lens.positions import key_names, query_names
+from codi_lens.views import VIEWS, View
 
 THOUGHTS = [f"ct{i}" for i in range(6)]
-
-
-def random_attention(
-    n_problems: int = 8, n_layers: int = 3, n_heads: int = 4, n: int = 6, seed: int = 0
-) -> xr.DataArray:
-    """Rows drawn at random over the cells that causality allows."""
-    rng = np.random.default_rng(seed)
-    cells = possible_cells(n)
-    values = rng.gamma(0.5, size=(n_problems, n_layers, n_heads, *cells.shape)) * cells
-    values /= values.sum(axis=-1, keepdims=True)
-    return label(values, n)
-
-
-def label(values: np.ndarray, n: int = 6) -> xr.DataArray:
-    return xr.DataArray(
-        values.astype(np.float32),
-        dims=("problem", "layer", "head", "query", "key"),
-        coords={
-            "problem": [f"p{i}" for i in range(len(values))],
-            "query": list(query_names(n)),
-            "key": list(key_names(n)),
-        },
-    )
 
 
 def rank(attention: xr.DataArray, view: View, **options: int) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from jaxtyping import Float
 
+from codi_lens import metrics
 from codi_lens.heads import SEQUENTIAL_THRESHOLD, SKIP_THRESHOLD
 from codi_lens.plots import style
 from codi_lens.plots.views import View, best_heads, cells, check_view, constant_metrics
@@ -67,7 +68,7 @@ def incoming(attention: xr.DataArray, view: View = "position") -> go.Figure:
     _bars(figure, thoughts, received, "from later thoughts", style.LATER_COLOUR)
     _bars(figure, thoughts, np.diag(matrix), "self-attention", style.SELF_BAR_COLOUR)
     later = np.tril(np.ones_like(matrix, dtype=bool), -1)
-    null = _mean_over_rows(np.where(later, _even_share(matrix)[:, None], np.nan))
+    null = _mean_over_rows(np.where(later, metrics.causal_null(np.tril(matrix)), np.nan))
     # A group of two bars is 0.85 wide, so the middles of the two are at -0.2125 and 0.2125.
     _null(figure, thoughts, null, shift=-0.2125)
     _numbers(figure, received, over=null, shift=-0.2125)
@@ -114,7 +115,7 @@ def sequential(attention: xr.DataArray, view: View = "position") -> go.Figure:
         )
         labels = [f"ct{i}→<br>ct{i - 1}" for i in steps]
         _bars(figure, labels, values, "previous thought", style.LATER_COLOUR)
-        null = _even_share(matrix)[1:]
+        null = np.diag(metrics.causal_null(np.tril(matrix)), -1)
         _null(figure, labels, null)
         _numbers(figure, values, over=null)
     if not labels:
@@ -161,10 +162,10 @@ def skips(attention: xr.DataArray, view: View = "position") -> go.Figure:
             "thoughts back",
             "attention per pair",
         )
-        share = _even_share(matrix)
+        even = metrics.causal_null(np.tril(matrix))
         labels = [str(back) for back in range(1, last + 1)]
         values = np.array([np.diag(matrix, -back).mean() for back in range(1, last + 1)])
-        null = np.array([share[back:].mean() for back in range(1, last + 1)])
+        null = np.array([np.diag(even, -back).mean() for back in range(1, last + 1)])
         _bars(figure, labels, values, "that far back", style.LATER_COLOUR)
         _null(figure, labels, null)
         _numbers(figure, values, over=null)
@@ -220,13 +221,6 @@ def score_intervals(heads: pd.DataFrame, metric: str = "composite", n: int = 20)
             hovertemplate="%{y}<br>" + metric + " %{x:.3f}<extra>" + kind + "</extra>",
         )
     return figure
-
-
-def _even_share(matrix: Matrix) -> Float[np.ndarray, " query"]:
-    # Position view: what each earlier thought would get if a query spread its attention evenly.
-    rows = np.arange(len(matrix))
-    earlier = np.nansum(np.tril(matrix, -1), axis=1)
-    return np.divide(earlier, rows, out=np.full(len(rows), np.nan), where=rows > 0)
 
 
 def _mean_over_rows(matrix: Matrix) -> Float[np.ndarray, " key"]:

@@ -6,11 +6,7 @@ Figures come from the plotting functions; the page's script only puts one head's
 from __future__ import annotations
 
 import html
-import json
-import math
-import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -23,6 +19,7 @@ from codi_lens.errors import AttentionError
 from codi_lens.plots import style
 from codi_lens.plots.charts import incoming, sequential, skips
 from codi_lens.plots.figures import head_map, pattern
+from codi_lens.plots.page import asset, fill, script_json
 from codi_lens.plots.views import (
     PatternView,
     View,
@@ -77,13 +74,12 @@ def explorer_page(
         ),
         "findings": "\n".join(f"<li>{html.escape(text)}</li>" for text in findings)
         or "<li>No findings were given.</li>",
-        "css": _asset("explorer.css"),
-        "js": _asset("explorer.js"),
+        "css": asset("explorer.css"),
+        "js": asset("explorer.js"),
         "plotly": get_plotlyjs(),
-        "data": _script_json(data),
+        "data": script_json(data),
     }
-    # One pass, so that braces inside the parts are never taken for placeholders.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("explorer.html"))
+    return fill("explorer.html", parts)
 
 
 def _data(attention: xr.DataArray, heads: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
@@ -173,27 +169,3 @@ def _figure(figure: go.Figure) -> dict[str, Any]:
     drawn["layout"].pop("template", None)
     drawn["layout"]["margin"] = {**drawn["layout"]["margin"], "t": 16, "r": 12, "l": 56}
     return drawn
-
-
-def _script_json(data: Any) -> str:
-    # With every "<" escaped, no text can close the script element or open a comment in it.
-    text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, pd.Series | np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return value
-
-
-def _asset(name: str) -> str:
-    return resources.files("codi_lens.plots").joinpath(name).read_text(encoding="utf-8")

@@ -16,8 +16,8 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from codi_lens.errors import AttentionError, PositionError
-from codi_lens.heads import View, select_view
 from codi_lens.positions import key_names, possible_cells, query_names, thought_names
+from codi_lens.views import View, n_thoughts_of, select_view
 
 PatternView = Literal["position", "generation", "run"]
 
@@ -81,7 +81,12 @@ def cells(attention: xr.DataArray, view: PatternView) -> Cells:
         AttentionError: another view, other dims (a problem axis, say), or other labels.
     """
     check_view(view, ("position", "generation", "run"))
-    n_thoughts = count_thoughts(attention)
+    if set(attention.dims) != set(DIMS):
+        hint = " (average first: attention.mean('problem'))" if "problem" in attention.dims else ""
+        raise AttentionError(
+            f"Figures draw attention with dims {DIMS}, not {tuple(attention.dims)}{hint}."
+        )
+    n_thoughts = n_thoughts_of(attention)
     shown = attention if view == "run" else select_view(attention, view)
     mask = xr.DataArray(
         possible_cells(n_thoughts),
@@ -95,29 +100,6 @@ def cells(attention: xr.DataArray, view: PatternView) -> Cells:
     return Cells(shown, mask.to_numpy(), is_self)
 
 
-def count_thoughts(attention: xr.DataArray) -> int:
-    """How many thoughts a labelled attention array has.
-
-    Raises:
-        AttentionError: the dims or labels are not those of `ThoughtRun.attention` averaged over
-            problems.
-    """
-    if set(attention.dims) != set(DIMS):
-        hint = " (average first: attention.mean('problem'))" if "problem" in attention.dims else ""
-        raise AttentionError(
-            f"Figures draw attention with dims {DIMS}, not {tuple(attention.dims)}{hint}."
-        )
-    queries = tuple(str(name) for name in attention["query"].values)
-    keys = tuple(str(name) for name in attention["key"].values)
-    n_thoughts = sum(name.startswith("ct") for name in queries)
-    if n_thoughts < 1 or queries != query_names(n_thoughts) or keys != key_names(n_thoughts):
-        raise AttentionError(
-            "The queries must be labelled bot, ct0, …, eot, anchor and the keys question, bot, "
-            f"ct0, …, eot, answer, with at least one thought, not {queries} and {keys}."
-        )
-    return n_thoughts
-
-
 def check_view(view: str, allowed: tuple[str, ...] = get_args(View)) -> None:
     """Raise an AttentionError unless `view` is one of `allowed`."""
     if view not in allowed:
@@ -126,12 +108,14 @@ def check_view(view: str, allowed: tuple[str, ...] = get_args(View)) -> None:
 
 
 def metric_names(heads: pd.DataFrame) -> list[str]:
-    """The metrics of a heads table: every column that has an interval, composite first.
+    """The metrics of a heads table: every column with an interval (but rank), composite first.
 
     >>> metric_names(pd.DataFrame(columns=["layer", "hub", "hub_low", "hub_high", "composite"]))
     ['composite', 'hub']
     """
-    names = [str(name) for name in heads.columns if f"{name}_low" in heads.columns]
+    names = [
+        str(name) for name in heads.columns if f"{name}_low" in heads.columns and name != "rank"
+    ]
     return sorted({*names, "composite"} & {*heads.columns}, key=[*_FIRST, *names].index)
 
 

@@ -1,0 +1,339 @@
+"""The page "What the study measured": one self-contained HTML page for one or two models."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from codi_lens.compare import compare_corrected, compare_studies
+from codi_lens.measured import Measured
+from codi_lens.plots.comparison import model_comparison
+from codi_lens.plots.measured import corrected_triptych, published_hub_bars, published_patterns
+from codi_lens.plots.page import asset, fill, script_json
+from codi_lens.plots.study import study_figures
+from codi_lens.study import N_TOP, Study
+from codi_lens.study.published import (
+    MODELS,
+    published_heads,
+    published_spread,
+)
+
+
+def report_figures(
+    studies: Sequence[Study], corrected: Mapping[str, pd.DataFrame]
+) -> dict[str, go.Figure]:
+    """Every figure of one or two studied models, by its path in the folder of figures.
+
+    Args:
+        studies: one or two.
+        corrected: `corrected_quantities` of each model, by its name.
+    """
+    figures: dict[str, go.Figure] = {}
+    for study in studies:
+        drawn = study_figures(study)
+        drawn["corrected_hub_analysis"] = corrected_triptych(study.model, corrected[study.model])
+        figures |= {f"{study.model}/{name}": figure for name, figure in drawn.items()}
+    if len(studies) == 2:
+        figures["model_comparison"] = model_comparison(*studies)
+    return figures
+
+
+def study_page(
+    studies: Sequence[Study],
+    figures: Mapping[str, go.Figure],
+    corrected: Mapping[str, pd.DataFrame],
+    measured: Mapping[str, Sequence[Measured]],
+    facts: Mapping[str, Mapping[str, str]],
+) -> str:
+    """The page for one or two studied models; it needs no network.
+
+    Args:
+        studies: one or two.
+        figures: `report_figures` of them.
+        corrected: `corrected_quantities` of each model, by its name.
+        measured: `what_the_study_measured` of each model, by its name.
+        facts: short facts of each model for the row of cards, by its name.
+    """
+    published = {"published/heads": published_patterns(), "published/hubs": published_hub_bars()}
+    figures = {**figures, **published}
+    names = [study.model for study in studies]
+    sections = {
+        "Published beside corrected": _beside(names, measured, figures),
+        "In the study's own numbers": _own_numbers(figures),
+    }
+    if len(studies) == 2:
+        sections[f"{names[0]} and {names[1]}"] = _comparison(studies, figures, corrected)
+    for study in studies:
+        sections[f"The study on {study.model}"] = _reproduction(study, figures)
+    ids = [f"section-{place}" for place in range(len(sections))]
+    parts = {
+        "title": _text("What the study measured: " + ", ".join(names)),
+        "models": _text(" and ".join(names)),
+        "facts": "".join(_facts(name, facts[name]) for name in names),
+        "navigation": "\n".join(
+            f'<a href="#{place}">{_text(title)}</a>'
+            for place, title in zip(ids, sections, strict=True)
+        ),
+        "sections": "\n".join(
+            f'<section aria-labelledby="{place}"><h2 id="{place}">{_text(title)}</h2>{body}'
+            "</section>"
+            for place, (title, body) in zip(ids, sections.items(), strict=True)
+        ),
+        "css": asset("explorer.css") + asset("study_page.css"),
+        "js": asset("study_page.js"),
+        "plotly": get_plotlyjs(),
+        "data": script_json({name: _drawn(figure) for name, figure in figures.items()}),
+    }
+    return fill("study_page.html", parts)
+
+
+def _beside(
+    names: Sequence[str],
+    measured: Mapping[str, Sequence[Measured]],
+    figures: Mapping[str, go.Figure],
+) -> str:
+    body = (
+        "<p>The study works in the <em>generation view</em>: row i is the step that generates "
+        "thought i, whose query is bot or ct{i−1}. The corrected quantities are in the "
+        "<em>position view</em>: the row is the thought that attends, scores are taken per problem "
+        "and averaged, brackets are 95 % bootstrap intervals over problems. Both describe the same "
+        "attention. Attention shows where heads look, not what is causal.</p>"
+    )
+    for name in names:
+        rows = [[row.question, row.study, row.measures, row.corrected] for row in measured[name]]
+        heads = ["Question", "The study's answer", "What that number is", "What answers it"]
+        body += _card(name, _table(heads, rows, "prose"))
+        body += _figure(figures, f"{name}/3_hub_analysis")
+        body += _figure(figures, f"{name}/corrected_hub_analysis")
+    return body
+
+
+def _own_numbers(figures: Mapping[str, go.Figure]) -> str:
+    heads = published_heads().to_dict("records")
+    head = next(row for row in heads if row["name"] == "L5H3")
+    intro = (
+        "<p>Some of this needs no model, only the numbers that the study printed. Its GPT-2 head "
+        f"L5H3, a “{head['functional_type']}”, has {head['sequential_flow']:.3f} on average in the "
+        f"entries [i, i−1], the study's sequential flow, but {head['strongest']:.2f} at "
+        f"{head['at']}: a thought reading the one before it. Entries [i, i−1] cannot show that, "
+        "because their query and key are the same thought.</p>"
+    )
+    columns = [
+        "Model",
+        "Head",
+        "Study's type",
+        "“Sequential flow” [i, i−1]: self-attention",
+        "ct{i} → ct{i−1}",
+        "Strongest link",
+        "Study's hub",
+        "Highest hub ratio to the causal null",
+    ]
+    rows = [
+        [
+            MODELS[row["model"]],
+            row["name"],
+            row["functional_type"],
+            f"{row['sequential_flow']:.3f}",
+            f"{row['previous']:.3f}",
+            f"{row['at']} {row['strongest']:.2f}",
+            row["hub"],
+            f"{row['hub_ratio_at']} {row['hub_ratio']:.2f}",
+        ]
+        for row in heads
+    ]
+    spread = [
+        [
+            MODELS[row["model"]],
+            f"{row['mean_std']:.4f}",
+            f"{row['mean_std_possible']:.4f}",
+            f"{row['relative']:.0%}",
+        ]
+        for row in published_spread().to_dict("records")
+    ]
+    spread_heads = [
+        "Model",
+        "Mean std as published, 36 cells",
+        "Over the 15 cells that a step can fill",
+        "Relative to the mean there",
+    ]
+    return (
+        intro
+        + _figure(figures, "published/heads")
+        + _card(
+            "The same six heads, read in both views",
+            "<p>Means are over the entries that the study's steps see, so ct5 as a query is "
+            "missing. Six heads chosen by their scores do not stand for a model.</p>"
+            + _table(columns, rows),
+        )
+        + _figure(figures, "published/hubs")
+        + _card(
+            "“Highly consistent across problems”",
+            "<p>Twenty-one of the 36 cells are 0 on every problem by construction, and lower the "
+            "mean deviation.</p>" + _table(spread_heads, spread),
+        )
+    )
+
+
+def _comparison(
+    studies: Sequence[Study],
+    figures: Mapping[str, go.Figure],
+    corrected: Mapping[str, pd.DataFrame],
+) -> str:
+    first, second = studies
+    table = compare_studies(first, second)
+    names = [first.model, second.model]
+
+    def row(label: str, what: Any) -> list[str]:
+        return [label, *(str(what(name)) for name in names)]
+
+    rows = [
+        row(
+            "layers × heads", lambda name: "{n_layers} × {n_heads}".format(**table["models"][name])
+        ),
+        row("thoughts", lambda name: table["models"][name]["n_thoughts"]),
+        row("problems", lambda name: table["models"][name]["n_problems"]),
+        row("hub position", lambda name: table["key_findings"]["hub_position"][name]),
+        row("hub ratio", lambda name: f"{table['hub_analysis'][name]['hub_ratio']:.2f}"),
+        row(
+            "mean std over problems",
+            lambda name: f"{table['consistency'][name]['mean_std']:.4f}",
+        ),
+    ]
+    for metric in ("flow_score", "hub_score", "skip_score"):
+        for kind in ("mean", "max"):
+            rows.append(
+                row(
+                    f"{metric.replace('_', ' ')}, {kind}",
+                    lambda name, metric=metric, kind=kind: (
+                        f"{table['attention_metrics'][name][metric][kind]:.3f}"
+                    ),
+                )
+            )
+    beside = []
+    both = compare_corrected({name: corrected[name] for name in names})
+    for (quantity, at), values in both.iterrows():  # pyright: ignore[reportGeneralTypeIssues]
+        cells = [_value(values[name]) for name in names]
+        if quantity != "given" and any(cells):
+            beside.append([quantity, at, *cells])
+    return (
+        _figure(figures, "model_comparison")
+        + _card("Statistical summary, as the study defines it", _table(["", *names], rows))
+        + _card(
+            "The corrected quantities side by side",
+            "<p>Averaged over heads, with 95 % bootstrap intervals over the same problems; after "
+            "the bar, what an even spread over earlier thoughts would give.</p>"
+            + _table(["Quantity", "At", *names], beside),
+        )
+    )
+
+
+def _value(row: pd.Series) -> str:
+    if np.isnan(row["value"]):
+        return ""
+    text = f"{row['value']:.3f}"
+    if not np.isnan(row["low"]):
+        text += f" [{row['low']:.3f}, {row['high']:.3f}]"
+    return text if np.isnan(row["null"]) else f"{text} | {row['null']:.3f}"
+
+
+def _reproduction(study: Study, figures: Mapping[str, go.Figure]) -> str:
+    shown_above = {f"{study.model}/3_hub_analysis", f"{study.model}/corrected_hub_analysis"}
+    body = "".join(
+        _figure(figures, name)
+        for name in figures
+        if name.startswith(f"{study.model}/") and name not in shown_above
+    )
+    best = study.heads.head(N_TOP).to_dict("records")
+    columns = ["Rank", "Head", "Type", "Band", "Composite", "Flow", "Hub", "Hub position", "Skip"]
+    columns += ["Largest entry", "at [step→thought]"]
+    rows = [
+        [
+            row["rank"],
+            row["name"],
+            row["functional_type"],
+            row["layer_type"],
+            *(f"{row[f'{name}_score']:.3f}" for name in ("composite", "flow", "hub")),
+            row["hub_position"],
+            f"{row['skip_score']:.3f}",
+            f"{row['max_attention']:.3f}",
+            row["max_position"],
+        ]
+        for row in best
+    ]
+    body += _card(f"Top {len(best)} heads by composite score", _table(columns, rows))
+    checks = [
+        [check.name, "passed" if check.passed else "failed", check.detail] for check in study.checks
+    ]
+    body += _card("Its validation checks", _table(["Check", "Result", "Numbers"], checks))
+    return body + _card("Its findings text", f"<pre>{_text(study.findings)}</pre>")
+
+
+def _figure(figures: Mapping[str, go.Figure], name: str) -> str:
+    """A card for a figure whose headings are HTML text and whose size follows its box."""
+    figure = figures[name]
+    heading: Any = figure.layout.title  # pyright: ignore[reportAttributeAccessIssue]
+    layout: Any = figure.layout
+    title, note = heading.text, (heading.subtitle.text or "").replace("<br>", " ")
+    key = _text(name)
+    return _card(
+        title,
+        f'<p class="note">{_text(note)}</p><div class="scroll" tabindex="0">'
+        f'<div class="plot" role="img" aria-label="{_text(title)}" data-figure="{key}" '
+        f'style="min-width:{round(0.75 * layout.width)}px;height:{_height(figure)}px"></div></div>',
+    )
+
+
+def _drawn(figure: go.Figure) -> dict[str, Any]:
+    drawn = figure.to_plotly_json()
+    layout = drawn["layout"]
+    height, cut = _height(figure), layout["height"] - _height(figure)
+    for name in ("title", "template", "width"):
+        layout.pop(name, None)
+    layout["height"] = height
+    layout["margin"] = {**layout["margin"], "t": layout["margin"]["t"] - cut}
+    return {"data": drawn["data"], "layout": layout}
+
+
+def _height(figure: go.Figure) -> int:
+    """The height without the title and subtitle, which the page sets as text."""
+    layout: Any = figure.layout
+    lines = 1 + (layout.title.subtitle.text or "").count("<br>")
+    return round(layout.height - min(40 + 20 * lines, layout.margin.t - 30))
+
+
+def _facts(name: str, facts: Mapping[str, str]) -> str:
+    cards = "".join(
+        f"<div><dt>{_text(key)}</dt><dd>{_text(value)}</dd></div>" for key, value in facts.items()
+    )
+    return f'<dl class="facts">{cards}</dl>\n' if cards else f"<p>{_text(name)}</p>"
+
+
+def _card(title: str, body: str) -> str:
+    return f'<div class="card"><h3>{_text(title)}</h3>{body}</div>\n'
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") -> str:
+    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in columns)
+    lines = []
+    for row in rows:
+        cells = "".join(
+            f'<td class="failed">{_text(cell)}</td>'
+            if cell == "failed"
+            else f"<td>{_text(cell)}</td>"
+            for cell in row
+        )
+        lines.append(f"<tr>{cells}</tr>")
+    return (
+        f'<div class="scroll" tabindex="0"><table class="plain {kind}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,82 @@
+"""The two views of attention between thoughts, both first-class and never mixed.
+
+- **position view**: row = the thought that is the query; the diagonal is self-attention.
+- **generation view** (the published study's): row i = the loop step that generates thought i, so
+  its query is `bot` for row 0 and `ct{i-1}` after; entry [i, i-1] is self-attention.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import xarray as xr
+
+from codi_lens.errors import AttentionError
+from codi_lens.positions import key_names, query_names, thought_names
+
+View = Literal["position", "generation"]
+VIEWS: tuple[View, ...] = ("position", "generation")
+
+
+def n_thoughts_of(attention: xr.DataArray) -> int:
+    """How many thoughts a labelled attention array holds.
+
+    Raises:
+        AttentionError: the array lacks the dimensions or labels of `run.attention`.
+    """
+    wanted = ("layer", "head", "query", "key")
+    if any(name not in attention.dims for name in wanted):
+        raise AttentionError(
+            f"Attention needs the dimensions {', '.join(wanted)} (as run.attention and extract "
+            f"give); this array has {', '.join(map(str, attention.dims))}."
+        )
+    queries = tuple(str(name) for name in attention["query"].values)
+    keys = tuple(str(name) for name in attention["key"].values)
+    n = sum(name.startswith("ct") for name in queries)
+    if n < 1 or queries != query_names(n) or keys != key_names(n):
+        raise AttentionError(
+            "The queries must be labelled bot, ct0, …, eot, anchor and the keys question, bot, "
+            "ct0, …, eot, answer, with at least one thought, as run.attention and extract give "
+            f"them, not {queries} and {keys}."
+        )
+    return n
+
+
+def thought_view(attention: xr.DataArray) -> xr.DataArray:
+    """The position view: `[..., n, n]`, row = the thought that is the query token.
+
+    The diagonal is self-attention; cells above it are 0, since causality forbids them.
+
+    Raises:
+        AttentionError: not labelled attention.
+    """
+    names = thought_names(n_thoughts_of(attention))
+    thoughts = slice(names[0], names[-1])  # a slice selects without copying
+    view = attention.sel(query=thoughts, key=thoughts).transpose(..., "query", "key")
+    return view.assign_attrs(view="position")
+
+
+def generation_view(attention: xr.DataArray) -> xr.DataArray:
+    """The published study's view: `[..., n, n]`, row i = the loop step that generates thought i.
+
+    The query label tells which token that is: `bot`, `ct0` … `ct{n-2}`. Row 0 and the last column
+    are empty: `bot` sees no thought, and no step sees the last one.
+
+    Raises:
+        AttentionError: not labelled attention.
+    """
+    names = thought_names(n_thoughts_of(attention))
+    steps = slice("bot", ("bot", *names)[-2])
+    view = attention.sel(query=steps, key=slice(names[0], names[-1])).transpose(..., "query", "key")
+    return view.assign_attrs(view="generation")
+
+
+def select_view(attention: xr.DataArray, view: View) -> xr.DataArray:
+    """`thought_view` or `generation_view`, by name.
+
+    Raises:
+        AttentionError: no such view.
+    """
+    if view not in VIEWS:
+        raise AttentionError(f"There is no view {view!r}; there are {' and '.join(VIEWS)}.")
+    return thought_view(attention) if view == "position" else generation_view(attention)

@@ -7,8 +7,9 @@ extraction continues where it was and never holds half a problem.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import numpy as np
 import xarray as xr
 import zarr
 from tqdm import tqdm
+from transformer_lens import HookedTransformer
 from zarr.storage import MemoryStore
 
 from codi_lens.errors import OutputError, ProblemError
 from codi_lens.model import CodiModel
 from codi_lens.positions import key_names, query_names
 from codi_lens.problems import Problem, is_correct, parse_answer
-from codi_lens.thinking import hooked_names, prepare
+from codi_lens.thinking import ThoughtRun, hooked_names, prepare
+from codi_lens.values import first_token_attention, value_weighted_attention
 
 
 def extract(
@@ -30,6 +33,7 @@ def extract(
     problems: Sequence[Problem],
     out: str | Path | None = None,
     *,
+    value_weighted: bool = False,
     batch_size: int = 32,
     max_new_tokens: int = 64,
     progress: bool = True,
@@ -41,6 +45,8 @@ def extract(
         problems: what to think about; ids must be unique.
         out: a zarr folder; None keeps everything in memory. If it holds part of the same
             extraction, only the missing problems are run.
+        value_weighted: also keep how much each key writes (`codi_lens.values`) and the attention
+            sink, the share of the first token, for about a third more time.
         batch_size: problems per forward pass; longer questions come first, beside questions of
             similar length.
         max_new_tokens: see `CodiModel.think`.
@@ -49,7 +55,10 @@ def extract(
     Returns:
         Attention [problem, layer, head, query, key] as in `ThoughtRun.attention`, with the ids as
         problem labels and, along the problems, `question`, `answer` (text), `predicted` and
-        `expected` (numbers, NaN where there is none) and `correct` (1, 0, or NaN).
+        `expected` (numbers, NaN where there is none) and `correct` (1, 0, or NaN). With
+        `value_weighted`, the coordinates `value_weighted` (all five axes), `sink` and
+        `sink_value_weighted` (without the keys) go with it, so that
+        `rank_heads(attention.value_weighted)` ranks by what is written.
 
     Raises:
         ProblemError: no problems, ids that are not unique, or a question that does not fit.
@@ -74,8 +83,10 @@ def extract(
     prompts = prepare(questions, model.lens, model.tokenizer, model.config, names=ids)
 
     store: Any = MemoryStore() if out is None else Path(out)
-    group = _open(store, model, problems, max_new_tokens)
-    arrays: dict[str, Any] = {name: group[name] for name in ("attention", "answer", "predicted")}
+    group = _open(store, model, problems, max_new_tokens, value_weighted)
+    weighted = tuple(_WEIGHTED) if value_weighted else ()
+    names = ("attention", "answer", "predicted", *weighted)
+    arrays: dict[str, Any] = {name: group[name] for name in names}
     done: Any = group["done"]
     missing = ~done[:]
     # Batches are those of the whole extraction, so that a resumed one gives the same bits.
@@ -92,12 +103,19 @@ def extract(
         for batch in batches:
             if not missing[batch].any():
                 continue
-            run = model.think([prompts[i][:-opening] for i in batch], max_new_tokens=max_new_tokens)
+            run = model.think(
+                [prompts[i][:-opening] for i in batch],
+                max_new_tokens=max_new_tokens,
+                names_filter=_is_pattern_or_value if value_weighted else None,
+            )
+            extra = {name: _WEIGHTED[name](model.lens, run).values for name in weighted}
             for row, i in enumerate(batch):
                 if not missing[i]:
                     continue
                 value = parse_answer(run.answers[row])
                 arrays["attention"][i] = run.attention.values[row]
+                for name, values in extra.items():
+                    arrays[name][i] = values[row]
                 arrays["answer"][i] = run.answers[row]
                 arrays["predicted"][i] = np.nan if value is None else value
                 done[i] = True
@@ -118,12 +136,30 @@ def open_attention(path: str | Path) -> xr.DataArray:
         return _read(path)
 
 
-def _open(store: Any, model: CodiModel, problems: Sequence[Problem], max_new_tokens: int) -> Any:
+def _is_pattern_or_value(name: str) -> bool:
+    return name.endswith(("hook_pattern", "hook_v"))
+
+
+_WEIGHTED: dict[str, Callable[[HookedTransformer, ThoughtRun], xr.DataArray]] = {
+    "value_weighted": value_weighted_attention,
+    "sink": first_token_attention,
+    "sink_value_weighted": partial(first_token_attention, weighted=True),
+}
+
+
+def _open(
+    store: Any,
+    model: CodiModel,
+    problems: Sequence[Problem],
+    max_new_tokens: int,
+    value_weighted: bool,
+) -> Any:
     """The zarr group of this very extraction: created, or found with the same settings."""
     settings = {
         "model": model.config.source,
         "fingerprint": model.fingerprint(),
         "max_new_tokens": max_new_tokens,
+        "value_weighted": value_weighted,
         "hooks": hooked_names(model.lens),
         "questions": [[problem.id, problem.question, problem.answer] for problem in problems],
     }
@@ -144,25 +180,29 @@ def _open(store: Any, model: CodiModel, problems: Sequence[Problem], max_new_tok
     cfg = model.lens.cfg
     shape = (cfg.n_layers, cfg.n_heads, len(query_names(n)), len(key_names(n)))
     # Made beside its place and renamed, so that a half-made store is never taken for one.
-    partial = store.with_name(f".{store.name}.partial") if isinstance(store, Path) else store
-    if isinstance(partial, Path):
-        shutil.rmtree(partial, ignore_errors=True)
-    group = zarr.open_group(partial, mode="w-")
+    unfinished = store.with_name(f".{store.name}.partial") if isinstance(store, Path) else store
+    if isinstance(unfinished, Path):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    group = zarr.open_group(unfinished, mode="w-")
     along: dict[str, Any] = {"shape": (n_problems,), "dimension_names": ("problem",)}
-    group.create_array(
-        "attention",
-        shape=(n_problems, *shape),
-        chunks=(1, *shape),
-        dtype="float32",
-        fill_value=np.nan,
-        dimension_names=("problem", "layer", "head", "query", "key"),
-    )
+    dims = ("problem", "layer", "head", "query", "key")
+    sizes = {"attention": 5, "value_weighted": 5, "sink": 4, "sink_value_weighted": 4}
+    for name in ("attention", *_WEIGHTED) if value_weighted else ("attention",):
+        axes = sizes[name]
+        group.create_array(
+            name,
+            shape=(n_problems, *shape[: axes - 1]),
+            chunks=(1, *shape[: axes - 1]),
+            dtype="float32",
+            fill_value=np.nan,
+            dimension_names=dims[:axes],
+        )
     group.create_array("answer", chunks=(1,), dtype=str, **along)
     group.create_array("predicted", dtype="float64", fill_value=np.nan, **along)
     group.create_array("done", dtype="bool", fill_value=False, **along)
     group.attrs.update({**settings, "n_thoughts": n})
-    if isinstance(partial, Path):
-        partial.rename(store)
+    if isinstance(unfinished, Path):
+        unfinished.rename(store)
         return zarr.open_group(store, mode="r+")
     return group
 
@@ -197,15 +237,18 @@ def _read(store: Any) -> xr.DataArray:
     n = dataset.attrs["n_thoughts"]
     attention = dataset["attention"]
     attention.attrs = {key: dataset.attrs[key] for key in ("model", "fingerprint")}
-    return attention.assign_coords(
-        problem=list(ids),
-        layer=np.arange(attention.sizes["layer"]),
-        head=np.arange(attention.sizes["head"]),
-        query=list(query_names(n)),
-        key=list(key_names(n)),
-        question=("problem", list(questions)),
-        answer=("problem", np.array(texts, dtype=object)),
-        predicted=("problem", dataset["predicted"].values),
-        expected=("problem", expected),
-        correct=("problem", correct),
-    )
+    weighted = {name: dataset[name] for name in _WEIGHTED if name in dataset}
+    coordinates: dict[str, Any] = {
+        **weighted,
+        "problem": list(ids),
+        "layer": np.arange(attention.sizes["layer"]),
+        "head": np.arange(attention.sizes["head"]),
+        "query": list(query_names(n)),
+        "key": list(key_names(n)),
+        "question": ("problem", list(questions)),
+        "answer": ("problem", np.array(texts, dtype=object)),
+        "predicted": ("problem", dataset["predicted"].values),
+        "expected": ("problem", expected),
+        "correct": ("problem", correct),
+    }
+    return attention.assign_coords(coordinates)

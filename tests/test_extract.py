@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import zarr
 
-from codi_lens import CodiModel, OutputError, ProblemError, extract, open_attention
+from codi_lens import CodiModel, OutputError, ProblemError, extract, open_attention, rank_heads
 from codi_lens.problems import Problem, parse_answer, word_problems
+from codi_lens.values import first_token_attention, value_weighted_attention
 
 PROBLEMS = word_problems(9, seed=1)
 
@@ -177,3 +178,26 @@ def test_each_problem_is_one_chunk(tiny_gpt2: CodiModel, tmp_path: Path) -> None
     run(tiny_gpt2, tmp_path / "a.zarr")
     array: Any = zarr.open_group(tmp_path / "a.zarr", mode="r")["attention"]
     assert array.chunks[0] == 1
+
+
+def test_value_weighted_attention_is_kept_beside_the_plain_one(
+    tiny: CodiModel, tmp_path: Path
+) -> None:
+    chosen = word_problems(7, seed=5)
+    path = tmp_path / "weighted.zarr"
+    attention = extract(
+        tiny, chosen, path, value_weighted=True, batch_size=3, max_new_tokens=7, progress=False
+    )
+    plain = extract(tiny, chosen, batch_size=3, max_new_tokens=7, progress=False)
+    np.testing.assert_allclose(attention.values, plain.values, atol=1e-6)
+    run = tiny.think([chosen[2].question], max_new_tokens=7)
+    alone = value_weighted_attention(tiny.lens, run)
+    np.testing.assert_allclose(attention.value_weighted.values[2], alone.values[0], atol=1e-5)
+    np.testing.assert_allclose(
+        attention.sink.values[2], first_token_attention(tiny.lens, run).values[0], atol=1e-5
+    )
+    assert (attention.sink <= attention.sel(key="question") + 1e-6).all()
+    heads = rank_heads(open_attention(path).value_weighted)
+    assert len(heads) == tiny.lens.cfg.n_layers * tiny.lens.cfg.n_heads
+    with pytest.raises(OutputError, match="its value_weighted differ"):
+        extract(tiny, chosen, path, max_new_tokens=7, progress=False)

@@ -1,0 +1,44 @@
+"""The benchmark of the thought loop runs, its table is whole, and its main claim holds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def output() -> str:
+    results = ROOT / "benchmarks" / "results" / "thinking.md"
+    before = results.read_text() if results.exists() else None
+    command = [sys.executable, str(ROOT / "benchmarks" / "thinking.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (results.read_text() if results.exists() else None) == before, "--quick writes nothing"
+    return done.stdout
+
+
+def table(output: str, title: str) -> dict[str, tuple[float, float]]:
+    section = output.split(f"## {title}")[1].split("## ")[0]
+    rows = re.findall(r"^\| (\(.*?) \| ([\d.]+) \| .*? \| ([\d.]+) \|$", section, re.MULTILINE)
+    return {name: (float(ms), float(ratio)) for name, ms, ratio in rows}
+
+
+@pytest.mark.parametrize("title", ["GPT-2, small", "LLaMA, small"])
+def test_every_way_is_measured(output: str, title: str) -> None:
+    rows = table(output, title)
+    assert [name[:3] for name in rows] == ["(a)", "(b)", "(c)", "(d)"]
+    assert all(ms > 0 for ms, _ in rows.values())
+    assert list(rows.values())[-1][1] == 1.0
+    section = output.split(f"## {title}")[1]
+    assert re.search(r"times the floor and is [\d.]+ times", section)
+    assert re.search(r"bfloat16 .* attention differs by at most 0\.\d+", section)
+
+
+@pytest.mark.parametrize("title", ["GPT-2, small", "LLaMA, small"])
+def test_think_is_faster_than_the_studys_way(output: str, title: str) -> None:
+    study, _, ours, _ = (ms for ms, _ in table(output, title).values())
+    assert ours < study

@@ -10,7 +10,7 @@ demo: $(READY)  ## which heads of tiny-gpt2 matter: writes demo/index.html
 	$(BIN)/codi-lens analyze checkpoints/tiny-gpt2 --n 100 --out demo
 
 test: lint  ## everything: lint, types, unit tests, doctests, notebooks
-	OMP_NUM_THREADS=1 $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 	$(MAKE) notebooks
 
 lint: $(READY)  ## ruff and pyright
@@ -23,7 +23,7 @@ format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 notebooks: $(READY)  ## execute every notebook
-	$(BIN)/pytest -o addopts= --nbmake --nbmake-timeout=600 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/pytest -o addopts= --numprocesses 2 --nbmake --nbmake-timeout=600 notebooks
 
 bench: $(READY)  ## time the thought loop
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/thinking.py

@@ -468,22 +468,6 @@ def test_longest_answer_that_fits_is_scored(oracle_gpt2: CodiModel) -> None:
     assert [len(scores) for scores in run.answer_log_probs] == [2, 21]
 
 
-def test_hooks_on_a_norm_change_no_bit_of_the_run(oracle: Oracle) -> None:
-    """Unhooked norms run once for Q, K and V; hooked ones three times."""
-    seen: list[str] = []
-    clean = oracle.model.think(oracle.texts, max_new_tokens=2)
-    hooks = [
-        (f"blocks.{layer}.ln1.hook_normalized", lambda x, hook: seen.append(hook.name))
-        for layer in range(oracle.model.lens.cfg.n_layers)
-    ]
-    with oracle.model.lens.hooks(fwd_hooks=hooks):
-        hooked = oracle.model.think(oracle.texts, max_new_tokens=2)
-    assert len(seen) == 3 * 9 * oracle.model.lens.cfg.n_layers
-    assert torch.equal(clean.thoughts, hooked.thoughts)
-    assert clean.attention.identical(hooked.attention)
-    assert all("forward" not in vars(block.ln1) for block in oracle.model.lens.blocks)
-
-
 def test_run_keeps_no_keys_values_or_patterns_alive(oracle: Oracle) -> None:
     """What a finished run holds grows with its vectors, not with layers times keys and values."""
     run = oracle.model.think(oracle.texts, max_new_tokens=2)

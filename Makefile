@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint format notebooks bench bench-loading parity clean
+.PHONY: demo test lint format notebooks bench bench-loading bench-metrics parity clean
 
 demo: $(READY)  ## which heads of tiny-gpt2 matter: writes demo/index.html
 	rm -rf demo
@@ -30,6 +30,9 @@ bench: $(READY)  ## time the thought loop
 
 bench-loading: $(READY)  ## time and memory of loading a model of 1.2 billion parameters
 	$(BIN)/python benchmarks/loading.py
+
+bench-metrics: $(READY)  ## time all scores of 7,473 problems x 512 heads
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/metrics.py
 
 parity: $(READY)  ## compare every layout and architecture with plain Hugging Face
 	$(BIN)/python benchmarks/parity.py

@@ -202,6 +202,7 @@ def study(
     problems: Corpus = "builtin",
     n: Count = None,
     seed: int = 42,
+    n_probe: int = 600,
     png: bool = False,
     thresholds: StudyThresholds = StudyThresholds(),  # noqa: B008  (frozen)
     batch_size: int = 32,
@@ -216,6 +217,7 @@ def study(
         problems: "builtin" (word problems), "gsm8k", or a JSON or JSON-lines file.
         n: How many problems: 100 by default, or all that a smaller file holds.
         seed: Draws the problems; 42 gives the study's own 100 problems of gsm8k.
+        n_probe: Further built-in problems for probing the thoughts (builtin only); 0 for none.
         png: Also write static images, where kaleido and a browser are there.
         thresholds: The study's thresholds.
         batch_size: Problems per forward pass.
@@ -238,6 +240,7 @@ def study(
         corpus=corpus,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
+        n_probe=n_probe,
         png=png,
     )
     for each in report.studies:

@@ -51,7 +51,7 @@ def corrected_quantities(
     options: dict[str, Any] = {"n_resamples": n_resamples, "level": level, "seed": seed}
     names = list(thought_names(n_thoughts_of(attention)))
     # All but the strongest link is linear in the heads, so each problem's heads are averaged first.
-    by_problem, by_head = _averages(attention)
+    by_problem, by_head = average_heads(attention)
     block = thought_view(by_problem)
     mean = block.mean(("problem", "layer", "head")).values
     null = np.diagonal(metrics.causal_null(mean), -1)
@@ -86,10 +86,19 @@ def corrected_quantities(
     )
 
 
-def _averages(attention: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+def average_heads(attention: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Attention averaged over heads, for each problem, and thought blocks averaged over problems.
 
     Reads some problems at a time, so attention that lies on disk may be larger than memory.
+
+    Args:
+        attention: labelled attention [problem, layer, head, query, key].
+
+    Returns:
+        (problem, 1, 1, query, key), and (layer, head, query, key) of the thoughts.
+
+    Raises:
+        AttentionError: not labelled attention, or no problems.
     """
     n_problems = attention.sizes["problem"] if "problem" in attention.dims else 0
     if n_problems == 0:

@@ -12,7 +12,9 @@ to hold a total, that it is decodable is no discovery.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ from torch import Tensor
 from codi_lens.errors import ProblemError
 from codi_lens.hubs import hub_ratios
 from codi_lens.positions import thought_names
-from codi_lens.problems import Problem, WordProblem
+from codi_lens.problems import MAX_OPERATIONS, Problem, WordProblem
 from codi_lens.profiles import answer_view, sequential_attention, with_intervals
 from codi_lens.stats import wilson_interval
 from codi_lens.views import n_thoughts_of
@@ -87,6 +89,34 @@ def probe_totals(
     columns = ["accuracy", "low", "high", "control", "control_max"]
     columns += ["accuracy_distinct", "n_distinct"]
     return pd.DataFrame(table, columns=["thought", "step", "n", *columns])
+
+
+def supervised_thoughts(folder: str | Path) -> tuple[str, ...] | None:
+    """Which thoughts training made hold a running total, as the checkpoint's own files say.
+
+    `codi_config.json` of the shipped models records how they were trained; the recipe supervises
+    `ct{i}` to hold the total after operation i + 1, for every total but the answer itself.
+
+    Args:
+        folder: of the checkpoint.
+
+    Returns:
+        Their names; none of them if training was not supervised; None if the files do not say.
+
+    >>> supervised_thoughts("checkpoints/tiny-gpt2")
+    ('ct0', 'ct1', 'ct2', 'ct3')
+    >>> supervised_thoughts("no such folder") is None
+    True
+    """
+    said = Path(folder) / "codi_config.json"
+    if not said.is_file():
+        return None
+    config = json.loads(said.read_text(encoding="utf-8"))
+    supervised = config.get("training", {}).get("supervised")
+    if supervised is None:
+        return None
+    most = min(config.get("n_thoughts", MAX_OPERATIONS), MAX_OPERATIONS - 1)
+    return thought_names(most) if supervised else ()
 
 
 def ground_truth(

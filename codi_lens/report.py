@@ -21,6 +21,7 @@ from codi_lens.outputs import check_output, to_json, write_text
 from codi_lens.plots import explorer_page
 from codi_lens.positions import thought_names
 from codi_lens.problems import Problem
+from codi_lens.profiles import destinations
 from codi_lens.stats import wilson_interval
 from codi_lens.study import attention_stats, attention_summary, mean_and_std
 from codi_lens.views import VIEWS, View, n_thoughts_of, thought_view
@@ -214,24 +215,14 @@ def write_findings(summary: dict[str, Any]) -> list[str]:
 
 def _where_attention_goes(attention: xr.DataArray) -> dict[str, dict[str, float]]:
     """Each query's attention by kind of key (the kinds sum to 1), and the mean of the thoughts."""
-    mean = attention.mean(["problem", "layer", "head"], skipna=True)
-    names = thought_names(n_thoughts_of(attention))
-    shares: dict[str, dict[str, float]] = {}
-    for query in (str(name) for name in mean["query"].values):
-        row = {str(key): float(mean.sel(query=query, key=key)) for key in mean["key"].values}
-        own = row.pop(query, 0.0) if query != "anchor" else 0.0
-        shares[query] = {
-            "question": row["question"],
-            "bot": own if query == "bot" else row["bot"],
-            "earlier_thoughts": sum(row.get(name, 0.0) for name in names),
-            "eot": own if query == "eot" else row["eot"],
-            "answer": row["answer"],
-            "self": own if query in names else 0.0,
-        }
-    shares["thoughts"] = {
-        kind: float(np.mean([shares[name][kind] for name in names])) for kind in shares["bot"]
+    goes = destinations(attention.mean(["problem", "layer", "head"], skipna=True))
+    goes = goes.assign_coords(kind=[str(kind).replace(" ", "_") for kind in goes["kind"].values])
+    of_thoughts = goes.sel(query=list(thought_names(n_thoughts_of(attention)))).mean("query")
+    rows = {str(row["query"].values): row for row in goes.transpose("query", "kind")}
+    return {
+        name: dict(zip(row["kind"].values.tolist(), map(float, row), strict=True))
+        for name, row in (rows | {"thoughts": of_thoughts}).items()
     }
-    return shares
 
 
 def _position_summary(attention: xr.DataArray) -> dict[str, Any]:

@@ -19,13 +19,15 @@ from plotly.offline import get_plotlyjs
 from codi_lens.compare import compare_corrected, compare_studies
 from codi_lens.corrected import corrected_quantities
 from codi_lens.errors import OutputError
+from codi_lens.evidence import Evidence, gather_evidence, probe_thoughts
 from codi_lens.extract import extract
 from codi_lens.heads import ConstantMetricWarning, rank_heads
 from codi_lens.measured import Measured, what_the_study_measured
 from codi_lens.model import CodiModel
 from codi_lens.outputs import check_output, to_json, write_text
 from codi_lens.plots.study_page import report_figures, study_page
-from codi_lens.problems import Problem
+from codi_lens.probes import supervised_thoughts
+from codi_lens.problems import Problem, WordProblem
 from codi_lens.report import accuracy
 from codi_lens.study import Study, StudyThresholds, rank_by, run_study
 
@@ -38,6 +40,7 @@ class StudyReport:
         studies: one or two.
         corrected: `corrected_quantities` of each model, by its name.
         measured: each published quantity beside the corrected one, by model.
+        evidence: what stands behind the findings, by model.
         comparison: the study's comparison; None for a single model.
         folder: where everything was written.
         without_png: why no static images were written; None if they were, or were not asked for.
@@ -46,6 +49,7 @@ class StudyReport:
     studies: list[Study]
     corrected: dict[str, pd.DataFrame]
     measured: dict[str, list[Measured]]
+    evidence: dict[str, Evidence]
     comparison: dict[str, Any] | None
     folder: Path
     without_png: str | None
@@ -60,6 +64,7 @@ def report_study(
     corpus: str = "problems",
     batch_size: int = 32,
     max_new_tokens: int = 64,
+    n_probe: int = 600,
     png: bool = False,
     progress: bool = True,
 ) -> StudyReport:
@@ -69,7 +74,8 @@ def report_study(
     `heads_ranked_by_flow.csv`, `…_hub.csv`, `…_skip.csv`, `attention_patterns_avg.npy`,
     `attention_stats.json`, `attention_summary.json`, `critical_heads_findings.txt`, and beside
     them `validation_checks.json`, `corrected_heads.csv`, `corrected_quantities.csv`,
-    `what_the_study_measured.json` and `attention.zarr` (every problem's attention);
+    `what_the_study_measured.json`, `evidence/` (the tables behind the findings) and
+    `attention.zarr` (every problem's attention);
     `results/model_comparison.json` and `corrected_comparison.csv`; `figures/<model>/` and
     `figures/model_comparison.html`; and `index.html`. A stopped run resumes in the same folder.
 
@@ -81,6 +87,8 @@ def report_study(
         corpus: what to call the problems.
         batch_size: see `extract`.
         max_new_tokens: see `CodiModel.think`.
+        n_probe: on how many further built-in problems thoughts are probed for running totals,
+            where all `problems` are built-in ones; 0 for none.
         png: also write static images, where kaleido and a browser are there.
         progress: show a progress bar.
 
@@ -95,6 +103,7 @@ def report_study(
     studies: list[Study] = []
     corrected: dict[str, pd.DataFrame] = {}
     measured: dict[str, list[Measured]] = {}
+    evidence: dict[str, Evidence] = {}
     facts: dict[str, dict[str, str]] = {}
     for name, model in zip(names, models, strict=True):
         results = folder / "results" / name
@@ -113,6 +122,15 @@ def report_study(
             heads = rank_heads(attention)
         corrected[name] = corrected_quantities(attention)
         measured[name] = what_the_study_measured(study, corrected[name], heads)
+        built_in = all(isinstance(problem, WordProblem) for problem in problems)
+        evidence[name] = gather_evidence(
+            attention,
+            heads,
+            study.heads.set_index("name")["functional_type"],
+            problems=problems,
+            probes=probe_thoughts(model, n_probe) if built_in and n_probe else None,
+            supervised=supervised_thoughts(model.config.source),
+        )
         studies.append(study)
         facts[name] = _facts(name, attention, corpus)
         _write_results(results, study)
@@ -120,17 +138,21 @@ def report_study(
         write_text(results / "corrected_quantities.csv", corrected[name].to_csv(index=False))
         rows = [asdict(row) for row in measured[name]]
         write_text(results / "what_the_study_measured.json", to_json(rows))
+        (results / "evidence").mkdir(exist_ok=True)
+        for title, table in evidence[name].tables().items():
+            write_text(results / "evidence" / f"{title}.csv", table.to_csv(index=False))
     comparison = compare_studies(*studies) if len(studies) == 2 else None
     if comparison:
         write_text(folder / "results" / "model_comparison.json", to_json(comparison))
         beside = compare_corrected(corrected)
         beside.columns = [f"{name}_{column}" for name, column in beside.columns]
         write_text(folder / "results" / "corrected_comparison.csv", beside.to_csv())
-    figures = report_figures(studies, corrected)
+    figures = report_figures(studies, corrected, evidence)
     _write_figures(folder / "figures", figures)
     without_png = write_png(folder / "figures", figures) if png else None
-    write_text(folder / "index.html", study_page(studies, figures, corrected, measured, facts))
-    return StudyReport(studies, corrected, measured, comparison, folder, without_png)
+    page = study_page(studies, figures, corrected, measured, evidence, facts)
+    write_text(folder / "index.html", page)
+    return StudyReport(studies, corrected, measured, evidence, comparison, folder, without_png)
 
 
 def check_models(models: Sequence[Any]) -> None:

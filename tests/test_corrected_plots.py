@@ -121,10 +121,12 @@ def test_distances_show_the_null_beside_them(attention) -> None:
 
 
 def test_sequential_figure_names_query_and_key(attention) -> None:
-    figure = profiles.sequential(with_intervals(sequential_attention(attention), n_resamples=20))
+    figure = profiles.sequential_intervals(
+        with_intervals(sequential_attention(attention), n_resamples=20)
+    )
     assert figure.layout.xaxis.ticktext[0] == "ct1→<br>ct0"
     assert len(figure.data[0].y) == 5
-    empty = profiles.sequential(
+    empty = profiles.sequential_intervals(
         with_intervals(sequential_attention(of_shape("self", n=1)), n_resamples=20)
     )
     assert "no earlier thought" in texts(empty)[0]
@@ -171,13 +173,30 @@ def test_clusters_draw_impossible_cells_as_impossible(attention) -> None:
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == style.ATTENTION_RANGE
 
 
+def test_clusters_beside_types_count_every_head_once(attention) -> None:
+    found = cluster_heads(attention, 3)
+    names = found.heads["name"]
+    same = found.heads.set_index("name")["cluster"]
+    figure = structure.clusters_and_types(found, same)
+    np.testing.assert_array_equal(figure.data[0].z, np.diag(same.value_counts().sort_index()))
+    assert "agreement 1.00" in figure.layout.title.subtitle.text
+    alike = structure.clusters_and_types(found, pd.Series("Hub Aggregator", index=names))
+    np.testing.assert_array_equal(np.sum(alike.data[0].z), len(names))
+    assert [int(n) for n in traces(alike, "numbers")[0].text] == list(np.ravel(alike.data[0].z))
+    with pytest.raises(AttentionError, match=f"no type for the head {names[0]}"):
+        structure.clusters_and_types(found, same.drop(names[0]))
+
+
 def test_probe_figure_says_what_training_supervised(probes: pd.DataFrame) -> None:
     figure = truth.decodable_totals(probes, supervised=["ct0", "ct1", "ct2"])
     outlined = [(shape.x0 + 0.46, shape.y0 + 0.46) for shape in figure.layout.shapes]
     np.testing.assert_allclose(outlined, [(1, 0), (2, 1), (3, 2)])
     assert "training supervised" in figure.layout.title.subtitle.text
     assert "no discovery" in figure.layout.title.subtitle.text
-    free = truth.decodable_totals(probes)
+    assert "ct0, ct1, ct2" in figure.layout.title.subtitle.text
+    unknown = truth.decodable_totals(probes)
+    assert "does not say" in unknown.layout.title.subtitle.text
+    free = truth.decodable_totals(probes, supervised=[])
     assert len(free.layout.shapes) == 0
     assert "no thought was supervised" in free.layout.title.subtitle.text
 
@@ -187,7 +206,7 @@ def test_probe_figure_draws_accuracy_and_control_on_one_scale(probes: pd.DataFra
     accuracy, control = (trace for trace in figure.data if trace.type == "heatmap")
     assert accuracy.coloraxis == control.coloraxis
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0, 1)
-    assert list(accuracy.x) == ["start", "after 1", "after 2", "after 3"]
+    assert list(accuracy.x) == ["start", "1", "2", "3"]
     values = np.array(accuracy.z, dtype=float)
     assert values[1, 2] == 0.9 and np.isnan(values[:, 3]).all()
     numbers = np.reshape(traces(figure, "numbers")[0].text, values.shape)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import FIXTURES
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from codi_lens import AttentionError, metrics
+from codi_lens.study.published import published_study
 
-PUBLISHED = json.loads((FIXTURES / "published_heads.json").read_text())
+PUBLISHED = published_study()
 HEADS = [
     pytest.param(model, head, id=f"{model}-{head['head']}")
     for model, values in PUBLISHED["models"].items()

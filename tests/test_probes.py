@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +13,12 @@ import torch
 from constructed import random_attention
 
 from codi_lens import CodiModel, ProblemError, extract
-from codi_lens.probes import answer_reads_by_length, ground_truth, probe_totals
+from codi_lens.probes import (
+    answer_reads_by_length,
+    ground_truth,
+    probe_totals,
+    supervised_thoughts,
+)
 from codi_lens.problems import MAX_TOTAL, Problem, word_problems
 
 
@@ -75,6 +84,22 @@ def test_ground_truth_sets_attention_beside_what_thoughts_hold(planted: pd.DataF
     np.testing.assert_allclose(truth["from_next"], from_next, rtol=1e-5)
     with pytest.raises(ProblemError, match="must be of the same model"):
         ground_truth(planted.reset_index(), random_attention(n=3))
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"training": {"supervised": True}, "n_thoughts": 3}, ("ct0", "ct1", "ct2")),
+        ({"training": {"supervised": False}}, ()),
+        ({"training": {}}, None),
+        ({"n_thoughts": 6}, None),
+    ],
+)
+def test_supervision_is_what_the_checkpoint_says(
+    tmp_path: Path, said: dict[str, Any], expected: tuple[str, ...] | None
+) -> None:
+    (tmp_path / "codi_config.json").write_text(json.dumps(said))
+    assert supervised_thoughts(tmp_path) == expected
 
 
 def test_reads_by_length_average_the_right_problems() -> None:

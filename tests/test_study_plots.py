@@ -13,15 +13,17 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+import xarray as xr
 from conftest import ROOT
 from test_explorer import CHROMEDRIVER, CHROMIUM, Tags, data_of
 from test_explorer import browser as browser  # a fixture
 from test_study import random_attention
 
-from codi_lens import open_attention
+from codi_lens import open_attention, rank_heads
 from codi_lens.cli import main
 from codi_lens.corrected import corrected_quantities
 from codi_lens.errors import AttentionError
+from codi_lens.evidence import Evidence, gather_evidence
 from codi_lens.measured import Measured
 from codi_lens.plots import style
 from codi_lens.plots.comparison import model_comparison
@@ -35,14 +37,29 @@ from codi_lens.plots.study import (
     study_figures,
 )
 from codi_lens.plots.study_page import report_figures, study_page
-from codi_lens.study import run_study
+from codi_lens.study import Study, run_study
 from codi_lens.study_report import write_png
 
 STUDY = run_study(random_attention(n_layers=6, n_heads=5), "some model")
 OTHER = run_study(random_attention(n_layers=2, n_heads=4, n=4, seed=1), "another model")
 CORRECTED = corrected_quantities(random_attention(), n_resamples=20)
-FIGURES = report_figures([STUDY, OTHER], {"some model": CORRECTED, "another model": CORRECTED})
+
+
+def evidence_of(study: Study, attention: xr.DataArray) -> Evidence:
+    types = study.heads.set_index("name")["functional_type"]
+    heads = rank_heads(attention, n_resamples=20)
+    return gather_evidence(attention, heads, types, n_resamples=20)
+
+
+EVIDENCE = {
+    "some model": evidence_of(STUDY, random_attention(n_layers=6, n_heads=5)),
+    "another model": evidence_of(OTHER, random_attention(n_layers=2, n_heads=4, n=4, seed=1)),
+}
+FIGURES = report_figures(
+    [STUDY, OTHER], {"some model": CORRECTED, "another model": CORRECTED}, EVIDENCE
+)
 ALL = {**FIGURES, "published heads": published_patterns(), "published hubs": published_hub_bars()}
+QUICK = ("--threads", "1", "--n-probe", "100")
 TINY, LLAMA = (str(ROOT / "checkpoints" / name) for name in ("tiny-gpt2", "tiny-llama"))
 
 
@@ -193,6 +210,7 @@ def make_page(text: str = "No.") -> str:
         FIGURES,
         {"some model": CORRECTED, "another model": CORRECTED},
         {name: [Measured("Q?", text, "M", "C")] for name in ("some model", "another model")},
+        EVIDENCE,
         {name: {"Model": name} for name in ("some model", "another model")},
     )
 
@@ -218,7 +236,8 @@ def test_page_holds_every_figure_and_every_link_leads_somewhere() -> None:
     tags = Tags(page).tags
     boxes = [attributes["data-figure"] for _, attributes in tags if "data-figure" in attributes]
     assert sorted(boxes) == sorted(data_of(page))
-    assert len(boxes) == 2 * (2 + 5) + 2 + 1
+    # random attention has no built-in problems: no totals, and no answers by length
+    assert len(boxes) == 2 * (2 + 5 + 8) + 2 + 1
     ids = {attributes["id"] for _, attributes in tags if "id" in attributes}
     assert {attributes["href"][1:] for tag, attributes in tags if tag == "a"} <= ids
 
@@ -226,7 +245,7 @@ def test_page_holds_every_figure_and_every_link_leads_somewhere() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("study") / "out"
-    main(["study", TINY, LLAMA, "--n", "10", "--out", str(out), "--threads", "1"])
+    main(["study", TINY, LLAMA, "--n", "10", "--out", str(out), *QUICK])
     return out
 
 
@@ -240,6 +259,7 @@ def test_study_folder_is_complete(folder: Path) -> None:
             "attention_summary.json",
             "corrected_heads.csv",
             "corrected_quantities.csv",
+            "evidence",
             "critical_heads_findings.txt",
             "heads_ranked_by_flow.csv",
             "heads_ranked_by_hub.csv",
@@ -249,7 +269,32 @@ def test_study_folder_is_complete(folder: Path) -> None:
             "validation_checks.json",
             "what_the_study_measured.json",
         }
-        assert {path.name for path in (folder / "figures" / model).iterdir()} == figures
+        assert {path.stem for path in (folder / "results" / model / "evidence").iterdir()} == {
+            "answer_reads",
+            "answer_reads_by_length",
+            "destinations",
+            "head_clusters",
+            "hub_ratio_by_n_problems",
+            "hub_ratios",
+            "probed_totals",
+            "skip_profile",
+            "split_halves",
+        }
+        drawn = {path.name for path in (folder / "figures" / model).iterdir()}
+        assert drawn == figures | {"evidence"}
+        behind = {path.stem for path in (folder / "figures" / model / "evidence").iterdir()}
+        assert behind == {
+            "answer_reads",
+            "answer_reads_by_length",
+            "clusters",
+            "clusters_and_types",
+            "decodable_totals",
+            "destinations",
+            "hub_ratio_by_n_problems",
+            "hub_ratios",
+            "rank_intervals",
+            "skip_profile",
+        }
     assert {path.name for path in folder.iterdir()} == {"results", "figures", "index.html"}
     assert (folder / "results" / "model_comparison.json").is_file()
     assert (folder / "results" / "corrected_comparison.csv").is_file()
@@ -301,7 +346,7 @@ def test_same_command_again_gives_the_same(
     out = tmp_path / "again"
     shutil.copytree(folder, out)
     (out / "index.html").unlink()
-    main(["study", TINY, LLAMA, "--n", "10", "--out", str(out), "--threads", "1"])
+    main(["study", TINY, LLAMA, "--n", "10", "--out", str(out), *QUICK])
     for name in ("ranked_heads.csv", "corrected_quantities.csv", "attention_stats.json"):
         path = Path("results") / "tiny-gpt2" / name
         assert (out / path).read_text() == (folder / path).read_text()
@@ -312,19 +357,25 @@ def test_same_command_again_gives_the_same(
 
 def test_one_model_is_studied_without_a_comparison(tmp_path: Path) -> None:
     out = tmp_path / "one"
-    strict = ["--thresholds.consistent-std", "0.0001"]
+    strict = ["--thresholds.consistent-std", "0.0001", "--n-probe", "0"]
     main(["study", TINY, "--n", "2", "--out", str(out), "--threads", "1", *strict])
     assert not (out / "results" / "model_comparison.json").exists()
     stats = json.loads((out / "results" / "tiny-gpt2" / "attention_stats.json").read_text())
     assert stats["consistency"]["consistent"] is False
 
 
+@pytest.mark.filterwarnings("ignore::codi_lens.ConstantMetricWarning")
 @pytest.mark.parametrize("n", [1, 2, 9])
 def test_any_number_of_thoughts_is_drawn(n: int) -> None:
     attention = random_attention(3, n_layers=1, n_heads=2, n=n)
     study = run_study(attention, "m")
-    figures = report_figures([study], {"m": corrected_quantities(attention, n_resamples=5)})
-    assert len(figures) == 7
+    figures = report_figures(
+        [study],
+        {"m": corrected_quantities(attention, n_resamples=5)},
+        {"m": evidence_of(study, attention)},
+    )
+    # two heads form no clusters, and a single thought has no hub and no distance
+    assert len(figures) == 7 + (3 if n == 1 else 6)
     assert "NaN" not in "".join(figure.to_json() for figure in figures.values())
 
 

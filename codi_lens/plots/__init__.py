@@ -1,22 +1,57 @@
 """Figures of attention and heads as plotly values, and the explorer page.
 
 Every function returns a `plotly.graph_objects.Figure` and shows nothing; `explorer_page` returns
-one self-contained HTML page.
+one self-contained HTML page. Figures of a table have the name of the function that makes it, so
+they read well with their module: `plots.hub_ratios(hubs.hub_ratios(attention))`.
 """
 
 from __future__ import annotations
 
 from codi_lens.plots.charts import incoming, score_intervals, sequential, skips
+from codi_lens.plots.comparison import model_comparison
 from codi_lens.plots.explorer import explorer_page
 from codi_lens.plots.figures import head_map, pattern, top_heads
+from codi_lens.plots.hubs import hub_ratio_by_n_problems, hub_ratios
+from codi_lens.plots.measured import corrected_triptych, published_hub_bars, published_patterns
+from codi_lens.plots.profiles import answer_reads, by_distance, destinations, sequential_intervals
+from codi_lens.plots.structure import clusters, clusters_and_types, rank_intervals
+from codi_lens.plots.study import (
+    attention_by_layer,
+    critical_heads,
+    hub_flow_skip,
+    metric_distributions,
+    strongest_heads,
+)
+from codi_lens.plots.truth import answer_reads_by_length, decodable_totals, thoughts_and_attention
 
 __all__ = [
+    "answer_reads",
+    "answer_reads_by_length",
+    "attention_by_layer",
+    "by_distance",
+    "clusters",
+    "clusters_and_types",
+    "corrected_triptych",
+    "critical_heads",
+    "decodable_totals",
+    "destinations",
     "explorer_page",
     "head_map",
+    "hub_flow_skip",
+    "hub_ratio_by_n_problems",
+    "hub_ratios",
     "incoming",
+    "metric_distributions",
+    "model_comparison",
     "pattern",
+    "published_hub_bars",
+    "published_patterns",
+    "rank_intervals",
     "score_intervals",
     "sequential",
+    "sequential_intervals",
     "skips",
+    "strongest_heads",
+    "thoughts_and_attention",
     "top_heads",
 ]

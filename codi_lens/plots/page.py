@@ -1,16 +1,18 @@
-"""What the HTML pages share: templates, and data that cannot close its script element."""
+"""What the HTML pages share: templates, cards, tables, and data that cannot close its script."""
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 
 def fill(template: str, parts: Mapping[str, str]) -> str:
@@ -35,6 +37,61 @@ def script_json(data: Any) -> str:
     return text.replace("<", "\\u003c")
 
 
+def figure_card(figures: Mapping[str, go.Figure], name: str) -> str:
+    """A card for a figure whose headings are HTML text and whose size follows its box."""
+    figure = figures[name]
+    heading: Any = figure.layout.title  # pyright: ignore[reportAttributeAccessIssue]
+    layout: Any = figure.layout
+    title, note = heading.text, (heading.subtitle.text or "").replace("<br>", " ")
+    key = text(name)
+    return card(
+        title,
+        f'<p class="note">{text(note)}</p><div class="scroll" tabindex="0">'
+        f'<div class="plot" role="img" aria-label="{text(title)}" data-figure="{key}" '
+        f'style="min-width:{round(0.75 * layout.width)}px;height:{_height(figure)}px"></div></div>',
+    )
+
+
+def figure_data(figure: go.Figure) -> dict[str, Any]:
+    """What the page's script draws into a `figure_card`: no title, no width of its own."""
+    data = figure.to_plotly_json()
+    layout = data["layout"]
+    height, cut = _height(figure), layout["height"] - _height(figure)
+    for name in ("title", "template", "width"):
+        layout.pop(name, None)
+    layout["height"] = height
+    layout["margin"] = {**layout["margin"], "t": layout["margin"]["t"] - cut}
+    return {"data": data["data"], "layout": layout}
+
+
+def card(title: str, body: str) -> str:
+    """A white box with a heading around HTML."""
+    return f'<div class="card"><h3>{text(title)}</h3>{body}</div>\n'
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") -> str:
+    """A table that scrolls in its own box; a cell that says "failed" stands out."""
+    head = "".join(f'<th scope="col">{text(name)}</th>' for name in columns)
+    lines = []
+    for row in rows:
+        cells = "".join(
+            f'<td class="failed">{text(cell)}</td>'
+            if cell == "failed"
+            else f"<td>{text(cell)}</td>"
+            for cell in row
+        )
+        lines.append(f"<tr>{cells}</tr>")
+    return (
+        f'<div class="scroll" tabindex="0"><table class="plain {kind}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def text(value: Any) -> str:
+    """A value as text that cannot become markup."""
+    return html.escape(str(value))
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
@@ -47,3 +104,10 @@ def _plain(value: Any) -> Any:
     if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return value
+
+
+def _height(figure: go.Figure) -> int:
+    """The height without the title and subtitle, which the page sets as text."""
+    layout: Any = figure.layout
+    lines = 1 + (layout.title.subtitle.text or "").count("<br>")
+    return round(layout.height - min(40 + 20 * lines, layout.margin.t - 30))

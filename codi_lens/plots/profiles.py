@@ -43,7 +43,7 @@ def destinations(table: pd.DataFrame, *, weighted: bool = False) -> go.Figure:
             f"Where {'value-weighted attention' if weighted else 'attention'} goes, by query",
             "mean over all heads and problems;<br>the question "
             + ("without" if sink else "includes")
-            + " its first token, where heads park attention that they do not use",
+            + " its first token, where heads may park attention that they do not use",
             barmode="stack",
             xaxis=style.value_axis("share of the query's attention", range=[0, 1]),
             yaxis=style.cell_axis(style.QUERY_TITLE, rows=True),
@@ -107,7 +107,7 @@ def by_distance(
     )
 
 
-def sequential(
+def sequential_intervals(
     tables: Mapping[str, pd.DataFrame] | pd.DataFrame, null: pd.DataFrame | None = None
 ) -> go.Figure:
     """Attention of each thought to the one before it, with intervals.

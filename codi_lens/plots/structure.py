@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from codi_lens.clusters import HeadClusters
 from codi_lens.errors import AttentionError
 from codi_lens.plots import style
-from codi_lens.plots.panels import pattern_panels
+from codi_lens.plots.panels import cell_numbers, pattern_panels
 from codi_lens.plots.views import Cells
 
 
@@ -87,8 +87,8 @@ def clusters(found: HeadClusters) -> go.Figure:
     for name, rows in found.heads.groupby("cluster"):
         shares = rows[look].mean()
         heading = f"<b>{name}</b> · {len(rows)} head{'s' if len(rows) > 1 else ''}<br>" + (
-            f"self {shares['self']:.0%}, previous {shares['previous']:.0%}, "
-            f"further {shares['further']:.0%}"
+            f"self {shares['self']:.0%}, previous {shares['previous']:.0%},"
+            f"<br>further {shares['further']:.0%}"
         )
         panels.append((heading, np.where(possible, patterns.sel(cluster=name).values, np.nan)))
     halves = f"; agreement of disjoint halves of the problems {found.stability:.2f} (Rand)"
@@ -105,3 +105,46 @@ def clusters(found: HeadClusters) -> go.Figure:
         numbers=True,
         panel_height=270,
     )
+
+
+def clusters_and_types(found: HeadClusters, types: pd.Series) -> go.Figure:
+    """How many heads of each cluster have which type: do the study's types follow the shapes?
+
+    Args:
+        found: from `cluster_heads`.
+        types: a label of each head (the study's type), by head name.
+
+    Raises:
+        AttentionError: a head without a label.
+    """
+    agreement = found.agreement(types)
+    own = types[found.heads["name"]].to_numpy()
+    counts = pd.crosstab(found.heads["cluster"].to_numpy(), own)
+    values = counts.to_numpy(dtype=float)
+    rows = [f"cluster {name}" for name in counts.index]
+    columns = [str(name).replace(" ", "<br>") for name in counts.columns]
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=columns,
+            y=rows,
+            colorscale=style.SCORE_SCALE,
+            zmin=0,
+            zmax=float(values.max()),
+            showscale=False,
+            xgap=1,
+            ygap=1,
+            hovertemplate="%{y}, %{x}: %{z} heads<extra></extra>",
+        ),
+        layout=style.base_layout(
+            "Clusters of heads beside the study's types",
+            f"number of heads; agreement {agreement:.2f} (adjusted Rand index: 1 = the same "
+            "grouping,<br>0 = chance)",
+            xaxis=style.cell_axis("type by the study's thresholds"),
+            yaxis=style.cell_axis("", rows=True),
+            width=620,
+            height=220 + 40 * len(rows),
+        ),
+    )
+    numbers = cell_numbers(values, rows, columns, style.SCORE_SCALE, 0.0, float(values.max()))
+    return figure.add_trace(numbers.update(text=values.astype(int).astype(str).ravel()))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,21 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from codi_lens.compare import compare_corrected, compare_studies
+from codi_lens.evidence import Evidence
 from codi_lens.measured import Measured
 from codi_lens.plots.comparison import model_comparison
+from codi_lens.plots.evidence import evidence_figures, evidence_section
 from codi_lens.plots.measured import corrected_triptych, published_hub_bars, published_patterns
-from codi_lens.plots.page import asset, fill, script_json
+from codi_lens.plots.page import (
+    asset,
+    card,
+    figure_card,
+    figure_data,
+    fill,
+    plain_table,
+    script_json,
+    text,
+)
 from codi_lens.plots.study import study_figures
 from codi_lens.study import N_TOP, Study
 from codi_lens.study.published import (
@@ -26,19 +36,24 @@ from codi_lens.study.published import (
 
 
 def report_figures(
-    studies: Sequence[Study], corrected: Mapping[str, pd.DataFrame]
+    studies: Sequence[Study],
+    corrected: Mapping[str, pd.DataFrame],
+    evidence: Mapping[str, Evidence],
 ) -> dict[str, go.Figure]:
     """Every figure of one or two studied models, by its path in the folder of figures.
 
     Args:
         studies: one or two.
         corrected: `corrected_quantities` of each model, by its name.
+        evidence: `gather_evidence` of each model, by its name.
     """
     figures: dict[str, go.Figure] = {}
     for study in studies:
         drawn = study_figures(study)
         drawn["corrected_hub_analysis"] = corrected_triptych(study.model, corrected[study.model])
         figures |= {f"{study.model}/{name}": figure for name, figure in drawn.items()}
+        behind = evidence_figures(evidence[study.model])
+        figures |= {f"{study.model}/evidence/{name}": figure for name, figure in behind.items()}
     if len(studies) == 2:
         figures["model_comparison"] = model_comparison(*studies)
     return figures
@@ -49,6 +64,7 @@ def study_page(
     figures: Mapping[str, go.Figure],
     corrected: Mapping[str, pd.DataFrame],
     measured: Mapping[str, Sequence[Measured]],
+    evidence: Mapping[str, Evidence],
     facts: Mapping[str, Mapping[str, str]],
 ) -> str:
     """The page for one or two studied models; it needs no network.
@@ -58,6 +74,7 @@ def study_page(
         figures: `report_figures` of them.
         corrected: `corrected_quantities` of each model, by its name.
         measured: `what_the_study_measured` of each model, by its name.
+        evidence: `gather_evidence` of each model, by its name.
         facts: short facts of each model for the row of cards, by its name.
     """
     published = {"published/heads": published_patterns(), "published/hubs": published_hub_bars()}
@@ -65,30 +82,33 @@ def study_page(
     names = [study.model for study in studies]
     sections = {
         "Published beside corrected": _beside(names, measured, figures),
-        "In the study's own numbers": _own_numbers(figures),
     }
+    for name in names:
+        title = f"What stands behind the findings on {name}"
+        sections[title] = evidence_section(evidence[name], figures, f"{name}/evidence/")
+    sections["In the study's own numbers"] = _own_numbers(figures)
     if len(studies) == 2:
         sections[f"{names[0]} and {names[1]}"] = _comparison(studies, figures, corrected)
     for study in studies:
         sections[f"The study on {study.model}"] = _reproduction(study, figures)
     ids = [f"section-{place}" for place in range(len(sections))]
     parts = {
-        "title": _text("What the study measured: " + ", ".join(names)),
-        "models": _text(" and ".join(names)),
+        "title": text("What the study measured: " + ", ".join(names)),
+        "models": text(" and ".join(names)),
         "facts": "".join(_facts(name, facts[name]) for name in names),
         "navigation": "\n".join(
-            f'<a href="#{place}">{_text(title)}</a>'
+            f'<a href="#{place}">{text(title)}</a>'
             for place, title in zip(ids, sections, strict=True)
         ),
         "sections": "\n".join(
-            f'<section aria-labelledby="{place}"><h2 id="{place}">{_text(title)}</h2>{body}'
+            f'<section aria-labelledby="{place}"><h2 id="{place}">{text(title)}</h2>{body}'
             "</section>"
             for place, (title, body) in zip(ids, sections.items(), strict=True)
         ),
         "css": asset("explorer.css") + asset("study_page.css"),
         "js": asset("study_page.js"),
         "plotly": get_plotlyjs(),
-        "data": script_json({name: _drawn(figure) for name, figure in figures.items()}),
+        "data": script_json({name: figure_data(figure) for name, figure in figures.items()}),
     }
     return fill("study_page.html", parts)
 
@@ -108,9 +128,9 @@ def _beside(
     for name in names:
         rows = [[row.question, row.study, row.measures, row.corrected] for row in measured[name]]
         heads = ["Question", "The study's answer", "What that number is", "What answers it"]
-        body += _card(name, _table(heads, rows, "prose"))
-        body += _figure(figures, f"{name}/3_hub_analysis")
-        body += _figure(figures, f"{name}/corrected_hub_analysis")
+        body += card(name, plain_table(heads, rows, "prose"))
+        body += figure_card(figures, f"{name}/3_hub_analysis")
+        body += figure_card(figures, f"{name}/corrected_hub_analysis")
     return body
 
 
@@ -164,18 +184,18 @@ def _own_numbers(figures: Mapping[str, go.Figure]) -> str:
     ]
     return (
         intro
-        + _figure(figures, "published/heads")
-        + _card(
+        + figure_card(figures, "published/heads")
+        + card(
             "The same six heads, read in both views",
             "<p>Means are over the entries that the study's steps see, so ct5 as a query is "
             "missing. Six heads chosen by their scores do not stand for a model.</p>"
-            + _table(columns, rows),
+            + plain_table(columns, rows),
         )
-        + _figure(figures, "published/hubs")
-        + _card(
+        + figure_card(figures, "published/hubs")
+        + card(
             "“Highly consistent across problems”",
             "<p>Twenty-one of the 36 cells are 0 on every problem by construction, and lower the "
-            "mean deviation.</p>" + _table(spread_heads, spread),
+            "mean deviation.</p>" + plain_table(spread_heads, spread),
         )
     )
 
@@ -222,13 +242,13 @@ def _comparison(
         if quantity != "given" and any(cells):
             beside.append([quantity, at, *cells])
     return (
-        _figure(figures, "model_comparison")
-        + _card("Statistical summary, as the study defines it", _table(["", *names], rows))
-        + _card(
+        figure_card(figures, "model_comparison")
+        + card("Statistical summary, as the study defines it", plain_table(["", *names], rows))
+        + card(
             "The corrected quantities side by side",
             "<p>Averaged over heads, with 95 % bootstrap intervals over the same problems; after "
             "the bar, what an even spread over earlier thoughts would give.</p>"
-            + _table(["Quantity", "At", *names], beside),
+            + plain_table(["Quantity", "At", *names], beside),
         )
     )
 
@@ -236,18 +256,20 @@ def _comparison(
 def _value(row: pd.Series) -> str:
     if np.isnan(row["value"]):
         return ""
-    text = f"{row['value']:.3f}"
+    shown = f"{row['value']:.3f}"
     if not np.isnan(row["low"]):
-        text += f" [{row['low']:.3f}, {row['high']:.3f}]"
-    return text if np.isnan(row["null"]) else f"{text} | {row['null']:.3f}"
+        shown += f" [{row['low']:.3f}, {row['high']:.3f}]"
+    return shown if np.isnan(row["null"]) else f"{shown} | {row['null']:.3f}"
 
 
 def _reproduction(study: Study, figures: Mapping[str, go.Figure]) -> str:
     shown_above = {f"{study.model}/3_hub_analysis", f"{study.model}/corrected_hub_analysis"}
     body = "".join(
-        _figure(figures, name)
+        figure_card(figures, name)
         for name in figures
-        if name.startswith(f"{study.model}/") and name not in shown_above
+        if name.startswith(f"{study.model}/")
+        and not name.startswith(f"{study.model}/evidence/")
+        and name not in shown_above
     )
     best = study.heads.head(N_TOP).to_dict("records")
     columns = ["Rank", "Head", "Type", "Band", "Composite", "Flow", "Hub", "Hub position", "Skip"]
@@ -266,74 +288,16 @@ def _reproduction(study: Study, figures: Mapping[str, go.Figure]) -> str:
         ]
         for row in best
     ]
-    body += _card(f"Top {len(best)} heads by composite score", _table(columns, rows))
+    body += card(f"Top {len(best)} heads by composite score", plain_table(columns, rows))
     checks = [
         [check.name, "passed" if check.passed else "failed", check.detail] for check in study.checks
     ]
-    body += _card("Its validation checks", _table(["Check", "Result", "Numbers"], checks))
-    return body + _card("Its findings text", f"<pre>{_text(study.findings)}</pre>")
-
-
-def _figure(figures: Mapping[str, go.Figure], name: str) -> str:
-    """A card for a figure whose headings are HTML text and whose size follows its box."""
-    figure = figures[name]
-    heading: Any = figure.layout.title  # pyright: ignore[reportAttributeAccessIssue]
-    layout: Any = figure.layout
-    title, note = heading.text, (heading.subtitle.text or "").replace("<br>", " ")
-    key = _text(name)
-    return _card(
-        title,
-        f'<p class="note">{_text(note)}</p><div class="scroll" tabindex="0">'
-        f'<div class="plot" role="img" aria-label="{_text(title)}" data-figure="{key}" '
-        f'style="min-width:{round(0.75 * layout.width)}px;height:{_height(figure)}px"></div></div>',
-    )
-
-
-def _drawn(figure: go.Figure) -> dict[str, Any]:
-    drawn = figure.to_plotly_json()
-    layout = drawn["layout"]
-    height, cut = _height(figure), layout["height"] - _height(figure)
-    for name in ("title", "template", "width"):
-        layout.pop(name, None)
-    layout["height"] = height
-    layout["margin"] = {**layout["margin"], "t": layout["margin"]["t"] - cut}
-    return {"data": drawn["data"], "layout": layout}
-
-
-def _height(figure: go.Figure) -> int:
-    """The height without the title and subtitle, which the page sets as text."""
-    layout: Any = figure.layout
-    lines = 1 + (layout.title.subtitle.text or "").count("<br>")
-    return round(layout.height - min(40 + 20 * lines, layout.margin.t - 30))
+    body += card("Its validation checks", plain_table(["Check", "Result", "Numbers"], checks))
+    return body + card("Its findings text", f"<pre>{text(study.findings)}</pre>")
 
 
 def _facts(name: str, facts: Mapping[str, str]) -> str:
     cards = "".join(
-        f"<div><dt>{_text(key)}</dt><dd>{_text(value)}</dd></div>" for key, value in facts.items()
+        f"<div><dt>{text(key)}</dt><dd>{text(value)}</dd></div>" for key, value in facts.items()
     )
-    return f'<dl class="facts">{cards}</dl>\n' if cards else f"<p>{_text(name)}</p>"
-
-
-def _card(title: str, body: str) -> str:
-    return f'<div class="card"><h3>{_text(title)}</h3>{body}</div>\n'
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") -> str:
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in columns)
-    lines = []
-    for row in rows:
-        cells = "".join(
-            f'<td class="failed">{_text(cell)}</td>'
-            if cell == "failed"
-            else f"<td>{_text(cell)}</td>"
-            for cell in row
-        )
-        lines.append(f"<tr>{cells}</tr>")
-    return (
-        f'<div class="scroll" tabindex="0"><table class="plain {kind}">'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value))
+    return f'<dl class="facts">{cards}</dl>\n' if cards else f"<p>{text(name)}</p>"

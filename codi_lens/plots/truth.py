@@ -17,22 +17,24 @@ from codi_lens.plots.whiskers import LEGEND
 SUPERVISED_NOTE = "outlined = training supervised this thought to hold this total"
 
 
-def decodable_totals(probes: pd.DataFrame, supervised: Sequence[str] = ()) -> go.Figure:
+def decodable_totals(probes: pd.DataFrame, supervised: Sequence[str] | None = None) -> go.Figure:
     """Which running total each thought holds: held-out probe accuracy, beside shuffled labels.
 
     Args:
         probes: from `probe_totals`.
         supervised: thoughts that training made decode to the total of their own step (`ct0` to that
-            after operation 1, and so on); outlined and named in the figure.
+            after operation 1, and so on); outlined and named in the figure. None says that it is
+            not known.
     """
     thoughts = [str(name) for name in probes["thought"].unique()]
     steps = [int(step) for step in probes["step"].unique()]
-    labels = ["start" if step == 0 else f"after {step}" for step in steps]
-    note = (
-        f"{SUPERVISED_NOTE}: no discovery"
-        if len(supervised)
-        else "no thought was supervised to hold a total"
-    )
+    labels = ["start" if step == 0 else str(step) for step in steps]
+    if supervised is None:
+        note = "the checkpoint does not say which thoughts training supervised"
+    elif supervised:
+        note = f"{SUPERVISED_NOTE}<br>({', '.join(supervised)}): no discovery"
+    else:
+        note = "no thought was supervised to hold a total"
     figure = make_subplots(
         rows=1,
         cols=2,
@@ -50,7 +52,9 @@ def decodable_totals(probes: pd.DataFrame, supervised: Sequence[str] = ()) -> go
             coloraxis="coloraxis",
             xgap=1,
             ygap=1,
-            hovertemplate="%{y} → running total %{x}<br>" + column + " %{z:.3f}<extra></extra>",
+            hovertemplate="%{y} → running total after %{x}<br>"
+            + column
+            + " %{z:.3f}<extra></extra>",
             hoverongaps=False,
             row=1,
             col=place,
@@ -59,7 +63,7 @@ def decodable_totals(probes: pd.DataFrame, supervised: Sequence[str] = ()) -> go
         # A cell without enough problems is undefined, which is not an accuracy of 0.
         texts = [text or "–" for text in np.array(numbers.text)]
         figure.add_trace(numbers.update(text=texts), row=1, col=place)
-    cells = [(thoughts.index(name), thoughts.index(name) + 1) for name in supervised]
+    cells = [(thoughts.index(name), thoughts.index(name) + 1) for name in supervised or ()]
     outlined = _outlined([(row, steps.index(step)) for row, step in cells if step in steps])
     figure.update_layout(
         style.base_layout(
@@ -84,8 +88,8 @@ def decodable_totals(probes: pd.DataFrame, supervised: Sequence[str] = ()) -> go
             height=200 + 44 * len(thoughts),
         )
     )
-    figure.update_layout(shapes=outlined, margin_t=124)
-    figure.update_xaxes(style.cell_axis("running total"))
+    figure.update_layout(shapes=outlined, margin_t=144)
+    figure.update_xaxes(style.cell_axis("running total after operation"))
     figure.update_yaxes(style.cell_axis("", rows=True))
     figure.update_yaxes(title_text="thought", col=1)
     return figure

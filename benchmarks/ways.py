@@ -102,7 +102,10 @@ def plain_lens(lens: HookedTransformer) -> HookedTransformer:
 
 
 def study(model: Any, projection: nn.Module, config: CodiConfig, question: Sequence[int]) -> Tensor:
-    """Hugging Face, eager, batch 1, all attention returned in every pass; logits after `eot`."""
+    """Hugging Face, eager, batch 1, all attention returned in every pass; logits after `eot`.
+
+    As in the original code and the study, every pass returns the logits of all its positions.
+    """
     cache, kept = DynamicCache(), []
 
     def step(**inputs: Tensor) -> Any:
@@ -112,7 +115,6 @@ def study(model: Any, projection: nn.Module, config: CodiConfig, question: Seque
             use_cache=True,
             output_attentions=True,
             output_hidden_states=True,
-            logits_to_keep=1,
         )
         kept.append(out.attentions)
         return out

@@ -24,6 +24,7 @@ from codi_lens.probes import answer_reads_by_length, probe_totals
 from codi_lens.problems import Problem, WordProblem, word_problems
 from codi_lens.profiles import answer_view, destinations, skip_null, skip_profile, with_intervals
 from codi_lens.stability import split_halves
+from codi_lens.views import n_thoughts_of
 
 _FEWEST_HEADS = 3
 _PROBE_BATCH = 100
@@ -42,7 +43,7 @@ class Evidence:
         distances: `with_intervals(skip_profile(…))`; `distances_null` is that of the causal null.
         distances_null: see above.
         clusters: `cluster_heads`; None for fewer than three heads.
-        halves: `split_halves`; None for a single problem.
+        halves: `split_halves`; None for a single problem or thought.
         answer: `with_intervals(answer_view(…))`, without a query that no problem has.
         answer_by_length: `answer_reads_by_length`; None unless the problems are built-in.
         probes: `probe_totals`; None if no thoughts were probed.
@@ -127,6 +128,8 @@ def gather_evidence(
     """
     options: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     n_heads = attention.sizes["layer"] * attention.sizes["head"]
+    # A single thought gives every head the same composite, which no two halves can disagree on.
+    several = attention.sizes["problem"] > 1 and n_thoughts_of(attention) > 1
     # All but clusters and halves is linear in the heads; averaged first, it is small.
     mean = average_heads(attention)[0]
     answer = with_intervals(answer_view(mean), **options)
@@ -144,7 +147,7 @@ def gather_evidence(
         distances=with_intervals(skip_profile(mean), **options),
         distances_null=with_intervals(skip_null(mean), **options),
         clusters=cluster_heads(attention) if n_heads >= _FEWEST_HEADS else None,
-        halves=split_halves(attention) if attention.sizes["problem"] > 1 else None,
+        halves=split_halves(attention) if several else None,
         answer=answer.dropna(subset="mean").reset_index(drop=True),
         answer_by_length=by_length,
         probes=probes,

@@ -215,7 +215,7 @@ def write_findings(summary: dict[str, Any]) -> list[str]:
 
 def _where_attention_goes(attention: xr.DataArray) -> dict[str, dict[str, float]]:
     """Each query's attention by kind of key (the kinds sum to 1), and the mean of the thoughts."""
-    goes = destinations(attention.mean(["problem", "layer", "head"], skipna=True))
+    goes = destinations(attention.mean("problem", skipna=True)).mean(["layer", "head"])
     goes = goes.assign_coords(kind=[str(kind).replace(" ", "_") for kind in goes["kind"].values])
     of_thoughts = goes.sel(query=list(thought_names(n_thoughts_of(attention)))).mean("query")
     rows = {str(row["query"].values): row for row in goes.transpose("query", "kind")}

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from zarr.storage import MemoryStore
 
 from codi_lens.errors import OutputError, ProblemError
+from codi_lens.interventions import Donors, Intervention, Planned, with_donors
 from codi_lens.model import CodiModel
 from codi_lens.positions import key_names, query_names
 from codi_lens.problems import Problem, is_correct, parse_answer
@@ -32,6 +33,7 @@ def extract(
     *,
     batch_size: int = 32,
     max_new_tokens: int = 64,
+    interventions: Sequence[Intervention | Planned] = (),
     progress: bool = True,
 ) -> xr.DataArray:
     """Run all problems and keep the attention of every named position, and the answers.
@@ -44,6 +46,8 @@ def extract(
         batch_size: problems per forward pass; longer questions come first, beside questions of
             similar length.
         max_new_tokens: see `CodiModel.think`.
+        interventions: see `CodiModel.think`. Those that name no donors draw them among all the
+            problems. A stored extraction knows its interventions by their names.
         progress: show a progress bar.
 
     Returns:
@@ -74,7 +78,7 @@ def extract(
     prompts = prepare(questions, model.lens, model.tokenizer, model.config, names=ids)
 
     store: Any = MemoryStore() if out is None else Path(out)
-    group = _open(store, model, problems, max_new_tokens)
+    group = _open(store, model, problems, max_new_tokens, interventions)
     arrays: dict[str, Any] = {name: group[name] for name in ("attention", "answer", "predicted")}
     done: Any = group["done"]
     missing = ~done[:]
@@ -82,6 +86,9 @@ def extract(
     order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     opening = len(model.config.opening)
+    if interventions:
+        donors = Donors(model, problems, batch_size=batch_size)
+        interventions = [with_donors(intervention, donors) for intervention in interventions]
     with tqdm(
         total=len(ids),
         initial=len(ids) - int(missing.sum()),
@@ -92,7 +99,12 @@ def extract(
         for batch in batches:
             if not missing[batch].any():
                 continue
-            run = model.think([prompts[i][:-opening] for i in batch], max_new_tokens=max_new_tokens)
+            run = model.think(
+                [prompts[i][:-opening] for i in batch],
+                max_new_tokens=max_new_tokens,
+                interventions=interventions,
+                ids=[ids[i] for i in batch],
+            )
             for row, i in enumerate(batch):
                 if not missing[i]:
                     continue
@@ -118,22 +130,36 @@ def open_attention(path: str | Path) -> xr.DataArray:
         return _read(path)
 
 
-def _open(store: Any, model: CodiModel, problems: Sequence[Problem], max_new_tokens: int) -> Any:
+def _open(
+    store: Any,
+    model: CodiModel,
+    problems: Sequence[Problem],
+    max_new_tokens: int,
+    interventions: Sequence[Intervention | Planned],
+) -> Any:
     """The zarr group of this very extraction: created, or found with the same settings."""
     settings = {
         "model": model.config.source,
         "fingerprint": model.fingerprint(),
         "max_new_tokens": max_new_tokens,
         "hooks": hooked_names(model.lens),
+        "interventions": [intervention.name for intervention in interventions],
         "questions": [[problem.id, problem.question, problem.answer] for problem in problems],
     }
+    if isinstance(store, Path) and "" in settings["interventions"]:
+        raise OutputError(
+            "An extraction on disk knows its interventions by name, and one has none; give it "
+            "Intervention(..., name=...)."
+        )
     if isinstance(store, Path) and store.exists():
         if not (store / "zarr.json").is_file():
             raise OutputError(f"{store} exists and is not extracted attention; choose another.")
         with _damage_named(store):
             group = zarr.open_group(store, mode="r+")
             found = dict(group.attrs)
-        differing = [key for key in settings if key != "model" and found.get(key) != settings[key]]
+        differing = [
+            key for key in settings if key != "model" and found.get(key, []) != settings[key]
+        ]
         if differing or "done" not in group:
             raise OutputError(
                 f"{store} holds another extraction (its {', '.join(differing) or 'arrays'} "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -164,14 +165,14 @@ def _rank(model: CodiModel, problems: Sequence[Problem], running: dict[str, Any]
 
 
 def _ranking(heads: pd.DataFrame) -> list[Head]:
-    return [
-        (int(layer), int(head)) for layer, head in zip(heads["layer"], heads["head"], strict=True)
-    ]
+    pairs = heads[["layer", "head"]].to_numpy(dtype=int).tolist()
+    return [(layer, head) for layer, head in pairs]
 
 
 def _about_set(table: pd.DataFrame, mode: str) -> list[str]:
     rows = table.set_index("arm")
-    own, zero = rows.loc[f"heads, {mode}"], rows.loc["heads, zero"]
+    own: Any = rows.loc[f"heads, {mode}"]
+    zero: Any = rows.loc["heads, zero"]
     random = rows[[str(name).startswith("random") for name in rows.index]]["effect"]
     findings = [
         f"Ablated ({mode}), the heads change the log-probability of the clean number by "
@@ -181,7 +182,7 @@ def _about_set(table: pd.DataFrame, mode: str) -> list[str]:
         "sets).",
         f"With zeros in their place, which the model never sees, it is {zero['effect']:.2f}.",
     ]
-    if own["accuracy"] == own["accuracy"]:
+    if np.isfinite(own["accuracy"]):
         findings.append(
             f"Accuracy {100 * own['accuracy_clean']:.1f} % → {100 * own['accuracy']:.1f} % "
             f"[{100 * own['accuracy_low']:.1f}, {100 * own['accuracy_high']:.1f}] (exact McNemar "

@@ -198,7 +198,7 @@ def _permuted_within_layers(ranking: Sequence[Head], rng: np.random.Generator) -
     order = np.arange(len(ranking))
     for layer in np.unique(layers):
         order[layers == layer] = rng.permutation(order[layers == layer])
-    return [ranking[i] for i in order]
+    return [ranking[int(i)] for i in order.tolist()]
 
 
 def _check_ranking(

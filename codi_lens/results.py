@@ -40,12 +40,12 @@ class Results:
         self._memory: dict[str, pd.DataFrame] = {}
         if self._folder is None:
             return
-        settings = json.loads(to_json(dict(settings)))
+        wanted: dict[str, Any] = json.loads(to_json(dict(settings)))
         described = self._folder / "settings.json"
         if described.is_file():
             found = _read_json(described)
-            names = sorted(settings | found)
-            differing = [name for name in names if found.get(name) != settings.get(name)]
+            names = sorted(wanted | found)
+            differing = [name for name in names if found.get(name) != wanted.get(name)]
             if differing:
                 raise OutputError(
                     f"{self._folder} holds other results (their {', '.join(differing)} differ); "
@@ -55,7 +55,7 @@ class Results:
             raise OutputError(f"{self._folder} exists and holds no results; choose another.")
         (self._folder / "parts").mkdir(parents=True, exist_ok=True)
         if not described.is_file():
-            write_text(described, to_json(settings))
+            write_text(described, to_json(wanted))
 
     @property
     def finished(self) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: `codi-lens verify`, `codi-lens analyze`, `codi-lens study`."""
+"""The command line: `codi-lens verify`, `analyze`, `study` and `ablate`."""
 
 from __future__ import annotations
 
@@ -259,6 +259,79 @@ def study(
     console.print(f"\nOpen [bold]{(report.folder / 'index.html').resolve()}[/bold]", soft_wrap=True)
 
 
+def ablate(
+    model: Model,
+    /,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    heads: Annotated[str | None, tyro.conf.arg(metavar="L0H3,L5H3")] = None,
+    top: Annotated[int | None, tyro.conf.arg(metavar="K")] = None,
+    all: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    mode: Literal["resample", "mean", "zero"] = "resample",
+    at: Annotated[str, tyro.conf.arg(metavar="POSITIONS")] = "thinking",
+    problems: Corpus = "builtin",
+    n: Count = None,
+    seed: int = 42,
+    rows_at_once: int = 128,
+    max_new_tokens: int = 64,
+    loading: LoadingOptions = Loading(),
+) -> None:
+    """Ablate attention heads, and say what the answers lose; give one of heads, top and all.
+
+    Args:
+        model: Folder of a CODI checkpoint, or a hub name such as zen-E/CODI-gpt2.
+        out: Folder for the results; the same command resumes.
+        heads: These heads together, beside random heads of their layers and a placebo.
+        top: The K highest by composite score, ranked on one half of the problems and ablated on
+            the other, in growing numbers against random heads.
+        all: Every head alone, on one half of the problems, against the scores of the other half.
+        mode: A head's output comes from another problem, is the mean, or zero (off-distribution).
+        at: Positions by name, with commas: thinking, thoughts, question, bot, ct2, eot, answer.
+        problems: "builtin" (word problems), "gsm8k", or a JSON or JSON-lines file.
+        n: How many problems: 100 by default, or all that a smaller file holds.
+        seed: Draws problems, halves, donors and random heads.
+        rows_at_once: Runs per forward pass.
+        max_new_tokens: Longest answer, in tokens.
+        loading: How to load the model.
+    """
+    from codi_lens.ablation import ablate_all, ablate_set, ablate_top
+    from codi_lens.experiments import parse_heads
+    from codi_lens.outputs import check_output
+
+    if (heads is not None) + (top is not None) + all != 1:
+        raise CodiLensError("ablate needs exactly one of --heads, --top and --all.")
+    loading.check()
+    check_output(out, "outcomes")
+    chosen, _ = choose_problems(problems, n, seed)
+    console = Console()
+    loaded = loading.load(model, console)
+    settings: dict[str, Any] = {
+        "mode": mode,
+        "at": at.split(",") if "," in at else at,
+        "seed": seed,
+        "rows_at_once": rows_at_once,
+        "max_new_tokens": max_new_tokens,
+    }
+    if heads is not None:
+        cfg = loaded.lens.cfg
+        names = parse_heads(heads, cfg.n_layers, cfg.n_heads)
+        ablation = ablate_set(loaded, chosen, names, out, **settings)
+    elif top is not None:
+        ablation = ablate_top(loaded, chosen, top, out, **settings)
+    else:
+        ablation = ablate_all(loaded, chosen, out, **settings)
+    table = Table(title="Effect of ablation", box=SIMPLE_HEAD, title_style="bold")
+    for column in ("heads", "effect, nats [95 %]", "q", "accuracy", "changed"):
+        table.add_column(column, no_wrap=True)
+    for row in ablation.effects.head(12).to_dict("records"):
+        effect = f"{row['effect']:.2f} [{row['effect_low']:.2f}, {row['effect_high']:.2f}]"
+        shares = (f"{100 * row[name]:.0f} %" for name in ("accuracy", "changed"))
+        table.add_row(Text(row["arm"]), Text(effect), f"{row['q']:.4f}", *shares)
+    console.print(table)
+    for sentence in ablation.findings:
+        console.print(f"• {sentence}", highlight=False, markup=False)
+    console.print(f"\nWritten to [bold]{ablation.folder.resolve()}[/bold]", soft_wrap=True)
+
+
 def choose_problems(
     problems: str, n: int | None, seed: int, default: int = DEFAULT_N
 ) -> tuple[list[Any], str]:
@@ -283,6 +356,7 @@ def choose_problems(
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "ablate": ablate,
     "analyze": analyze,
     "study": study,
     "verify": verify,
@@ -300,7 +374,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "matter, and why.\n\n"
                 "codi-lens verify checkpoints/tiny-gpt2\n\n"
                 "codi-lens analyze checkpoints/tiny-gpt2 --out analysis\n\n"
-                "codi-lens study checkpoints/tiny-gpt2 checkpoints/tiny-llama --out study"
+                "codi-lens study checkpoints/tiny-gpt2 checkpoints/tiny-llama --out study\n\n"
+                "codi-lens ablate checkpoints/tiny-gpt2 --all --out ablation"
             ),
             args=arguments,
             config=(tyro.conf.OmitSubcommandPrefixes,),

@@ -21,6 +21,7 @@ from transformer_lens import HookedTransformer
 from zarr.storage import MemoryStore
 
 from codi_lens.errors import OutputError, ProblemError
+from codi_lens.interventions import Donors, Intervention, Planned, with_donors
 from codi_lens.model import CodiModel
 from codi_lens.positions import key_names, query_names
 from codi_lens.problems import Problem, is_correct, parse_answer
@@ -36,6 +37,7 @@ def extract(
     value_weighted: bool = False,
     batch_size: int = 32,
     max_new_tokens: int = 64,
+    interventions: Sequence[Intervention | Planned] = (),
     progress: bool = True,
 ) -> xr.DataArray:
     """Run all problems and keep the attention of every named position, and the answers.
@@ -50,6 +52,8 @@ def extract(
         batch_size: problems per forward pass; longer questions come first, beside questions of
             similar length.
         max_new_tokens: see `CodiModel.think`.
+        interventions: see `CodiModel.think`. Those that name no donors draw them among all the
+            problems. A stored extraction knows its interventions by their names.
         progress: show a progress bar.
 
     Returns:
@@ -83,7 +87,7 @@ def extract(
     prompts = prepare(questions, model.lens, model.tokenizer, model.config, names=ids)
 
     store: Any = MemoryStore() if out is None else Path(out)
-    group = _open(store, model, problems, max_new_tokens, value_weighted)
+    group = _open(store, model, problems, max_new_tokens, value_weighted, interventions)
     weighted = tuple(_WEIGHTED) if value_weighted else ()
     names = ("attention", "answer", "predicted", *weighted)
     arrays: dict[str, Any] = {name: group[name] for name in names}
@@ -93,6 +97,9 @@ def extract(
     order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     opening = len(model.config.opening)
+    if interventions:
+        donors = Donors(model, problems, batch_size=batch_size)
+        interventions = [with_donors(intervention, donors) for intervention in interventions]
     with tqdm(
         total=len(ids),
         initial=len(ids) - int(missing.sum()),
@@ -107,6 +114,8 @@ def extract(
                 [prompts[i][:-opening] for i in batch],
                 max_new_tokens=max_new_tokens,
                 names_filter=_is_pattern_or_value if value_weighted else None,
+                interventions=interventions,
+                ids=[ids[i] for i in batch],
             )
             extra = {name: _WEIGHTED[name](model.lens, run).values for name in weighted}
             for row, i in enumerate(batch):
@@ -153,6 +162,7 @@ def _open(
     problems: Sequence[Problem],
     max_new_tokens: int,
     value_weighted: bool,
+    interventions: Sequence[Intervention | Planned],
 ) -> Any:
     """The zarr group of this very extraction: created, or found with the same settings."""
     settings = {
@@ -161,15 +171,23 @@ def _open(
         "max_new_tokens": max_new_tokens,
         "value_weighted": value_weighted,
         "hooks": hooked_names(model.lens),
+        "interventions": [intervention.name for intervention in interventions],
         "questions": [[problem.id, problem.question, problem.answer] for problem in problems],
     }
+    if isinstance(store, Path) and "" in settings["interventions"]:
+        raise OutputError(
+            "An extraction on disk knows its interventions by name, and one has none; give it "
+            "Intervention(..., name=...)."
+        )
     if isinstance(store, Path) and store.exists():
         if not (store / "zarr.json").is_file():
             raise OutputError(f"{store} exists and is not extracted attention; choose another.")
         with _damage_named(store):
             group = zarr.open_group(store, mode="r+")
             found = dict(group.attrs)
-        differing = [key for key in settings if key != "model" and found.get(key) != settings[key]]
+        differing = [
+            key for key in settings if key != "model" and found.get(key, []) != settings[key]
+        ]
         if differing or "done" not in group:
             raise OutputError(
                 f"{store} holds another extraction (its {', '.join(differing) or 'arrays'} "

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens import HookedTransformer
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
-from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 
 from codi_lens.errors import InterventionError
 from codi_lens.interventions import HookFunction, Intervention, position_axis, scoped
+from codi_lens.key_values import KeyValueEntry
 from codi_lens.positions import Layout, key_names, resolve
 
 NamesFilter = str | Sequence[str] | Callable[[str], bool] | None
@@ -60,7 +60,9 @@ class Loop:
         self.mask = torch.zeros(n_problems, 0, dtype=torch.int64, device=device)
         self.fed, self.rows = [], []
         self._cache = TransformerLensKeyValueCache.init_cache(lens.cfg, device, n_problems)
-        self._cache.entries = [_Entry(e.past_keys, e.past_values) for e in self._cache.entries]
+        self._cache.entries = [
+            KeyValueEntry(e.past_keys, e.past_values) for e in self._cache.entries
+        ]
         self._problems = torch.arange(n_problems, device=device)[:, None]
         self._columns = torch.empty(n_problems, 0, dtype=torch.int64, device=device)
         self._names: list[str] = []
@@ -164,6 +166,42 @@ class Loop:
             return self._logits[problems, columns]
         return self.lens.unembed(self._hidden[problems, columns][None])[0]
 
+    def fork(
+        self,
+        rows: Sequence[int],
+        length: int,
+        interventions: Sequence[Intervention] = (),
+    ) -> Loop:
+        """A new loop that goes on from the first `length` columns of this one.
+
+        Keys and values are copied, not computed again: this is how many interventions share what
+        none of them can change.
+
+        Args:
+            rows: which problems of this batch; one may come many times. Padding that none of them
+                needs is dropped.
+            length: how many columns, padding included, the new loop starts with.
+            interventions: those of the new loop.
+        """
+        lengths = self.layout.question_lengths
+        kept = tuple(lengths[row] for row in rows)
+        start = self.layout.bot - max(kept)
+        layout = replace(self.layout, question_lengths=kept, answer_lengths=(), anchors=())
+        other = Loop(self.lens, layout, None, interventions)
+        index = torch.tensor(list(rows), device=self.mask.device)
+        other.mask = self.mask[index, start:length]
+        other._cache.previous_attention_mask = other.mask
+        other._cache.entries = [
+            KeyValueEntry(e.past_keys[index, start:length], e.past_values[index, start:length])
+            for e in self._cache.entries
+        ]
+        return other
+
+    def forget(self, hidden: Bool[Tensor, "problem pos"]) -> None:
+        """Let later passes not see these positions: they become padding."""
+        self.mask = self.mask.masked_fill(hidden, 0)
+        self._cache.previous_attention_mask = self.mask
+
     def stitched(self) -> dict[str, Tensor]:
         """The kept activations of all passes, joined along positions."""
         length = self.mask.shape[1]
@@ -247,48 +285,6 @@ class Loop:
         keys = {name: i for i, name in enumerate(key_names(self.layout.n_thoughts))}
         index = torch.tensor([keys[name] for name in self._names], device=rows.device)
         return rows.new_zeros(*rows.shape[:-1], len(keys)).index_add_(-1, index, rows)
-
-
-class _Entry(TransformerLensKeyValueCacheEntry):
-    """Keys and values of a layer, in memory that is allocated ahead.
-
-    TransformerLens joins past and new keys anew in every pass, and its products then copy them
-    once more to bring heads before positions. Stored as [batch, head, position, d_head] and handed
-    out as views, they are written once (about 3 % of a run at GPT-2 size, in batches of 16).
-    """
-
-    def __init__(self, past_keys: Tensor, past_values: Tensor) -> None:
-        super().__init__(past_keys, past_values)
-        self._memories = [_Memory(), _Memory()]
-
-    def append(self, new_keys: Tensor, new_values: Tensor) -> tuple[Tensor, Tensor]:
-        tensors = (self.past_keys, self.past_values, new_keys, new_values)
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-            return super().append(new_keys, new_values)
-        self.past_keys = self._memories[0].extended(self.past_keys, new_keys)
-        self.past_values = self._memories[1].extended(self.past_values, new_values)
-        return self.past_keys, self.past_values
-
-
-class _Memory:
-    """A tensor that grows along positions without moving what it holds in every pass."""
-
-    def __init__(self) -> None:
-        self._tensor = torch.empty(0, 0, 0, 0)
-
-    def extended(
-        self,
-        past: Float[Tensor, "problem past head d_head"],
-        new: Float[Tensor, "problem new head d_head"],
-    ) -> Float[Tensor, "problem pos head d_head"]:
-        length = past.shape[1] + new.shape[1]
-        if length > self._tensor.shape[2]:
-            batch, _, heads, d_head = new.shape
-            self._tensor = new.new_empty(batch, heads, length + max(32, length // 2), d_head)
-            self._tensor[:, :, : past.shape[1]] = rearrange(past, "b p h d -> b h p d")
-        # Through .data: earlier views, which a graph may have saved, are not touched by this.
-        self._tensor.data[:, :, past.shape[1] : length] = rearrange(new, "b p h d -> b h p d")
-        return rearrange(self._tensor[:, :, :length], "b h p d -> b p h d")
 
 
 def _check_hook_name(lens: HookedTransformer, name: str) -> None:

@@ -18,7 +18,7 @@ from codi_lens.checkpoint import read_checkpoint
 from codi_lens.config import CodiConfig
 from codi_lens.convert import to_hooked_transformer, to_projection
 from codi_lens.errors import CheckpointError
-from codi_lens.interventions import Intervention
+from codi_lens.interventions import Intervention, Planned
 from codi_lens.problems import Problem
 from codi_lens.save import save_model
 from codi_lens.thinking import NamesFilter, ThoughtRun, think
@@ -118,7 +118,8 @@ class CodiModel:
         answers: Sequence[str] | Sequence[Sequence[int]] | None = None,
         max_new_tokens: int = 64,
         names_filter: NamesFilter = None,
-        interventions: Sequence[Intervention] = (),
+        interventions: Sequence[Intervention | Planned] = (),
+        ids: Sequence[str] | None = None,
     ) -> ThoughtRun:
         """Run questions through continuous thoughts to answers, as one batch.
 
@@ -131,8 +132,11 @@ class CodiModel:
             max_new_tokens: greedy decoding stops at EOS, here, or at the end of the context.
             names_filter: which activations `run.cache()` keeps from the run: a hook name, a list
                 of them or a predicate. None keeps none; `run.cache()` then replays a clean run.
-            interventions: scoped hooks, alive in every forward pass. Hooks set with plain
-                `model.lens.hooks(...)` are alive too, and see each pass as it comes.
+            interventions: scoped hooks, alive in every forward pass, applied in the given order.
+                Hooks set with plain `model.lens.hooks(...)` are alive too, and see each pass as it
+                comes.
+            ids: stable ids of the problems, from which donors are drawn; by default digests of
+                their tokens.
 
         Returns:
             The run, in the order of the questions.
@@ -162,6 +166,7 @@ class CodiModel:
             max_new_tokens=max_new_tokens,
             names_filter=names_filter,
             interventions=interventions,
+            ids=ids,
         )
 
     def save_pretrained(self, folder: str | Path) -> Path:

@@ -98,6 +98,39 @@ def resolve(at: Scope, n_thoughts: int) -> frozenset[str]:
     return frozenset(names)
 
 
+def first_position(at: Scope) -> str:
+    """The first position of a scope, in the order of a run.
+
+    Raises:
+        PositionError: a name that no run can have.
+
+    >>> first_position("thinking"), first_position(["eot", "ct3"])
+    ('bot', 'ct3')
+    """
+    starts = {"thinking": "bot", "thoughts": "ct0", "all": "question"}
+    names = [starts.get(name, name) for name in ([at] if isinstance(at, str) else at)]
+    return min(names, key=rank, default="question")
+
+
+def rank(name: str) -> int:
+    """The rank of a single position in the order of a run.
+
+    Raises:
+        PositionError: a name that no run can have.
+
+    >>> sorted(["answer", "ct2", "bot", "question"], key=rank)
+    ['question', 'bot', 'ct2', 'answer']
+    """
+    ends = {"question": 0, "bot": 1, "eot": 10**6, "answer": 10**6 + 1}
+    if name in ends:
+        return ends[name]
+    if name.startswith("ct") and name[2:].isdecimal():
+        return 2 + int(name[2:])
+    raise PositionError(
+        f"There is no position {name!r} in a run; there are question, bot, ct0, ct1 …, eot, answer."
+    )
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where the named positions of a left-padded batch of runs lie.

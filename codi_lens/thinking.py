@@ -6,15 +6,17 @@ pass, each thought in its own, then `eot` and the answer. `codi_lens.loop` makes
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from einops import rearrange
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 from transformer_lens import ActivationCache, HookedTransformer
 from transformers import PreTrainedTokenizerBase
@@ -22,7 +24,8 @@ from transformers import PreTrainedTokenizerBase
 from codi_lens.answers import anchor, decode, force, prepare_answers, text
 from codi_lens.config import CodiConfig
 from codi_lens.errors import InterventionError, PositionError, ProblemError
-from codi_lens.interventions import Intervention
+from codi_lens.interventions.base import Intervention
+from codi_lens.interventions.plan import Context, Planned, kept_thoughts, plan_all
 from codi_lens.loop import Loop, NamesFilter, hooked_names
 from codi_lens.positions import Layout, key_names, query_names
 
@@ -93,7 +96,8 @@ def think(
     answers: Sequence[str] | Sequence[Sequence[int]] | None = None,
     max_new_tokens: int = 64,
     names_filter: NamesFilter = None,
-    interventions: Sequence[Intervention] = (),
+    interventions: Sequence[Intervention | Planned] = (),
+    ids: Sequence[str] | None = None,
 ) -> ThoughtRun:
     """Run a batch of questions through thoughts to answers; see `CodiModel.think`."""
     prompts = prepare(questions, lens, tokenizer, config)
@@ -114,17 +118,23 @@ def think(
     if answers is not None:
         tokens = prepare_answers(answers, tokenizer, config, rooms, lens.cfg.d_vocab)
     hooked = bool(hooked_names(lens))
-    loop = Loop(lens, layout, names_filter, interventions)
+    clean = partial(think, lens, projection, tokenizer, config)
+    context = Context.of(lens, config, prompts, problem_ids(prompts, ids), clean)
+    planned = plan_all(interventions, context)
+    kept_counts = kept_thoughts(planned, len(prompts), config.n_thoughts)
+    loop = Loop(lens, layout, names_filter, planned)
     with loop.hooks():
-        ids, mask = _left_pad(prompts, config.pad, lens.cfg.device)
-        hidden = loop.feed(loop.embed(ids), mask)
+        padded, mask = _left_pad(prompts, config.pad, lens.cfg.device)
+        hidden = loop.feed(loop.embed(padded), mask)
         fed, predicted = [], []
         for i in range(config.n_thoughts):
             predicted.append(projection(hidden[:, -1:]))
             vector = predicted[-1] if thoughts is None else thoughts[:, i : i + 1]
-            hidden = loop.feed(vector.to(ids.device, lens.cfg.dtype))
+            hidden = loop.feed(vector.to(mask.device, lens.cfg.dtype))
             fed.append(loop.fed[-1])
-        closing = torch.tensor(config.closing, device=ids.device).expand(len(prompts), -1)
+        if min(kept_counts) < config.n_thoughts:
+            loop.forget(_left_out(kept_counts, layout, loop.mask))
+        closing = torch.tensor(config.closing, device=loop.mask.device).expand(len(prompts), -1)
         loop.feed(loop.embed(closing))
         logits = loop.logits()
         log_probs = None
@@ -207,6 +217,33 @@ def prepare(
             )
         prompts.append([*tokens, *config.opening])
     return prompts
+
+
+def problem_ids(prompts: Sequence[Sequence[int]], ids: Sequence[str] | None) -> list[str]:
+    """The given ids of problems, or digests of their prompts.
+
+    Raises:
+        ProblemError: not one id per problem.
+
+    >>> problem_ids([[5, 6], [7]], ["a", "b"])
+    ['a', 'b']
+    """
+    if ids is None:
+        digests = [hashlib.blake2b(repr(list(p)).encode(), digest_size=8) for p in prompts]
+        return [digest.hexdigest() for digest in digests]
+    if isinstance(ids, str) or len(ids) != len(prompts):
+        raise ProblemError(
+            f"think was given {len(ids)} ids for {len(prompts)} questions; give one each."
+        )
+    return list(ids)
+
+
+def _left_out(
+    kept: Sequence[int], layout: Layout, mask: Int[Tensor, "problem pos"]
+) -> Bool[Tensor, "problem pos"]:
+    """The columns of the thoughts that a truncated run does without."""
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    return columns > layout.bot + torch.tensor(list(kept), device=mask.device)[:, None]
 
 
 def _replay(

@@ -1,4 +1,4 @@
-"""Interventions: ordinary TransformerLens hooks, scoped by the names of positions."""
+"""The intervention itself: ordinary TransformerLens hooks, scoped by the names of positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from codi_lens.errors import InterventionError
-from codi_lens.positions import Scope
+from codi_lens.positions import Scope, first_position
 
 HookFunction = Callable[..., Tensor | None]
 """`fn(activation, hook)`, called by name as TransformerLens does; may return a replacement."""
@@ -27,16 +27,28 @@ class Intervention:
         hooks: pairs of a hook name and a hook function.
         at: where, by name: "thinking", "thoughts", "question", "bot", "ct2", "eot", "answer",
             "all", or a list of these.
+        name: what tables call it.
+        keeps: how many thoughts the run keeps; the later ones are masked as if never thought.
+            None keeps all.
+        rows: the problems of the batch that `keeps` is for; None for all.
 
     >>> def silence_head_3(z, hook):
     ...     z[:, :, 3] = 0
     ...     return z
-    >>> Intervention([("blocks.0.attn.hook_z", silence_head_3)], at="thinking").at
-    'thinking'
+    >>> Intervention([("blocks.0.attn.hook_z", silence_head_3)], at="thinking").first
+    'bot'
     """
 
     hooks: Sequence[tuple[str, HookFunction]]
     at: Scope = "all"
+    name: str = ""
+    keeps: int | None = None
+    rows: tuple[int, ...] | None = None
+
+    @property
+    def first(self) -> str:
+        """The first named position that it can touch."""
+        return first_position(self.at)
 
 
 def position_axis(hook_name: str) -> int:
@@ -52,7 +64,32 @@ def scoped(function: HookFunction, columns: Sequence[int], activation: Tensor, h
     """`activation` with `function` applied to the given columns of its position axis."""
     axis = position_axis(hook.name)
     selection = [slice(None)] * axis + [list(columns)]
-    part = activation[tuple(selection)]
+    return _rewritten(function, tuple(selection), activation, hook)
+
+
+def on_rows(intervention: Intervention, rows: Sequence[int]) -> Intervention:
+    """The intervention on these rows of the batch only; see `for_rows`."""
+
+    def limited(function: HookFunction) -> HookFunction:
+        def hook_function(activation: Tensor, hook: Any) -> Tensor:
+            return _rewritten(function, (list(rows),), activation, hook)
+
+        return hook_function
+
+    chosen = tuple(rows)
+    if intervention.rows is not None:
+        chosen = tuple(rows[row] for row in intervention.rows)
+    return Intervention(
+        [(name, limited(function)) for name, function in intervention.hooks],
+        intervention.at,
+        intervention.name,
+        intervention.keeps,
+        chosen,
+    )
+
+
+def _rewritten(function: HookFunction, selection: Any, activation: Tensor, hook: Any) -> Tensor:
+    part = activation[selection]
     result = function(part, hook=hook)
     if result is None:
         return activation
@@ -62,5 +99,5 @@ def scoped(function: HookFunction, columns: Sequence[int], activation: Tensor, h
             f"shape {tuple(part.shape)}; it must keep the shape."
         )
     changed = activation.clone()
-    changed[tuple(selection)] = result.to(changed.dtype)
+    changed[selection] = result.to(changed.dtype)
     return changed

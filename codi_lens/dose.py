@@ -1,0 +1,219 @@
+"""Is a ranking of heads any good? Dose and response, and scores against causal effects.
+
+Attention says where heads look. Whether heads that a score ranks high matter more than others is
+asked twice: by ablating the top k for growing k, against random orders of the same heads; and by
+correlating the score with the effect of ablating each head alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from codi_lens.errors import InterventionError
+from codi_lens.experiments import Head, donors_for, summarise
+from codi_lens.interventions import Donors, ablate_heads
+from codi_lens.measure import CLEAN, Arm, measure
+from codi_lens.model import CodiModel
+from codi_lens.positions import Scope
+from codi_lens.problems import Problem
+from codi_lens.significance import area_p, benjamini_hochberg, rank_association
+from codi_lens.stats import mean_interval
+
+TOP = "top"
+"""The order of the dose-response curve that follows the ranking."""
+
+
+@dataclass(frozen=True, eq=False)
+class DoseResponse:
+    """How much is lost when the k highest-ranked heads go, against random orders of heads.
+
+    Attributes:
+        curves: one row per order and k: `order` ("top", "random 1", …), `k`, and the columns of
+            `codi_lens.experiments.summarise`.
+        area: between the curve of the ranking and the mean of the random ones, in nats of the clean
+            number's log-probability lost, averaged over k from 0 to the largest.
+        low, high: its bootstrap interval over problems.
+        p: one-sided permutation p-value: the share of orders whose area reaches the ranking's.
+        n_random: how many random orders.
+    """
+
+    curves: pd.DataFrame
+    area: float
+    low: float
+    high: float
+    p: float
+    n_random: int
+
+
+def dose_response(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    ranking: Sequence[Head],
+    ks: Sequence[int] = (1, 2, 4, 8),
+    out: str | Path | None = None,
+    *,
+    n_random: int = 19,
+    mode: Any = "resample",
+    at: Scope = "thinking",
+    donors: Donors | None = None,
+    seed: int = 0,
+    **running: Any,
+) -> DoseResponse:
+    """Ablate the top k heads of a ranking together, and of random orders matched by layer.
+
+    A random order permutes the heads of each layer, so that its i-th head lies in the layer of the
+    ranking's i-th head. If, within layers, the ranking were arbitrary, it would be one of those
+    orders: then its area exceeds theirs by chance alone, which is what `p` tests.
+
+    Args:
+        model: the model.
+        problems: to ablate on; not those that the heads were ranked on (see `halves`).
+        ranking: every head of the model, best first.
+        ks: how many heads to ablate.
+        out: a folder for the outcomes, resumable.
+        n_random: random orders; p cannot fall below 1 / (n_random + 1).
+        mode: "resample", "mean" or "zero".
+        at: where, by name.
+        donors: whose values replace the heads'; by default the problems themselves.
+        seed: of donors, random orders and bootstrap.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Raises:
+        InterventionError: a ranking without every head, or a k it does not hold.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+    >>> heads = [(layer, head) for layer in (2, 1, 0) for head in range(8)]
+    >>> dose = dose_response(model, word_problems(4), heads, [1, 3], n_random=2, progress=False)
+    >>> dose.curves["order"].unique().tolist(), dose.curves["k"].unique().tolist()
+    (['top', 'random 1', 'random 2'], [1, 3])
+    """
+    _check_ranking(model, ranking, ks, n_random)
+    orders = {TOP: list(ranking)}
+    rng = np.random.default_rng(seed)
+    for i in range(n_random):
+        orders[f"random {i + 1}"] = _permuted_within_layers(ranking, rng)
+    prepared = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
+    arms: dict[str, Arm] = {
+        f"{order} {k}: {'+'.join(f'L{layer}H{head}' for layer, head in heads[:k])}": ablate_heads(
+            heads[:k], mode, at, prepared, seed
+        )
+        for order, heads in orders.items()
+        for k in ks
+    }
+    outcomes = measure(model, problems, arms, out, **running)
+    curves = summarise(outcomes, seed=seed)
+    curves.insert(0, "order", [order for order in orders for _ in ks])
+    curves.insert(1, "k", [k for _ in orders for k in ks])
+    wide = outcomes.pivot(index="problem", columns="arm", values="log_prob")
+    lost = wide[[CLEAN]].to_numpy() - wide[list(arms)].to_numpy()
+    lost = lost[np.isfinite(lost).all(axis=1)].reshape(-1, len(orders), len(ks))
+    areas = mean_over_dose(lost, ks)
+    between = areas[:, 0] - areas[:, 1:].mean(axis=1)
+    area, low, high = mean_interval(between, seed=seed)
+    totals = areas.mean(axis=0)
+    p = area_p(float(totals[0]), totals[1:])
+    return DoseResponse(curves, float(area), float(low), float(high), p, n_random)
+
+
+def mean_over_dose(
+    lost: Float[np.ndarray, "*batch k"], ks: Sequence[int]
+) -> Float[np.ndarray, "*batch"]:
+    """The mean height of a curve from k = 0, where it is 0, to the largest k (trapezoids).
+
+    >>> mean_over_dose(np.array([1.0, 2.0]), [1, 2])
+    array(1.)
+    """
+    padded = np.concatenate([np.zeros_like(lost[..., :1]), lost], axis=-1)
+    return np.asarray(np.trapezoid(padded, [0, *ks], axis=-1) / ks[-1])
+
+
+def score_vs_effect(
+    heads: pd.DataFrame,
+    effects: pd.DataFrame,
+    metrics: Sequence[str],
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Whether a score of attention predicts what ablating the head does.
+
+    Args:
+        heads: of `rank_heads`, on problems other than those of `effects`.
+        effects: of `sweep_heads`.
+        metrics: columns of `heads`.
+        seed: of bootstrap and permutations.
+
+    Returns:
+        One row per metric: Spearman's `rho` between the score and the loss (the negative effect)
+        with its bootstrap interval over heads `low`, `high` and its permutation `p`; the same
+        stratified by layer (`within_rho`, `within_low`, `within_high`, `within_p`); `n` heads; and
+        `q`, `within_q` over the metrics (Benjamini-Hochberg). A metric that is constant has NaN.
+
+    Raises:
+        InterventionError: a metric or a head that a table does not have.
+
+    >>> names = [f"L{i // 4}H{i % 4}" for i in range(8)]
+    >>> heads = pd.DataFrame({"name": names, "layer": [0] * 4 + [1] * 4, "hub": range(8)})
+    >>> effects = pd.DataFrame({"name": names, "effect": [-i for i in range(8)]})
+    >>> score_vs_effect(heads, effects, ["hub"])[["metric", "rho", "within_rho"]].values.tolist()
+    [['hub', 1.0, 1.0]]
+    """
+    missing = [metric for metric in metrics if metric not in heads]
+    if missing:
+        raise InterventionError(f"The heads have no score {missing[0]!r}.")
+    joined = heads[["name", "layer", *metrics]].merge(effects[["name", "effect"]], on="name")
+    if len(joined) < len(effects):
+        raise InterventionError(
+            f"{len(effects) - len(joined)} of {len(effects)} heads with effects have no scores."
+        )
+    loss = -joined["effect"].to_numpy(dtype=float)
+    layers = joined["layer"].to_numpy()
+    rows: list[dict[str, Any]] = []
+    for metric in metrics:
+        values = joined[metric].to_numpy(dtype=float)
+        plain = rank_association(values, loss, seed=seed)
+        within = rank_association(values, loss, layers, seed=seed)
+        rows.append(
+            {"metric": metric, "n": plain.n, "rho": plain.rho, "low": plain.low}
+            | {"high": plain.high, "p": plain.p, "within_rho": within.rho}
+            | {"within_low": within.low, "within_high": within.high, "within_p": within.p}
+        )
+    table = pd.DataFrame(rows)
+    for prefix in ("", "within_"):
+        undefined = table[f"{prefix}rho"].isna()
+        table.loc[undefined, f"{prefix}p"] = np.nan
+        table[f"{prefix}q"] = benjamini_hochberg(table[f"{prefix}p"].to_numpy(dtype=float))
+    return table
+
+
+def _permuted_within_layers(ranking: Sequence[Head], rng: np.random.Generator) -> list[Head]:
+    layers = np.array([layer for layer, _ in ranking])
+    order = np.arange(len(ranking))
+    for layer in np.unique(layers):
+        order[layers == layer] = rng.permutation(order[layers == layer])
+    return [ranking[int(i)] for i in order.tolist()]
+
+
+def _check_ranking(
+    model: CodiModel, ranking: Sequence[Head], ks: Sequence[int], n_random: int
+) -> None:
+    cfg = model.lens.cfg
+    every = {(layer, head) for layer in range(cfg.n_layers) for head in range(cfg.n_heads)}
+    if set(ranking) != every or len(ranking) != len(every):
+        raise InterventionError(
+            f"The ranking holds {len(set(ranking) & every)} of the model's {len(every)} heads; "
+            "give every head once, best first."
+        )
+    if list(ks) != sorted(set(ks)) or not ks or not 1 <= ks[0] <= ks[-1] <= len(every):
+        raise InterventionError(
+            f"ks is {list(ks)}; give increasing numbers of heads from 1 to {len(every)}."
+        )
+    if n_random < 1:
+        raise InterventionError(f"n_random must be at least 1, not {n_random}.")

@@ -1,0 +1,46 @@
+"""What interventions promise, checked while they run and against the clean run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from codi_lens.errors import InterventionError
+from codi_lens.positions import rank, thought_names
+
+if TYPE_CHECKING:
+    import codi_lens.thinking
+
+
+def check_untouched(
+    clean: codi_lens.thinking.ThoughtRun, run: codi_lens.thinking.ThoughtRun, first: str
+) -> None:
+    """Whether everything before the first touched position is the clean run's, bit for bit.
+
+    Thoughts that are fed and attention patterns of every earlier position are compared.
+
+    Args:
+        clean: a run of the same batch without the intervention.
+        run: the run with it.
+        first: the intervention's first position.
+
+    Raises:
+        InterventionError: the earliest position that differs.
+    """
+    if clean.layout.question_lengths != run.layout.question_lengths:
+        raise InterventionError("The clean and the intervened run are of different problems.")
+    thoughts = thought_names(clean.layout.n_thoughts)
+    for name in ("bot", *thoughts, "eot"):
+        if rank(name) >= rank(first):
+            return
+        rows = [torch.tensor(r.attention.sel(query=name).values) for r in (clean, run)]
+        same = torch.equal(rows[0].nan_to_num(-1), rows[1].nan_to_num(-1))
+        if name in thoughts:
+            i = thoughts.index(name)
+            same = same and torch.equal(clean.thoughts[:, i], run.thoughts[:, i])
+        if not same:
+            raise InterventionError(
+                f"The run differs from the clean one at {name!r}, before {first!r}, which the "
+                "intervention touches first."
+            )

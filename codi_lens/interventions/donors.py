@@ -1,0 +1,328 @@
+"""Donors: clean runs of other problems, whose activations replace those of a run."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens import HookedTransformer
+
+from codi_lens.errors import InterventionError, PositionError
+from codi_lens.interventions.base import position_axis
+from codi_lens.positions import rank, thought_names
+from codi_lens.problems import Number, Problem, parse_answer
+
+if TYPE_CHECKING:
+    import codi_lens.interventions.plan
+    import codi_lens.model
+    import codi_lens.thinking
+
+_GROUPS = ("question", "answer")
+
+
+def seeded(seed: int, *what: str) -> int:
+    """A number drawn from a seed and a text, the same on every machine and in every batch."""
+    digest = hashlib.blake2b("\x1f".join((str(seed), *what)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Donors:
+    """Clean runs of a corpus, made once for each kind of activation that is asked for.
+
+    A donor is never the problem itself, by id and by prompt. It is drawn from (seed, problem id),
+    so that it depends neither on batching nor on the intervention: all heads of a sweep get the
+    same donor for a problem.
+
+    Attributes:
+        ids: of the donor problems.
+        answers: the number that each donor's clean run gives, None where it gives none.
+
+    >>> from codi_lens import CodiModel, problems
+    >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+    >>> donors = Donors(model, problems.word_problems(4, seed=0))
+    >>> tuple(donors.mean("blocks.1.attn.hook_z", "ct2").shape)
+    (8, 12)
+    """
+
+    ids: tuple[str, ...]
+
+    def __init__(
+        self,
+        model: codi_lens.model.CodiModel,
+        problems: Sequence[Problem],
+        *,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> None:
+        """Take the problems as donors; nothing is run yet.
+
+        Args:
+            model: the model that is intervened on.
+            problems: the donor corpus.
+            seed: of the draws.
+            batch_size: problems per clean run.
+
+        Raises:
+            InterventionError: no problem, or a batch size below 1.
+            ProblemError: a question that does not fit into the context.
+        """
+        if not problems or batch_size < 1:
+            raise InterventionError(
+                f"Donors needs at least one problem and a batch size of at least 1; it was given "
+                f"{len(problems)} and {batch_size}."
+            )
+        from codi_lens.thinking import prepare  # it builds on this module
+
+        ids = [problem.id for problem in problems]
+        questions = [problem.question for problem in problems]
+        prompts = prepare(questions, model.lens, model.tokenizer, model.config, names=ids)
+        self._set(model.lens, model.config.opening, model.think, prompts, ids, seed, batch_size)
+
+    @classmethod
+    def of_call(cls, context: codi_lens.interventions.plan.Context, seed: int) -> Donors:
+        """The problems of one call of `think`, each prompt once."""
+        donors = cls.__new__(cls)
+        call = dict(zip(context.batch, context.batch_ids, strict=True))
+        prompts, ids = list(call), list(call.values())
+        opening = context.config.opening
+        donors._set(context.lens, opening, context.think, prompts, ids, seed, len(prompts))
+        return donors
+
+    def _set(
+        self,
+        lens: HookedTransformer,
+        opening: Sequence[int],
+        think: Callable[..., codi_lens.thinking.ThoughtRun],
+        prompts: Sequence[Sequence[int]],
+        ids: Sequence[str],
+        seed: int,
+        batch_size: int,
+    ) -> None:
+        self.ids = tuple(ids)
+        self.seed = seed
+        self._lens, self._think = lens, think
+        self._prompts = [tuple(prompt) for prompt in prompts]
+        self._opening = len(opening)
+        self._batch_size = batch_size
+        # Shared by all views of this corpus, so that each activation is computed once.
+        self._kept: dict[tuple[str, str], list[Tensor]] = {}
+        self._answers: dict[str, list[Number | None]] = {}
+        self._pairs: Mapping[str, str] = {}
+        self._rule: tuple[Mapping[str, Number | None], bool] | None = None
+
+    def __len__(self) -> int:
+        """The number of donors."""
+        return len(self.ids)
+
+    @property
+    def answers(self) -> list[Number | None]:
+        """The number that each donor's clean run gives."""
+        if "clean" not in self._answers:
+            self._run([], ())
+        return self._answers["clean"]
+
+    def with_seed(self, seed: int) -> Donors:
+        """The same corpus, drawn from with another seed."""
+        view = copy.copy(self)
+        view.seed = seed
+        return view
+
+    def paired(self, pairs: Mapping[str, str]) -> Donors:
+        """The same corpus, with a donor's id given for each problem's id instead of drawn.
+
+        Raises:
+            InterventionError: a donor id that the corpus does not have.
+        """
+        unknown = sorted(set(pairs.values()) - set(self.ids))
+        if unknown:
+            raise InterventionError(f"The donors hold no problem {unknown[0]!r}.")
+        view = copy.copy(self)
+        view._pairs = dict(pairs)
+        return view
+
+    def matching(self, answers: Mapping[str, Number | None], *, same: bool) -> Donors:
+        """The same corpus, with donors only of the same, or only of a different, answer.
+
+        Args:
+            answers: by problem id, the number that a donor's clean answer is compared with.
+            same: whether it must be equal or must differ.
+        """
+        view = copy.copy(self)
+        view._rule = (dict(answers), same)
+        return view
+
+    def draw(
+        self,
+        ids: Sequence[str],
+        answers: Sequence[Number | None] | None = None,
+        same_answer: bool | None = None,
+        prompts: Sequence[Sequence[int]] | None = None,
+    ) -> list[int]:
+        """One donor for each problem, as indices into the corpus.
+
+        Args:
+            ids: of the problems.
+            answers: their numbers, compared with the donors' clean answers.
+            same_answer: whether the donor's answer must be the same (True), must differ (False),
+                or is of no matter (None).
+            prompts: their tokens as `think` prepares them; a donor never has the same.
+
+        Raises:
+            InterventionError: a problem for which no donor is left, or `same_answer` without
+                answers.
+        """
+        if answers is None and self._rule is not None and same_answer is None:
+            given, same_answer = self._rule
+            absent = [name for name in ids if name not in given]
+            if absent:
+                raise InterventionError(f"Donors.matching was given no answer of {absent[0]!r}.")
+            answers = [given[name] for name in ids]
+        if same_answer is not None and answers is None:
+            raise InterventionError("same_answer compares answers; give the problems' answers too.")
+        return [
+            self._draw(
+                name,
+                None if prompts is None else tuple(prompts[i]),
+                None if answers is None else answers[i],
+                same_answer,
+            )
+            for i, name in enumerate(ids)
+        ]
+
+    def values(
+        self, hook_name: str, position: str, indices: Sequence[int]
+    ) -> Float[Tensor, "row *size"]:
+        """What donors have at a hook and a named position; the mean over their tokens of a group.
+
+        Raises:
+            InterventionError: no such hook, or one along which keys lie.
+            PositionError: no such position.
+        """
+        tokens = self.tokens(hook_name, position, indices)
+        return torch.stack([values.mean(dim=0) for values in tokens])
+
+    def tokens(self, hook_name: str, position: str, indices: Sequence[int]) -> list[Tensor]:
+        """What donors have at a hook, token by token of a named position: [token, ...] each."""
+        self.prepare([hook_name], (position,))
+        kept = self._kept[hook_name, position]
+        return [kept[index] for index in indices]
+
+    def mean(self, hook_name: str, position: str) -> Float[Tensor, "*size"]:
+        """The mean over all donors, and over all their tokens of a group of positions."""
+        return torch.cat(self.tokens(hook_name, position, range(len(self)))).mean(dim=0)
+
+    def prepare(self, hook_names: Sequence[str], positions: Sequence[str] = ()) -> None:
+        """Run the corpus for all these hooks at once, rather than one by one when first asked for.
+
+        Args:
+            hook_names: of the activations.
+            positions: at least these, and in any case every single position.
+
+        Raises:
+            InterventionError: no such hook, or one along which keys lie.
+            PositionError: no such position.
+        """
+        singles = self._singles()
+        unknown = [name for name in positions if name not in (*singles, *_GROUPS)]
+        if unknown:
+            rank(unknown[0])
+            raise PositionError(
+                f"There is no position {unknown[0]!r} in the donors' runs; there are "
+                f"{', '.join((*singles, *_GROUPS))}."
+            )
+        groups = [name for name in positions if name in _GROUPS]
+        for name in hook_names:
+            if name not in self._lens.hook_dict or position_axis(name) != 1:
+                raise InterventionError(
+                    f"Donors have no values at {name!r}; give a hook of this model whose values "
+                    "have no key axis."
+                )
+        missing = [
+            name
+            for name in dict.fromkeys(hook_names)
+            if any((name, position) not in self._kept for position in (*groups, "bot"))
+        ]
+        if missing:
+            self._run(missing, tuple(groups))
+
+    def check_model(self, lens: HookedTransformer) -> None:
+        """Refuse donors of another model.
+
+        Raises:
+            InterventionError: the donors were made with a different model.
+        """
+        if lens is not self._lens:
+            raise InterventionError(
+                "These donors were made with another model; make Donors with the model that runs."
+            )
+
+    def _singles(self) -> tuple[str, ...]:
+        return ("bot", *thought_names(self._n_thoughts()), "eot")
+
+    def _n_thoughts(self) -> int:
+        if "thoughts" not in self._answers:
+            run = self._think([list(self._prompts[0][: -self._opening])], max_new_tokens=1)
+            self._answers["thoughts"] = [run.layout.n_thoughts]
+        return int(self._answers["thoughts"][0] or 0)
+
+    def _draw(
+        self, name: str, prompt: tuple[int, ...] | None, answer: Number | None, same: bool | None
+    ) -> int:
+        if name in self._pairs:
+            return self.ids.index(self._pairs[name])
+        if self._pairs:
+            raise InterventionError(f"Donors.paired was given no donor for {name!r}.")
+        own = {prompt} if prompt is not None else set()
+        own |= {p for p, other in zip(self._prompts, self.ids, strict=True) if other == name}
+        order = np.random.default_rng(seeded(self.seed, "donor", name)).permutation(len(self))
+        for index in order.tolist():
+            if self.ids[index] == name or self._prompts[index] in own:
+                continue
+            if same is None:
+                return index
+            known = self.answers[index] is not None and answer is not None
+            if known and (self.answers[index] == answer) == same:
+                return index
+        wanted = {None: "", True: " with the same answer", False: " with another answer"}[same]
+        raise InterventionError(
+            f"There is no donor{wanted} for the problem {name!r} among {len(self)}; give donors= "
+            "with other problems."
+        )
+
+    @torch.no_grad()
+    def _run(self, hook_names: list[str], groups: tuple[str, ...]) -> None:
+        """One clean run of the corpus, of which the named positions are kept."""
+        hooked = sorted(name for name, point in self._lens.hook_dict.items() if point.fwd_hooks)
+        if hooked:
+            raise InterventionError(
+                f"Donors run clean, but {hooked[0]} carries a plain hook; take donors outside it."
+            )
+        answers: list[Number | None] = []
+        decode: dict[str, Any] = {"max_new_tokens": 1}
+        if "clean" not in self._answers or "answer" in groups:
+            decode = {}
+        found: dict[tuple[str, str], list[Tensor]] = {}
+        for start in range(0, len(self), self._batch_size):
+            prompts = self._prompts[start : start + self._batch_size]
+            questions = [list(prompt[: -self._opening]) for prompt in prompts]
+            run = self._think(questions, names_filter=hook_names or None, **decode)
+            answers += [parse_answer(answer) for answer in run.answers]
+            cache = run.cache() if hook_names else {}
+            for name in hook_names:
+                for position in (*self._singles(), *groups):
+                    found.setdefault((name, position), []).extend(
+                        cache[name][row, columns].clone()
+                        for row, columns in enumerate(run.span(position))
+                    )
+        if not decode:
+            self._answers["clean"] = answers
+        for key, values in found.items():
+            if not all(len(value) for value in values):
+                raise InterventionError(f"A donor has no token at {key[1]!r}.")
+        self._kept.update(found)

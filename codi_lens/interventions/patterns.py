@@ -1,0 +1,264 @@
+"""Interventions on whole attention patterns: freeze them, give them, transplant their thoughts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from codi_lens.errors import InterventionError, PositionError
+from codi_lens.interventions.base import Intervention
+from codi_lens.interventions.edges import ROUNDING, check_rows, edge_hooks
+from codi_lens.interventions.heads import (
+    Heads,
+    all_heads,
+    by_layer,
+    check_heads,
+    heads_name,
+    scope_name,
+)
+from codi_lens.interventions.plan import Context, Planned
+from codi_lens.positions import Scope, first_position, key_names, rank, resolve, thought_names
+
+
+def freeze_patterns(heads: Heads | None = None, at: Scope = "thinking") -> Planned:
+    """Hold attention at the problem's own clean run, whatever else is intervened on.
+
+    Args:
+        heads: pairs of layer and head; by default all heads.
+        at: the queries, by name; not "answer", since answers differ in length.
+
+    Raises:
+        PositionError: a position, layer or head that does not exist, or "answer".
+
+    >>> freeze_patterns([(0, 1)]).name
+    'frozen L0H1 at thinking'
+    """
+
+    def build(context: Context) -> list[Intervention]:
+        chosen = all_heads(context.lens) if heads is None else list(heads)
+        check_heads(chosen, context.lens)
+        names = _queries(at, context)
+        layers = by_layer(chosen)
+        clean = context.clean([f"blocks.{layer}.attn.hook_pattern" for layer in layers])
+
+        def freeze(name: str, position: str) -> Intervention:
+            layer = int(name.split(".")[1])
+
+            def put(pattern: Tensor, hook: Any) -> Tensor:
+                length, size = pattern.shape[-1], pattern.shape[2]
+                named = context.names(clean[name].shape[2])
+                rows = [i for i, other in enumerate(named) if other == position]
+                if len(rows) != size:
+                    raise InterventionError(
+                        f"A pass holds {size} of the {len(rows)} queries at {position!r}."
+                    )
+                source = clean[name][:, layers[layer]][:, :, rows, :length]
+                pattern[:, layers[layer]] = source.to(pattern.dtype)
+                check_rows(context, pattern)
+                return pattern
+
+            return Intervention([(name, put)], position)
+
+        return [freeze(name, position) for name in clean for position in names]
+
+    label = "all heads" if heads is None else heads_name(heads)
+    return Planned(f"frozen {label} at {scope_name(at)}", first_position(at), build)
+
+
+def set_pattern(pattern: xr.DataArray, heads: Heads, name: str = "set") -> Planned:
+    """Give heads a pattern: rows of weights on named keys.
+
+    The mass on a group (question, answer, or two tokens of `eot`) is split among its tokens as the
+    head itself splits it; evenly where it gives them nothing.
+
+    Args:
+        pattern: dimensions (query, key) or (problem, query, key), named positions as in
+            `run.attention`, all keys; each row sums to 1.
+        heads: pairs of layer and head, all of which get it.
+        name: what tables call it.
+
+    Raises:
+        InterventionError: other dimensions, NaN, negative weights, rows that do not sum to 1, or
+            weight on a key that the query does not see.
+        PositionError: a position, layer or head that does not exist.
+
+    >>> uniform = xr.DataArray([[1 / 4] * 4 + [0] * 6], dims=("query", "key"),
+    ...     coords={"query": ["ct1"], "key": list(key_names(6))})
+    >>> set_pattern(uniform, [(0, 1)]).first
+    'ct1'
+    """
+    if not {"query", "key"} <= set(pattern.dims) <= {"problem", "query", "key"}:
+        raise InterventionError(
+            f"The pattern has the dimensions {pattern.dims}; give (query, key) or (problem, query, "
+            "key)."
+        )
+    queries = [str(query) for query in pattern["query"].values]
+
+    def build(context: Context) -> list[Intervention]:
+        heads_name(heads)
+        check_heads(heads, context.lens)
+        groups = resolve(queries, context.n_thoughts) & {"question", "answer"}
+        if groups:
+            raise PositionError(f"{min(groups)!r} is a group of queries; give single ones.")
+        keys = key_names(context.n_thoughts)
+        if {str(key) for key in pattern["key"].values} != set(keys):
+            raise InterventionError(f"The pattern must hold exactly the keys {', '.join(keys)}.")
+        weights = pattern.sel(key=list(keys))
+        if "problem" in weights.dims:
+            weights = weights.transpose("problem", "query", "key")
+        values = torch.from_numpy(np.asarray(weights.values, dtype=np.float32).copy())
+        values = _per_problem(values, context)
+        for i, query in enumerate(queries):
+            for j, key in enumerate(keys):
+                if rank(key) > rank(query) and values[:, i, j].any():
+                    raise InterventionError(f"The query {query!r} does not see the key {key!r}.")
+        _refuse_rows(values, exact=True)
+
+        def give(i: int) -> Intervention:
+            def put(pattern: Tensor, chosen: list[int]) -> Tensor:
+                named = context.names(pattern.shape[-1])
+                index = torch.tensor([keys.index(key) for key in named], device=pattern.device)
+                own = pattern[:, chosen]
+                seen = _visible(context, own).to(own).expand_as(own)
+                total, count = (_per_key(part, index, len(keys)) for part in (own, seen))
+                split = torch.where(total > 0, own / total, seen / count.clamp_min(1))
+                pattern[:, chosen] = split * values[:, None, i : i + 1, index].to(own)
+                check_rows(context, pattern)
+                return pattern
+
+            return Intervention(edge_hooks("hook_pattern", heads, put), queries[i])
+
+        return [give(i) for i in range(len(queries))]
+
+    label = f"{heads_name(heads)} {name} at {scope_name(queries)}"
+    return Planned(label, first_position(queries), build)
+
+
+def transplant_pattern(
+    block: Tensor | np.ndarray | xr.DataArray,
+    heads: Heads,
+    at: Scope = "thoughts",
+    name: str = "transplant",
+) -> Planned:
+    """Give heads the attention among thoughts of another head, even of another model.
+
+    The block holds what each thought gives to itself and to earlier ones; the rest of the row
+    (question and `bot`) keeps its proportions and is rescaled to 1 minus the block's row.
+
+    Args:
+        block: [query, key] over all thoughts or [problem, query, key], in the position view:
+            the diagonal is self-attention. `thought_view(attention)` gives it.
+        heads: pairs of layer and head, all of which get it.
+        at: the thoughts whose rows are given.
+        name: what tables call it.
+
+    Raises:
+        InterventionError: a block of another shape, weights that are negative or NaN, above the
+            diagonal or that sum to more than 1 in a row, or (while it runs) a row with no rest.
+        PositionError: not a thought, or a layer or head that does not exist.
+
+    >>> transplant_pattern(torch.eye(6) / 2, [(2, 3)]).name
+    'L2H3 transplant at thoughts'
+    """
+
+    def build(context: Context) -> list[Intervention]:
+        heads_name(heads)
+        check_heads(heads, context.lens)
+        thoughts = thought_names(context.n_thoughts)
+        names = _queries(at, context)
+        others = [query for query in names if query not in thoughts]
+        if others:
+            raise PositionError(f"A block has rows for thoughts only, not for {others[0]!r}.")
+        raw = block.values if isinstance(block, xr.DataArray) else block
+        values = _per_problem(torch.as_tensor(raw).float(), context)
+        n = context.n_thoughts
+        if values.shape[1:] != (n, n):
+            raise InterventionError(
+                f"The block has shape {tuple(torch.as_tensor(raw).shape)}; expected [query, key] "
+                f"or [problem, query, key] with {n} thoughts."
+            )
+        if values.triu(1).any():
+            raise InterventionError(
+                "The block gives weight to later thoughts; rows are queries in the position view."
+            )
+        _refuse_rows(values, exact=False)
+
+        def give(query: str) -> Intervention:
+            i = thoughts.index(query)
+
+            def put(pattern: Tensor, chosen: list[int]) -> Tensor:
+                given = values[:, None, i : i + 1, : i + 1].to(pattern)
+                start = context.bot + 1
+                own = pattern[:, chosen]
+                rest = own[..., :start]
+                total = rest.sum(dim=-1, keepdim=True)
+                left = (1 - given.sum(dim=-1, keepdim=True)).clamp_min(0)
+                if ((total == 0) & (left > 0)).any():
+                    raise InterventionError(
+                        f"A head gives question and bot nothing at {query!r}, so the rest of the "
+                        "row cannot be rescaled."
+                    )
+                own[..., :start] = rest * (left / total.clamp_min(torch.finfo(rest.dtype).tiny))
+                own[..., start:] = given
+                pattern[:, chosen] = own
+                check_rows(context, pattern)
+                return pattern
+
+            return Intervention(edge_hooks("hook_pattern", heads, put), query)
+
+        return [give(query) for query in names]
+
+    return Planned(f"{heads_name(heads)} {name} at {scope_name(at)}", first_position(at), build)
+
+
+def _visible(context: Context, pattern: Tensor) -> Tensor:
+    """Which keys the last queries of a pass see: [problem, 1, query, key]."""
+    size, length = pattern.shape[2:]
+    columns = torch.arange(length, device=pattern.device)
+    causal = columns <= columns[length - size :, None]
+    real = torch.ones(len(pattern), length, dtype=torch.bool, device=pattern.device)
+    real[:, : context.bot] = context.question_mask()
+    return (causal & real[:, None])[:, None]
+
+
+def _per_key(weights: Tensor, index: Tensor, n_keys: int) -> Tensor:
+    """For each token, the summed weights of all tokens of its named key."""
+    total = weights.new_zeros(*weights.shape[:-1], n_keys).index_add_(-1, index, weights)
+    return total[..., index]
+
+
+def _queries(at: Scope, context: Context) -> list[str]:
+    names = sorted(resolve(at, context.n_thoughts), key=rank)
+    if "answer" in names:
+        raise PositionError("'answer' has no pattern to give, since answers differ in length.")
+    return names
+
+
+def _per_problem(values: Tensor, context: Context) -> Tensor:
+    """[problem, query, key], the same for every problem unless given for each."""
+    problems = len(context.prompts)
+    if values.ndim == 2:
+        values = values.expand(problems, -1, -1)
+    if values.ndim != 3 or len(values) != problems:
+        raise InterventionError(
+            f"The pattern has shape {tuple(values.shape)}; give [query, key], or one for each of "
+            f"the {problems} problems."
+        )
+    return values.to(context.device)
+
+
+def _refuse_rows(values: Tensor, *, exact: bool) -> None:
+    sums = values.sum(dim=-1)
+    slack = ROUNDING * torch.finfo(torch.float32).eps
+    wrong = (sums - 1).abs() > slack if exact else sums > 1 + slack
+    if values.isnan().any() or (values < 0).any() or wrong.any():
+        rule = "sum to 1" if exact else "sum to at most 1"
+        raise InterventionError(
+            f"The weights of a row are not negative and {rule}; row sums lie from "
+            f"{float(sums.min()):.4g} to {float(sums.max()):.4g}, the lowest weight is "
+            f"{float(values.min()):.4g}."
+        )

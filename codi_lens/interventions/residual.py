@@ -1,0 +1,115 @@
+"""Patching the residual stream, or what a layer adds to it, at named positions."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from codi_lens.errors import InterventionError, PositionError
+from codi_lens.interventions.base import Intervention
+from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.heads import Mode, replacements, scope_name
+from codi_lens.interventions.plan import Context, Planned
+from codi_lens.positions import Scope, first_position, rank, resolve
+
+Component = Literal["resid_pre", "resid_post", "mlp_out", "attn_out"]
+
+
+def patch_residual(
+    layer: int,
+    at: Scope,
+    source: Mode | Tensor = "resample",
+    component: Component = "resid_pre",
+    donors: Donors | None = None,
+    seed: int = 0,
+) -> Planned:
+    """Replace the residual stream at a layer by what donors have at the very same point.
+
+    Both directions are this one: run the corrupted problems with clean donors (restoration), or
+    the clean ones with corrupted donors, paired by `Donors.paired`.
+
+    Args:
+        layer: from 0.
+        at: where, by name.
+        source: "resample", "mean", "zero", or vectors [problem, position, d_model] for the named
+            single positions in the order of the run.
+        component: the point that is read and written: before or after the layer, or what its MLP
+            or its attention adds.
+        donors: whose values; by default the other problems of the call, run clean first.
+        seed: of draws among the problems of the call.
+
+    Raises:
+        InterventionError: an unknown source or component, vectors of the wrong shape, or no donor.
+        PositionError: a position or layer that does not exist, or vectors for a group of positions.
+
+    >>> patch_residual(1, "ct2", "mean", "mlp_out").name
+    'L1 mlp_out mean at ct2'
+    """
+    if component not in get_args(Component):
+        raise InterventionError(
+            f"There is no component {component!r}; there are {', '.join(get_args(Component))}."
+        )
+    if isinstance(source, str) and source not in get_args(Mode):
+        raise InterventionError(
+            f"There is no mode {source!r}; there are {', '.join(get_args(Mode))}, or vectors."
+        )
+    hook_name = f"blocks.{layer}.hook_{component}"
+
+    def build(context: Context) -> list[Intervention]:
+        if not 0 <= layer < context.lens.cfg.n_layers:
+            raise PositionError(
+                f"There is no layer {layer}; the model has 0..{context.lens.cfg.n_layers - 1}."
+            )
+        if isinstance(source, str):
+            edits = replacements(context, [hook_name], at, source, donors, seed)
+            return [
+                Intervention([(hook_name, lambda x, hook, put=put: put(x))], position)
+                for (_, position), put in edits.items()
+            ]
+        return _given(context, hook_name, at, source)
+
+    label = source if isinstance(source, str) else "given"
+    name = f"L{layer} {component} {label} at {scope_name(at)}"
+    return Planned(name, first_position(at), build)
+
+
+def _given(context: Context, hook_name: str, at: Scope, vectors: Tensor) -> list[Intervention]:
+    names = sorted(resolve(at, context.n_thoughts), key=rank)
+    groups = [name for name in names if name in ("question", "answer")]
+    if groups:
+        raise PositionError(f"{groups[0]!r} is a group of positions; vectors are for single ones.")
+    expected = (len(context.prompts), len(names), context.lens.cfg.d_model)
+    if tuple(vectors.shape) != expected:
+        raise InterventionError(
+            f"The vectors have shape {tuple(vectors.shape)}; expected [problem, position, d_model] "
+            f"= {expected}."
+        )
+
+    def put(i: int) -> Intervention:
+        vector = vectors[:, i : i + 1]
+        return Intervention([(hook_name, lambda x, hook: vector.to(x).expand_as(x))], names[i])
+
+    return [put(i) for i in range(len(names))]
+
+
+def fraction_recovered(
+    clean: Tensor | float, corrupted: Tensor | float, patched: Tensor | float
+) -> Tensor:
+    """How much of a difference between two runs a patch brings back: 0 none, 1 all.
+
+    (patched - corrupted) / (clean - corrupted), of a logit difference for instance (Wang et al.
+    2022, "Interpretability in the wild"). NaN where clean and corrupted do not differ.
+
+    Args:
+        clean: of the run whose values are patched in.
+        corrupted: of the run that is patched, before.
+        patched: of the run that is patched, after.
+
+    >>> fraction_recovered(3.0, 1.0, 2.0).item()
+    0.5
+    """
+    whole = torch.as_tensor(clean) - torch.as_tensor(corrupted)
+    part = torch.as_tensor(patched) - torch.as_tensor(corrupted)
+    return torch.where(whole == 0, torch.nan, part / whole)

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint format notebooks bench bench-loading bench-metrics parity clean
+.PHONY: demo test lint format notebooks bench bench-loading bench-metrics bench-sweeps parity clean
 
 demo: $(READY)  ## which heads of tiny-gpt2 matter: writes demo/index.html
 	rm -rf demo
@@ -33,6 +33,9 @@ bench-loading: $(READY)  ## time and memory of loading a model of 1.2 billion pa
 
 bench-metrics: $(READY)  ## time all scores of 7,473 problems x 512 heads
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/metrics.py
+
+bench-sweeps: $(READY)  ## time a sweep over all heads against rerunning each
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweeps.py
 
 parity: $(READY)  ## compare every layout and architecture with plain Hugging Face
 	$(BIN)/python benchmarks/parity.py

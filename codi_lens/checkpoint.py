@@ -6,7 +6,6 @@ for. The weights stay as they are in the file until `Checkpoint.merged` makes th
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -160,7 +159,7 @@ def _read_config(
             f"{name} does not say its base model; pass base=, the folder or hub name of the "
             "model that it was trained from (for its config and tokenizer)."
         )
-    config = copy.deepcopy(_from_base(AutoConfig, where))
+    config = _from_base(AutoConfig, where)
     if config.model_type not in supported():
         raise CheckpointError(
             f"The architecture {config.model_type!r} of {name} is not supported; supported are "

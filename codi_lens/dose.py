@@ -23,8 +23,8 @@ from codi_lens.measure import CLEAN, Arm, measure
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
 from codi_lens.problems import Problem
-from codi_lens.significance import area_p, benjamini_hochberg, rank_association
-from codi_lens.stats import mean_interval
+from codi_lens.significance import area_p, rank_association
+from codi_lens.stats import benjamini_hochberg, mean_interval
 
 TOP = "top"
 """The order of the dose-response curve that follows the ranking."""

@@ -20,8 +20,8 @@ from codi_lens.measure import CLEAN, Arm, measure
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, resolve, thought_names
 from codi_lens.problems import Problem
-from codi_lens.significance import benjamini_hochberg, mcnemar_p, sign_flip_p
-from codi_lens.stats import mean_interval, wilson_interval
+from codi_lens.significance import mcnemar_p, sign_flip_p
+from codi_lens.stats import benjamini_hochberg, mean_interval, wilson_interval
 
 Head = tuple[int, int]
 

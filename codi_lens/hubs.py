@@ -24,12 +24,11 @@ import pandas as pd
 import xarray as xr
 from einops import rearrange, reduce
 from jaxtyping import Float, Int
-from scipy.stats import false_discovery_control
 
 from codi_lens import metrics
 from codi_lens.errors import AttentionError
 from codi_lens.scores import problem_blocks
-from codi_lens.stats import percentile_interval, resample_weights
+from codi_lens.stats import benjamini_hochberg, percentile_interval, resample_weights
 from codi_lens.views import n_thoughts_of, thought_view
 
 MOST_EXACT = 50_000
@@ -92,9 +91,7 @@ def head_hub_ratios(
     p, smallest = permutation_test(mean, seed=seed)
     n_heads, layers = attention.sizes["head"], attention.sizes["layer"]
     places = [(layer, head) for layer, head in np.ndindex(layers, n_heads) for _ in names]
-    q = np.full(p.shape, np.nan)
-    if np.isfinite(p).any():
-        q[np.isfinite(p)] = false_discovery_control(p[np.isfinite(p)])
+    q = benjamini_hochberg(p)
     columns = {name: values.ravel() for name, values in table.items()}
     return pd.DataFrame(
         {

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 from scipy import stats as scipy_stats
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 
 from codi_lens.errors import CodiLensError
 from codi_lens.stats import percentile_interval
@@ -27,19 +26,6 @@ def mcnemar_p(before: Bool[np.ndarray, " problem"], after: Bool[np.ndarray, " pr
     """
     table = [[int((a & b).sum()) for b in (after, ~after)] for a in (before, ~before)]
     return float(mcnemar(table, exact=True).pvalue)  # type: ignore[union-attr]
-
-
-def benjamini_hochberg(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
-    """Benjamini-Hochberg q-values (statsmodels); a NaN stays one and does not count as a test.
-
-    >>> benjamini_hochberg(np.array([0.01, 0.04, np.nan, 0.03])).round(3)
-    array([0.03, 0.04,  nan, 0.04])
-    """
-    q = np.full(p.shape, np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        q[known] = multipletests(p[known], method="fdr_bh")[1]
-    return q
 
 
 def sign_flip_p(

@@ -1,4 +1,4 @@
-"""Intervals: a bootstrap over problems that all heads share, and binomial proportions."""
+"""Intervals and multiplicity: a bootstrap over problems that all heads share, and q-values."""
 
 from __future__ import annotations
 
@@ -87,3 +87,20 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[flo
     """
     interval = scipy_stats.binomtest(successes, n).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def benjamini_hochberg(p: Float[np.ndarray, "*test"]) -> Float[np.ndarray, "*test"]:
+    """Benjamini-Hochberg q-values (statsmodels) over an array of any shape.
+
+    A NaN stays one and does not count as a test.
+
+    >>> benjamini_hochberg(np.array([0.01, 0.04, np.nan, 0.03])).round(3)
+    array([0.03, 0.04,  nan, 0.04])
+    """
+    from statsmodels.stats.multitest import multipletests  # takes long to import
+
+    q = np.full(p.shape, np.nan)
+    known = np.isfinite(p)
+    if known.any():
+        q[known] = multipletests(p[known], method="fdr_bh")[1]
+    return q

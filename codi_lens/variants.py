@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from scipy.stats import binomtest, false_discovery_control, permutation_test
+from scipy.stats import binomtest, permutation_test
 from tqdm import tqdm
 
 from codi_lens.checkpoint import Checkpoint
@@ -26,6 +26,7 @@ from codi_lens.convert import to_hooked_transformer
 from codi_lens.errors import ProblemError
 from codi_lens.model import CodiModel
 from codi_lens.problems import Number, Problem, answer_span, is_correct
+from codi_lens.stats import benjamini_hochberg
 
 LEVEL = 0.05
 """False discovery rate of the comparisons (Benjamini and Hochberg)."""
@@ -240,7 +241,7 @@ def _compare(
         for gained, lost in zip(table["gained"], table["lost"], strict=True)
     ]
     for column in ("p", "p_accuracy"):  # of a family of comparisons with the given settings
-        table.loc[changed, column] = false_discovery_control(table.loc[changed, column])
+        table.loc[changed, column] = benjamini_hochberg(table.loc[changed, column].to_numpy())
         table.loc[0, column] = np.nan
     table["verdict"] = ["given", *(_verdict(row) for row in table.loc[changed].to_dict("records"))]
     return table

@@ -15,12 +15,11 @@ from codi_lens.experiments import summarise
 from codi_lens.measure import CLEAN
 from codi_lens.significance import (
     area_p,
-    benjamini_hochberg,
     mcnemar_p,
     rank_association,
     sign_flip_p,
 )
-from codi_lens.stats import mean_interval, wilson_interval
+from codi_lens.stats import benjamini_hochberg, mean_interval, wilson_interval
 
 DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 """Darwin's cross- minus self-fertilised Zea mays, in eighths of an inch (Fisher 1935, §17, §21)."""

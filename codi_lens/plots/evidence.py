@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from codi_lens.evidence import Evidence
 from codi_lens.plots import hubs, profiles, structure, truth
-from codi_lens.plots.page import card, figure_card, plain_table
+from codi_lens.plots.page import abreast_card, card, plain_table
 
-_HALF_WIDTH = 780
-"""Figures up to so many points wide stand two abreast."""
 _PARTS = {
     "Where attention goes": (
         "Most of a head's attention may lie outside the thoughts, where the study never looks.",
@@ -85,20 +82,13 @@ def evidence_section(evidence: Evidence, figures: Mapping[str, go.Figure], prefi
     """
     body = ""
     for title, (caption, names) in _PARTS.items():
-        cards = [_card(figures, prefix + name) for name in names if prefix + name in figures]
+        cards = [abreast_card(figures, prefix + name) for name in names if prefix + name in figures]
         if title == "How firm is the ranking?" and evidence.halves is not None:
             cards.append(_halves(evidence.halves))
         if cards:
             body += f'<h3 class="part">{title}</h3><p>{caption}</p>'
             body += f'<div class="abreast">{"".join(cards)}</div>'
     return body
-
-
-def _card(figures: Mapping[str, go.Figure], name: str) -> str:
-    """A figure's card, across both columns if it is wide."""
-    layout: Any = figures[name].layout
-    drawn = figure_card(figures, name)
-    return drawn if layout.width <= _HALF_WIDTH else f'<div class="wide">{drawn}</div>'
 
 
 def _halves(halves: pd.DataFrame) -> str:

@@ -13,6 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+_HALF_WIDTH = 780
+"""Figures up to so many points wide stand two abreast."""
 
 
 def fill(template: str, parts: Mapping[str, str]) -> str:
@@ -37,6 +41,49 @@ def script_json(data: Any) -> str:
     return text.replace("<", "\\u003c")
 
 
+def sections_page(
+    title: str,
+    heading: str,
+    lead: str,
+    facts: Sequence[tuple[str, Mapping[str, str]]],
+    sections: Mapping[str, str],
+    figures: Mapping[str, go.Figure],
+) -> str:
+    """A self-contained page of sections, which needs no network.
+
+    Args:
+        title: of the window.
+        heading: of the page.
+        lead: what the page is about, in a sentence or two.
+        facts: short facts of each model, beside its name, for the rows of cards.
+        sections: HTML by heading.
+        figures: what the sections' figure cards show.
+    """
+    ids = [f"section-{place}" for place in range(len(sections))]
+    return fill(
+        "sections.html",
+        {
+            "title": text(title),
+            "heading": text(heading),
+            "lead": text(lead),
+            "facts": "".join(_facts(name, values) for name, values in facts),
+            "navigation": "\n".join(
+                f'<a href="#{place}">{text(name)}</a>'
+                for place, name in zip(ids, sections, strict=True)
+            ),
+            "sections": "\n".join(
+                f'<section aria-labelledby="{place}"><h2 id="{place}">{text(name)}</h2>{body}'
+                "</section>"
+                for place, (name, body) in zip(ids, sections.items(), strict=True)
+            ),
+            "css": asset("explorer.css") + asset("sections.css"),
+            "js": asset("sections.js"),
+            "plotly": get_plotlyjs(),
+            "data": script_json({name: figure_data(figure) for name, figure in figures.items()}),
+        },
+    )
+
+
 def figure_card(figures: Mapping[str, go.Figure], name: str) -> str:
     """A card for a figure whose headings are HTML text and whose size follows its box."""
     figure = figures[name]
@@ -50,6 +97,13 @@ def figure_card(figures: Mapping[str, go.Figure], name: str) -> str:
         f'<div class="plot" role="img" aria-label="{text(title)}" data-figure="{key}" '
         f'style="min-width:{round(0.75 * layout.width)}px;height:{_height(figure)}px"></div></div>',
     )
+
+
+def abreast_card(figures: Mapping[str, go.Figure], name: str) -> str:
+    """A figure's card for a grid of two columns, across both if the figure is wide."""
+    layout: Any = figures[name].layout
+    drawn = figure_card(figures, name)
+    return drawn if layout.width <= _HALF_WIDTH else f'<div class="wide">{drawn}</div>'
 
 
 def figure_data(figure: go.Figure) -> dict[str, Any]:
@@ -90,6 +144,13 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], kind: str
 def text(value: Any) -> str:
     """A value as text that cannot become markup."""
     return html.escape(str(value))
+
+
+def _facts(name: str, facts: Mapping[str, str]) -> str:
+    cards = "".join(
+        f"<div><dt>{text(key)}</dt><dd>{text(value)}</dd></div>" for key, value in facts.items()
+    )
+    return f'<dl class="facts">{cards}</dl>\n' if cards else f"<p>{text(name)}</p>"
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from codi_lens.compare import compare_corrected, compare_studies
 from codi_lens.evidence import Evidence
@@ -16,22 +15,20 @@ from codi_lens.measured import Measured
 from codi_lens.plots.comparison import model_comparison
 from codi_lens.plots.evidence import evidence_figures, evidence_section
 from codi_lens.plots.measured import corrected_triptych, published_hub_bars, published_patterns
-from codi_lens.plots.page import (
-    asset,
-    card,
-    figure_card,
-    figure_data,
-    fill,
-    plain_table,
-    script_json,
-    text,
-)
+from codi_lens.plots.page import card, figure_card, plain_table, sections_page, text
 from codi_lens.plots.study import study_figures
 from codi_lens.study import N_TOP, Study
 from codi_lens.study.published import (
     MODELS,
     published_heads,
     published_spread,
+)
+
+_LEAD = (
+    "A published study of attention between continuous thoughts asked which thought is a hub, "
+    "whether thoughts are processed in sequence, and which heads matter. This page repeats all "
+    "that it computes, on {models}, and puts beside each quantity the one that answers the "
+    "question."
 )
 
 
@@ -91,26 +88,14 @@ def study_page(
         sections[f"{names[0]} and {names[1]}"] = _comparison(studies, figures, corrected)
     for study in studies:
         sections[f"The study on {study.model}"] = _reproduction(study, figures)
-    ids = [f"section-{place}" for place in range(len(sections))]
-    parts = {
-        "title": text("What the study measured: " + ", ".join(names)),
-        "models": text(" and ".join(names)),
-        "facts": "".join(_facts(name, facts[name]) for name in names),
-        "navigation": "\n".join(
-            f'<a href="#{place}">{text(title)}</a>'
-            for place, title in zip(ids, sections, strict=True)
-        ),
-        "sections": "\n".join(
-            f'<section aria-labelledby="{place}"><h2 id="{place}">{text(title)}</h2>{body}'
-            "</section>"
-            for place, (title, body) in zip(ids, sections.items(), strict=True)
-        ),
-        "css": asset("explorer.css") + asset("study_page.css"),
-        "js": asset("study_page.js"),
-        "plotly": get_plotlyjs(),
-        "data": script_json({name: figure_data(figure) for name, figure in figures.items()}),
-    }
-    return fill("study_page.html", parts)
+    return sections_page(
+        "What the study measured: " + ", ".join(names),
+        "What the study measured",
+        _LEAD.format(models=" and ".join(names)),
+        [(name, facts[name]) for name in names],
+        sections,
+        figures,
+    )
 
 
 def _beside(
@@ -294,10 +279,3 @@ def _reproduction(study: Study, figures: Mapping[str, go.Figure]) -> str:
     ]
     body += card("Its validation checks", plain_table(["Check", "Result", "Numbers"], checks))
     return body + card("Its findings text", f"<pre>{text(study.findings)}</pre>")
-
-
-def _facts(name: str, facts: Mapping[str, str]) -> str:
-    cards = "".join(
-        f"<div><dt>{text(key)}</dt><dd>{text(value)}</dd></div>" for key, value in facts.items()
-    )
-    return f'<dl class="facts">{cards}</dl>\n' if cards else f"<p>{text(name)}</p>"

@@ -83,13 +83,16 @@ def head_controls(
     at: Scope = "thinking",
     n_random: int = 5,
     donors: Donors | None = None,
+    candidates: Sequence[Problem] = (),
     seed: int = 0,
 ) -> dict[str, Arm]:
     """A set of heads ablated in every mode, with the controls that the effect has to beat.
 
     Random sets have as many heads in every layer as the set itself, and none of its heads where the
     layer has enough others. The placebo ablates the same heads at the last thought, which generates
-    nothing that is consumed; it is left out where `at` holds that thought.
+    nothing that is consumed; it is left out where `at` holds that thought. Donors whose correct
+    answer is the same, and donors whose answer is another, tell what a head says about the
+    answer from what any foreign value breaks; see `answer_donors`.
 
     Args:
         model: the model.
@@ -99,6 +102,8 @@ def head_controls(
         at: where, by name.
         n_random: how many random sets.
         donors: whose values replace the heads'.
+        candidates: among which donors with the same and with other answers are looked for; none
+            leaves these two arms out, and so does a problem whose answer no candidate has.
         seed: of donors and random sets.
 
     Raises:
@@ -115,7 +120,61 @@ def head_controls(
     last = thought_names(model.config.n_thoughts)[-1]
     if last not in resolve(at, model.config.n_thoughts):
         arms[f"heads at {last}, {mode}"] = ablate_heads(heads, mode, last, prepared, seed)
+    chosen = answer_donors(problems, candidates, seed=seed)
+    if chosen is not None:
+        for name, pairs in chosen.items():
+            corpus = list({donor.id: donor for donor in pairs.values()}.values())
+            matching = donors_for(model, corpus, mode="resample", seed=seed)
+            assert matching is not None
+            matching = matching.paired({id: donor.id for id, donor in pairs.items()})
+            arms[f"heads, {name}"] = ablate_heads(heads, "resample", at, matching, seed)
     return arms
+
+
+SAME_ANSWER, OTHER_ANSWER = "donors with the same answer", "donors with another answer"
+
+
+def answer_donors(
+    problems: Sequence[Problem], candidates: Sequence[Problem], *, seed: int = 0
+) -> dict[str, dict[str, Problem]] | None:
+    """For each problem a donor with the same correct answer, and one with another.
+
+    Args:
+        problems: that need donors.
+        candidates: that may be donors; never for their own question.
+        seed: of the draws.
+
+    Returns:
+        By kind (`SAME_ANSWER`, `OTHER_ANSWER`) and problem id, the donor; None if a problem has no
+        known answer, or none of the candidates has the same one.
+
+    >>> from codi_lens.problems import word_problems
+    >>> some = word_problems(5)
+    >>> found = answer_donors(some, word_problems(600, split="train"))
+    >>> all(found[SAME_ANSWER][each.id].answer == each.answer for each in some)
+    True
+    >>> answer_donors(some, []) is None
+    True
+    """
+    found: dict[str, dict[str, Problem]] = {SAME_ANSWER: {}, OTHER_ANSWER: {}}
+    for problem in problems:
+        draw = random.Random(f"{seed} {problem.id}")
+        order = draw.sample(candidates, len(candidates))
+        for name, same in ((SAME_ANSWER, True), (OTHER_ANSWER, False)):
+            donor = next(
+                (
+                    each
+                    for each in order
+                    if each.question != problem.question
+                    and each.answer is not None
+                    and (each.answer == problem.answer) == same
+                ),
+                None,
+            )
+            if donor is None or problem.answer is None:
+                return None
+            found[name][problem.id] = donor
+    return found
 
 
 def matched_heads(heads: Sequence[Head], n_heads: int, *, seed: int = 0) -> list[Head]:
@@ -199,6 +258,50 @@ def summarise(outcomes: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> 
     table = pd.concat([pd.DataFrame(columns), pd.DataFrame(rows)], axis=1)
     table["mcnemar_q"] = benjamini_hochberg(table["mcnemar_p"].to_numpy(dtype=float))
     return table
+
+
+def contrasts(
+    outcomes: pd.DataFrame,
+    weights: Mapping[str, Mapping[str, float]],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Weighted sums of arms, problem by problem: whether one costs more than another, say.
+
+    Args:
+        outcomes: of `measure`.
+        weights: by the name of the contrast, the weight of each arm's log-probability of the clean
+            number; arms that are not named weigh 0.
+        level: of the interval.
+        seed: of bootstrap and permutations.
+
+    Returns:
+        One row per contrast: `name`; `contrast` in nats with its bootstrap interval over problems
+        `contrast_low`, `contrast_high`; `p` of the sign-flip permutation test and `q` over the
+        contrasts (Benjamini-Hochberg); `n_known`, the problems with a number in the clean answer.
+
+    Raises:
+        InterventionError: an arm that the outcomes do not hold.
+
+    >>> rows = [("a", CLEAN, -1.0), ("b", CLEAN, -1.0), ("a", "x", -3.0), ("b", "x", -4.0)]
+    >>> outcomes = pd.DataFrame(rows, columns=["problem", "arm", "log_prob"])
+    >>> float(contrasts(outcomes, {"x": {"x": 1, CLEAN: -1}})["contrast"][0])
+    -2.5
+    """
+    wide = outcomes.pivot(index="problem", columns="arm", values="log_prob")
+    unknown = sorted({arm for each in weights.values() for arm in each} - set(wide.columns))
+    if unknown:
+        raise InterventionError(f"The outcomes hold no arm {unknown[0]!r}.")
+    values = np.stack(
+        [sum(weight * wide[arm].to_numpy() for arm, weight in w.items()) for w in weights.values()],
+        axis=1,
+    )
+    mean, low, high = mean_interval(values, level=level, seed=seed)
+    p = sign_flip_p(values, seed=seed)
+    table = {"name": list(weights), "contrast": mean, "contrast_low": low, "contrast_high": high}
+    table |= {"p": p, "q": benjamini_hochberg(p), "n_known": np.isfinite(values).sum(axis=0)}
+    return pd.DataFrame(table)
 
 
 def _proportions(clean: pd.DataFrame, table: pd.DataFrame, level: float) -> dict[str, float]:

@@ -55,7 +55,7 @@ def measure(
         arms: what to compare with the clean runs, by name: an intervention, or several that act
             together.
         out: a folder for the results, as parquet; if it holds part of the same work (the same
-            model, problems and names of interventions), only the rest is run.
+            model, problems, interventions, seeds and donors), only the rest is run.
         problems_at_once: problems that share one clean run.
         rows_at_once: (problem, intervention) pairs per forward pass.
         max_new_tokens: longest answer.
@@ -95,7 +95,7 @@ def measure(
     settings = {
         "fingerprint": model.fingerprint(),
         "problems": [[each.id, each.question, each.answer] for each in problems],
-        "arms": {name: [each.name for each in arm] for name, arm in named.items()},
+        "arms": {name: _identity(arm) for name, arm in named.items()},
         "batches": [problems_at_once, rows_at_once],
         "max_new_tokens": max_new_tokens,
     }
@@ -183,6 +183,11 @@ def _run(
     return pd.DataFrame(
         [label | outcome for label, outcome in zip(labels, outcomes, strict=True)]
     ).astype({"changed": bool})
+
+
+def _identity(arm: Sequence[Intervention | Planned]) -> list[list[str]]:
+    """What a resumed measurement must find unchanged; fixed hooks are known by name only."""
+    return [[each.name, each.details if isinstance(each, Planned) else ""] for each in arm]
 
 
 def _interventions(arm: Arm) -> tuple[Intervention | Planned, ...]:

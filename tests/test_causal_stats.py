@@ -187,7 +187,7 @@ def test_the_paired_interval_covers_a_known_difference() -> None:
 
 
 def test_area_of_a_curve_and_its_rank_among_random_ones() -> None:
-    assert mean_over_dose(np.array([2.0, 2.0]), [1, 3]) == pytest.approx((1 + 4) / 3)
+    assert mean_over_dose(np.array([0.0, 2.0, 2.0]), [0, 1, 3]) == pytest.approx((1 + 4) / 3)
     assert area_p(5.0, np.arange(5.0)) == pytest.approx(1 / 6)
     rng = np.random.default_rng(8)
     draws = rng.normal(size=(3000, 20))

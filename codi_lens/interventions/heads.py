@@ -54,7 +54,8 @@ def ablate_heads(
         check_heads(heads, context.lens)
         return _edits(context, heads, mode, at, donors, seed)
 
-    return Planned(f"{heads_name(heads)} {mode} at {scope_name(at)}", first_position(at), build)
+    name = f"{heads_name(heads)} {mode} at {scope_name(at)}"
+    return Planned(name, first_position(at), build, source_details(mode, donors, seed))
 
 
 def keep_heads(
@@ -79,7 +80,7 @@ def keep_heads(
         return _edits(context, others, mode, at, donors, seed)
 
     name = f"all but {heads_name(heads)} {mode} at {scope_name(at)}"
-    return Planned(name, first_position(at), build)
+    return Planned(name, first_position(at), build, source_details(mode, donors, seed))
 
 
 def scale_heads(heads: Heads, factor: float | int, at: Scope = "thinking") -> Planned:
@@ -171,6 +172,13 @@ def scope_name(at: Scope) -> str:
     'ct1+ct3'
     """
     return at if isinstance(at, str) else "+".join(at)
+
+
+def source_details(mode: str, donors: Donors | None, seed: int) -> str:
+    """Where replacements come from, as `Planned.details` says it."""
+    if mode == "zero":
+        return ""
+    return f"seed {seed}" if donors is None else donors.identity
 
 
 def replacements(

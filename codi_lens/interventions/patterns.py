@@ -11,6 +11,7 @@ from torch import Tensor
 
 from codi_lens.errors import InterventionError, PositionError
 from codi_lens.interventions.base import Intervention
+from codi_lens.interventions.donors import digest
 from codi_lens.interventions.edges import ROUNDING, check_rows, edge_hooks
 from codi_lens.interventions.heads import (
     Heads,
@@ -135,7 +136,9 @@ def set_pattern(pattern: xr.DataArray, heads: Heads, name: str = "set") -> Plann
         return [give(i) for i in range(len(queries))]
 
     label = f"{heads_name(heads)} {name} at {scope_name(queries)}"
-    return Planned(label, first_position(queries), build)
+    given = pattern.transpose(..., "query", "key")
+    details = digest(queries, given["key"].values.tolist(), given.values)
+    return Planned(label, first_position(queries), build, details)
 
 
 def transplant_pattern(
@@ -212,7 +215,9 @@ def transplant_pattern(
 
         return [give(query) for query in names]
 
-    return Planned(f"{heads_name(heads)} {name} at {scope_name(at)}", first_position(at), build)
+    label = f"{heads_name(heads)} {name} at {scope_name(at)}"
+    values = block.values if isinstance(block, xr.DataArray) else block
+    return Planned(label, first_position(at), build, digest(values))
 
 
 def _visible(context: Context, pattern: Tensor) -> Tensor:

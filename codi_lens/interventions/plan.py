@@ -146,11 +146,14 @@ class Planned:
         name: short, for tables: "L1H5 resample at thinking".
         first: the first named position it can touch.
         build: gives the interventions for a context.
+        details: what else decides its values (seed, donors, given vectors), so that a resumed
+            measurement never goes on with other ones.
     """
 
     name: str
     first: str
     build: Callable[[Context], list[Intervention]]
+    details: str = ""
 
     def plan(self, context: Context) -> list[Intervention]:
         """The hooks for the problems of `context`; `think` calls it before the run.
@@ -181,7 +184,7 @@ def for_rows(intervention: Intervention | Planned, rows: Sequence[int]) -> Inter
     def build(context: Context) -> list[Intervention]:
         return [on_rows(part, rows) for part in intervention.plan(context.select(rows))]
 
-    return Planned(intervention.name, intervention.first, build)
+    return replace(intervention, build=build)
 
 
 def with_donors(intervention: Intervention | Planned, donors: Donors) -> Intervention | Planned:
@@ -197,7 +200,8 @@ def with_donors(intervention: Intervention | Planned, donors: Donors) -> Interve
     def build(context: Context) -> list[Intervention]:
         return intervention.plan(replace(context, default_donors=donors))
 
-    return Planned(intervention.name, intervention.first, build)
+    details = f"{intervention.details} {donors.identity}"
+    return replace(intervention, build=build, details=details)
 
 
 def plan_all(

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from codi_lens.errors import InterventionError, PositionError
 from codi_lens.interventions.base import Intervention
-from codi_lens.interventions.donors import Donors
-from codi_lens.interventions.heads import Mode, replacements, scope_name
+from codi_lens.interventions.donors import Donors, digest
+from codi_lens.interventions.heads import Mode, replacements, scope_name, source_details
 from codi_lens.interventions.plan import Context, Planned
 from codi_lens.positions import Scope, first_position, rank, resolve
 
@@ -72,7 +72,9 @@ def patch_residual(
 
     label = source if isinstance(source, str) else "given"
     name = f"L{layer} {component} {label} at {scope_name(at)}"
-    return Planned(name, first_position(at), build)
+    if isinstance(source, str):
+        return Planned(name, first_position(at), build, source_details(source, donors, seed))
+    return Planned(name, first_position(at), build, digest(source))
 
 
 def _given(context: Context, hook_name: str, at: Scope, vectors: Tensor) -> list[Intervention]:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from codi_lens.errors import InterventionError, PositionError
 from codi_lens.interventions.base import Intervention
-from codi_lens.interventions.donors import Donors, seeded
+from codi_lens.interventions.donors import Donors, digest, seeded
 from codi_lens.interventions.edges import columns, edge_hooks
-from codi_lens.interventions.heads import all_heads, replacements, scope_name
+from codi_lens.interventions.heads import all_heads, replacements, scope_name, source_details
 from codi_lens.interventions.plan import Context, Planned
 from codi_lens.positions import Scope, first_position, rank, resolve, thought_names
 
@@ -59,7 +59,8 @@ def patch_thoughts(
             for (_, name), put in edits.items()
         ]
 
-    return Planned(f"{scope_name(which)} {mode}", first_position(which), build)
+    details = f"seed {seed}" if mode == "noise" else source_details(mode, donors, seed)
+    return Planned(f"{scope_name(which)} {mode}", first_position(which), build, details)
 
 
 def swap_thoughts(
@@ -92,7 +93,8 @@ def swap_thoughts(
             ]
         return _given(context, names, source)
 
-    return Planned(f"{scope_name(which)} {name}", first_position(which), build)
+    details = source.identity if isinstance(source, Donors) else digest(source)
+    return Planned(f"{scope_name(which)} {name}", first_position(which), build, details)
 
 
 def reorder_thoughts(order: Sequence[str]) -> Planned:
@@ -156,7 +158,8 @@ def steer_thoughts(
 
         return [Intervention([(_ENTRY, steer)], names)]
 
-    return Planned(f"{scope_name(which)} steered x {scale:g}", first_position(which), build)
+    name = f"{scope_name(which)} steered x {scale:g}"
+    return Planned(name, first_position(which), build, digest(direction))
 
 
 def truncate_thoughts(k: int) -> Planned:

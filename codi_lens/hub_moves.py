@@ -1,0 +1,125 @@
+"""Is the hub position necessary, and can it be moved?
+
+A hub is a thought that later thoughts attend to more than the causal mask explains. Three
+interventions on the attention of later thoughts ask what that is worth: each thought is cut off,
+the hub changes places with each other thought, and each thought is forced to get the hub's share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from codi_lens.errors import InterventionError
+from codi_lens.experiments import Head, contrasts, summarise
+from codi_lens.hubs import hub_ratios
+from codi_lens.interventions import Planned, force_hub, knock_out, swap_columns
+from codi_lens.measure import Arm, measure
+from codi_lens.model import CodiModel
+from codi_lens.positions import thought_names
+from codi_lens.problems import Problem
+from codi_lens.views import thought_view
+
+
+def hub_of(attention: xr.DataArray) -> tuple[str, float]:
+    """The thought with the highest hub ratio, and the share that later thoughts give it.
+
+    Args:
+        attention: labelled attention, of problems other than those to intervene on.
+
+    Raises:
+        AttentionError: see `codi_lens.hubs.hub_ratios`.
+
+    >>> from codi_lens import CodiModel, extract, problems
+    >>> model = CodiModel.from_pretrained("checkpoints/tiny-llama")
+    >>> some = problems.word_problems(8)
+    >>> hub_of(extract(model, some, max_new_tokens=8, progress=False))[0]
+    'ct4'
+    """
+    table = hub_ratios(attention, n_resamples=1)
+    hub = str(table["thought"][int(table["ratio"].argmax())])
+    block = thought_view(attention).mean(["problem", "layer", "head"])
+    names = [str(name) for name in block["key"].values]
+    later = names[names.index(hub) + 1 :]
+    return hub, float(block.sel(query=later, key=hub).mean())
+
+
+def hub_moves(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    hub: str,
+    share: float,
+    out: str | Path | None = None,
+    *,
+    heads: Sequence[Head] | None = None,
+    seed: int = 0,
+    **running: Any,
+) -> pd.DataFrame:
+    """Cut off every thought, exchange the hub with every other, force every thought to be a hub.
+
+    Args:
+        model: the model.
+        problems: what to think about.
+        hub: the thought to compare the others with, and its `share` of the attention of later
+            thoughts; `hub_of` gives both.
+        share: from 0 to 1; forcing the hub itself to it is the control of forcing.
+        out: a folder for the outcomes, resumable.
+        heads: in these heads only; in all by default.
+        seed: of bootstrap and permutations.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Returns:
+        One row per intervention: `what` ("cut", "exchanged", "forced") is done to which
+        `thought`, and the columns of `codi_lens.experiments.summarise`. In the rows of "cut" and
+        "forced", `against_hub` is the effect minus that of doing the same to the hub, paired, with
+        interval `_low`, `_high`, `against_hub_p` and `against_hub_q` (below 0: the hub matters
+        less); NaN for the hub, and where no thought comes later.
+
+    Raises:
+        InterventionError: the last thought as hub, or a share outside 0..1.
+        CodiLensError: see `measure`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(4)
+    >>> table = hub_moves(model, some, "ct2", 0.1, progress=False)
+    >>> table["what"].value_counts(sort=False).to_dict()
+    {'cut': 5, 'exchanged': 4, 'forced': 5}
+    """
+    thoughts = thought_names(model.config.n_thoughts)
+    if hub not in thoughts[:-1]:
+        raise InterventionError(
+            f"{hub!r} cannot be a hub; it has to be a thought that others follow, one of "
+            f"{', '.join(thoughts[:-1])}."
+        )
+    rows: list[tuple[str, str, Planned]] = []
+    for i, thought in enumerate(thoughts[:-1]):
+        rows.append(("cut", thought, knock_out(list(thoughts[i + 1 :]), thought, heads)))
+        rows.append(("forced", thought, force_hub(thought, share, heads)))
+        if thought != hub:
+            rows.append(("exchanged", thought, swap_columns(hub, thought, heads)))
+    rows.sort(key=lambda row: row[0])
+    names = [f"{what} {thought}" for what, thought, _ in rows]
+    arms: dict[str, Arm] = dict(zip(names, (arm for *_, arm in rows), strict=True))
+    outcomes = measure(model, problems, arms, out, **running)
+    table = summarise(outcomes, seed=seed)
+    table.insert(1, "what", [what for what, *_ in rows])
+    table.insert(2, "thought", [thought for _, thought, _ in rows])
+    weights = {
+        f"{what} {thought}": {f"{what} {thought}": 1.0, f"{what} {hub}": -1.0}
+        for what, thought, _ in rows
+        if what != "exchanged" and thought != hub
+    }
+    against = contrasts(outcomes, weights, seed=seed).set_index("name")
+    for column, name in {
+        "contrast": "against_hub",
+        "contrast_low": "against_hub_low",
+        "contrast_high": "against_hub_high",
+        "p": "against_hub_p",
+        "q": "against_hub_q",
+    }.items():
+        table[name] = against[column].reindex(names).to_numpy()
+    return table

@@ -1,0 +1,103 @@
+"""Do heads cover for each other? Pairs ablated together against the sum of each alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from codi_lens.errors import InterventionError
+from codi_lens.experiments import Head, contrasts, donors_for, head_name, summarise
+from codi_lens.interventions import Donors, ablate_heads
+from codi_lens.measure import CLEAN, Arm, measure
+from codi_lens.model import CodiModel
+from codi_lens.positions import Scope
+from codi_lens.problems import Problem
+
+
+def redundancy(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    heads: Sequence[Head],
+    out: str | Path | None = None,
+    *,
+    mode: Any = "resample",
+    at: Scope = "thinking",
+    donors: Donors | None = None,
+    seed: int = 0,
+    **running: Any,
+) -> pd.DataFrame:
+    """Ablate every pair of heads, and each of them alone.
+
+    The interaction is the joint effect minus the sum of the two single ones. Below 0, the pair
+    costs more than its parts: each head covers for the other (redundancy, or self-repair). Above
+    0, they damage the same thing, or there is nothing left to lose.
+
+    Args:
+        model: the model.
+        problems: what to think about.
+        heads: at least two.
+        out: a folder for the outcomes, resumable.
+        mode: "resample", "mean" or "zero".
+        at: where, by name.
+        donors: whose values replace the heads'; by default those of the problems themselves.
+        seed: of donors, bootstrap and permutations.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Returns:
+        One row per pair: its heads `a` and `b`, their effects alone `effect_a` and `effect_b`, the
+        joint `effect` (all as in `codi_lens.experiments.summarise`), and `interaction` in nats
+        with its paired bootstrap interval `_low`, `_high`, its `p` and, over the pairs, `q`.
+
+    Raises:
+        InterventionError: fewer than two heads, or one twice.
+        CodiLensError: see `measure`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(6)
+    >>> table = redundancy(model, some, [(1, 7), (1, 0)], progress=False)
+    >>> table[["a", "b"]].values.tolist()
+    [['L1H7', 'L1H0']]
+    """
+    if len(set(heads)) < max(2, len(heads)):
+        raise InterventionError(
+            f"Redundancy is asked of pairs; give at least two different heads, not "
+            f"{[head_name(head) for head in heads]}."
+        )
+    prepared = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
+    pairs = list(combinations(heads, 2))
+    sets = [[head] for head in heads] + [list(pair) for pair in pairs]
+    arms: dict[str, Arm] = {
+        _name(each): ablate_heads(each, mode, at, prepared, seed) for each in sets
+    }
+    outcomes = measure(model, problems, arms, out, **running)
+    effects = summarise(outcomes, seed=seed).set_index("arm")
+    weights = {
+        _name(pair): {_name(pair): 1.0, _name(pair[:1]): -1.0, _name(pair[1:]): -1.0, CLEAN: 1.0}
+        for pair in pairs
+    }
+    interactions = contrasts(outcomes, weights, seed=seed).rename(
+        columns=lambda name: name.replace("contrast", "interaction")
+    )
+    joint = effects.loc[list(weights), ["n", "effect", "effect_low", "effect_high"]]
+    labels = {
+        "a": [head_name(a) for a, _ in pairs],
+        "b": [head_name(b) for _, b in pairs],
+        "effect_a": effects["effect"][[_name([a]) for a, _ in pairs]].to_numpy(),
+        "effect_b": effects["effect"][[_name([b]) for _, b in pairs]].to_numpy(),
+    }
+    return pd.concat(
+        [
+            pd.DataFrame(labels),
+            joint.reset_index(drop=True),
+            interactions.drop(columns="name"),
+        ],
+        axis=1,
+    )
+
+
+def _name(heads: Sequence[Head]) -> str:
+    return "+".join(map(head_name, heads))

@@ -8,7 +8,7 @@ correlating the score with the effect of ablating each head alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,6 +210,43 @@ def score_vs_effect(
     for prefix in ("", "within_"):
         undefined = table[f"{prefix}rho"].isna()
         table.loc[undefined, f"{prefix}p"] = np.nan
+        table[f"{prefix}q"] = benjamini_hochberg(table[f"{prefix}p"].to_numpy(dtype=float))
+    return table
+
+
+SCORES = ("flow", "hub", "skip", "sequential", "self", "composite")
+"""The scores of `rank_heads` that are held against effects, where a view has them."""
+
+
+def rankings_vs_effect(
+    views: Mapping[str, pd.DataFrame], effects: pd.DataFrame, *, seed: int = 0
+) -> pd.DataFrame:
+    """`score_vs_effect` of every score in every view: is any of the rankings good?
+
+    Args:
+        views: tables of `rank_heads`, by what to call them.
+        effects: of `sweep_heads`, on other problems.
+        seed: of bootstrap and permutations.
+
+    Returns:
+        As `score_vs_effect`, with the column `view` in front; `q` and `within_q` are over all rows.
+
+    Raises:
+        InterventionError: a head that a table does not have.
+
+    >>> names = [f"L{i // 4}H{i % 4}" for i in range(8)]
+    >>> heads = pd.DataFrame({"name": names, "layer": [0] * 4 + [1] * 4, "hub": range(8)})
+    >>> effects = pd.DataFrame({"name": names, "effect": [-i for i in range(8)]})
+    >>> rankings_vs_effect({"position": heads}, effects)[["view", "metric"]].values.tolist()
+    [['position', 'hub']]
+    """
+    tables = []
+    for view, heads in views.items():
+        metrics = [metric for metric in SCORES if metric in heads]
+        tables.append(score_vs_effect(heads, effects, metrics, seed=seed))
+        tables[-1].insert(0, "view", view)
+    table = pd.concat(tables, ignore_index=True)
+    for prefix in ("", "within_"):
         table[f"{prefix}q"] = benjamini_hochberg(table[f"{prefix}p"].to_numpy(dtype=float))
     return table
 

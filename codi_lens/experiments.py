@@ -262,7 +262,7 @@ def summarise(outcomes: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> 
 
 def contrasts(
     outcomes: pd.DataFrame,
-    weights: Mapping[str, Mapping[str, float]],
+    weights: Mapping[str, Mapping[str, float | int]],
     *,
     level: float = 0.95,
     seed: int = 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,25 @@ def check_output(out: str | Path, holds: str = "attention.zarr") -> Path:
             f"{folder} exists with other content; give a new folder, or that of an analysis."
         )
     return folder
+
+
+def model_names(sources: Sequence[str]) -> list[str]:
+    """A short, distinct name for each model, from its folder or hub name.
+
+    >>> model_names(["checkpoints/tiny-gpt2", "zen-E/CODI-gpt2"])
+    ['tiny-gpt2', 'CODI-gpt2']
+    >>> model_names(["first/model", "second/model"]), model_names(["a/model", "a/model"])
+    (['first-model', 'second-model'], ['model-1', 'model-2'])
+    """
+    parts = [
+        Path(source).resolve().parts if Path(source).exists() else Path(source).parts
+        for source in sources
+    ]
+    for depth in (1, 2):
+        names = ["-".join(part.strip("/\\") for part in each[-depth:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{each[-1]}-{place}" for place, each in enumerate(parts, 1)]
 
 
 def to_json(value: Any) -> str:

@@ -14,7 +14,6 @@ import pandas as pd
 import plotly.graph_objects as go
 import plotly.io
 import xarray as xr
-from plotly.offline import get_plotlyjs
 
 from codi_lens.compare import compare_corrected, compare_studies
 from codi_lens.corrected import corrected_quantities
@@ -24,7 +23,8 @@ from codi_lens.extract import extract
 from codi_lens.heads import ConstantMetricWarning, rank_heads
 from codi_lens.measured import Measured, what_the_study_measured
 from codi_lens.model import CodiModel
-from codi_lens.outputs import check_output, to_json, write_text
+from codi_lens.outputs import check_output, model_names, to_json, write_text
+from codi_lens.plots.page import write_figures
 from codi_lens.plots.study_page import report_figures, study_page
 from codi_lens.probes import supervised_thoughts
 from codi_lens.problems import Problem, WordProblem
@@ -148,7 +148,7 @@ def report_study(
         beside.columns = [f"{name}_{column}" for name, column in beside.columns]
         write_text(folder / "results" / "corrected_comparison.csv", beside.to_csv())
     figures = report_figures(studies, corrected, evidence)
-    _write_figures(folder / "figures", figures)
+    write_figures(folder / "figures", figures)
     without_png = write_png(folder / "figures", figures) if png else None
     page = study_page(studies, figures, corrected, measured, evidence, facts)
     write_text(folder / "index.html", page)
@@ -159,25 +159,6 @@ def check_models(models: Sequence[Any]) -> None:
     """Raise an OutputError unless there are one or two models."""
     if not 1 <= len(models) <= 2:
         raise OutputError(f"The study takes one model, or two to compare, not {len(models)}.")
-
-
-def model_names(sources: Sequence[str]) -> list[str]:
-    """A short, distinct name for each model, from its folder or hub name.
-
-    >>> model_names(["checkpoints/tiny-gpt2", "zen-E/CODI-gpt2"])
-    ['tiny-gpt2', 'CODI-gpt2']
-    >>> model_names(["first/model", "second/model"]), model_names(["a/model", "a/model"])
-    (['first-model', 'second-model'], ['model-1', 'model-2'])
-    """
-    parts = [
-        Path(source).resolve().parts if Path(source).exists() else Path(source).parts
-        for source in sources
-    ]
-    for depth in (1, 2):
-        names = ["-".join(part.strip("/\\") for part in each[-depth:]) for each in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{each[-1]}-{place}" for place, each in enumerate(parts, 1)]
 
 
 def write_png(folder: Path, figures: dict[str, go.Figure]) -> str | None:
@@ -224,16 +205,6 @@ def _write_results(folder: Path, study: Study) -> None:
         folder / "validation_checks.json",
         to_json({"checks": checks, "thresholds": asdict(study.thresholds)}),
     )
-
-
-def _write_figures(folder: Path, figures: dict[str, go.Figure]) -> None:
-    for name, figure in figures.items():
-        path = folder / f"{name}.html"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # One copy of plotly for all figures; no network either way.
-        script: Any = "../" * name.count("/") + "plotly.min.js"
-        write_text(path, plotly.io.to_html(figure, include_plotlyjs=script))
-    write_text(folder / "plotly.min.js", get_plotlyjs())
 
 
 def _facts(name: str, attention: xr.DataArray, corpus: str) -> dict[str, str]:

@@ -72,20 +72,24 @@ def edge_matrix(effects: pd.DataFrame) -> go.Figure:
 
 
 def dose_response_curves(dose: DoseResponse) -> go.Figure:
-    """The answer's loss when the top k heads go together, against random orders of heads.
+    """The answer's loss when the top k heads go, or alone stay, against random orders of heads.
 
     Args:
         dose: of `codi_lens.dose.dose_response`.
     """
+    title, axis = "Are the top heads more necessary than others?", "heads ablated together (k)"
+    if dose.keep:
+        title, axis = "Do the top heads suffice?", "heads kept while all others are ablated (k)"
     figure = go.Figure(
         layout=style.base_layout(
-            "Are the top heads more necessary than others?",
+            title,
             f"area between the curves {dose.area:.2f} nats [{dose.low:.2f}, {dose.high:.2f}], "
             f"permutation p = {dose.p:.3f}<br>random: orders of the same layers' heads, "
             f"{dose.n_random} drawn; bars: 95 % over problems",
-            xaxis=style.value_axis("heads ablated together (k)"),
-            yaxis=style.value_axis("loss (nats)"),
+            xaxis=style.value_axis(axis),
+            yaxis=style.value_axis("loss (nats)", rangemode="tozero"),
             legend=LEGEND,
+            width=640,
             height=460,
         )
     )
@@ -94,7 +98,7 @@ def dose_response_curves(dose: DoseResponse) -> go.Figure:
         top = name == TOP
         figure.add_scatter(
             x=[0, *curve["k"]],
-            y=[0, *(-curve["effect"])],
+            y=[dose.at_zero, *(-curve["effect"])],
             error_y={
                 "array": [0, *(curve["effect"] - curve["effect_low"])],
                 "arrayminus": [0, *(curve["effect_high"] - curve["effect"])],
@@ -137,11 +141,12 @@ def score_effect_scatter(
         layout=style.base_layout(
             f"Does the {metric} score predict the effect?",
             f"Spearman ρ = {row['rho']:.2f} [{row['low']:.2f}, {row['high']:.2f}], p = "
-            f"{row['p']:.3f}; within layers {row['within_rho']:.2f} [{row['within_low']:.2f}, "
+            f"{row['p']:.3f};<br>within layers {row['within_rho']:.2f} [{row['within_low']:.2f}, "
             f"{row['within_high']:.2f}], p = {row['within_p']:.3f}",
             xaxis=style.value_axis(f"{metric} score"),
             yaxis=style.value_axis("loss when ablated (nats)"),
             legend=LEGEND,
+            width=640,
             height=460,
         )
     )
@@ -195,7 +200,8 @@ def _matrix(
             xaxis=style.cell_axis(axes[1]),
             yaxis=style.cell_axis(axes[0], rows=True),
             plot_bgcolor=style.IMPOSSIBLE_COLOUR,
-            height=170 + 52 * len(rows),
+            width=max(640, 190 + 56 * min(len(columns), 16)),
+            height=190 + 52 * len(rows),
         )
     )
     show = len(columns) <= 16

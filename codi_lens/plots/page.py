@@ -8,12 +8,16 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io
 from plotly.offline import get_plotlyjs
+
+from codi_lens.outputs import write_text
 
 _HALF_WIDTH = 780
 """Figures up to so many points wide stand two abreast."""
@@ -116,6 +120,21 @@ def figure_data(figure: go.Figure) -> dict[str, Any]:
     layout["height"] = height
     layout["margin"] = {**layout["margin"], "t": layout["margin"]["t"] - cut}
     return {"data": data["data"], "layout": layout}
+
+
+def write_figures(folder: Path, figures: Mapping[str, go.Figure]) -> None:
+    """Each figure as an HTML file of its own; one copy of plotly for all, no network either way.
+
+    Args:
+        folder: where to, with the subfolders that the names ask for.
+        figures: by path in the folder, without an ending.
+    """
+    for name, figure in figures.items():
+        path = folder / f"{name}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        script: Any = "../" * name.count("/") + "plotly.min.js"
+        write_text(path, plotly.io.to_html(figure, include_plotlyjs=script))
+    write_text(folder / "plotly.min.js", get_plotlyjs())
 
 
 def card(title: str, body: str) -> str:

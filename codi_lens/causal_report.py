@@ -1,0 +1,67 @@
+"""The folder of a causal experiment: tables, figures, sentences, and one page of sections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from codi_lens.outputs import write_text
+from codi_lens.plots.causal_page import Section, causal_page
+from codi_lens.plots.page import write_figures
+
+
+@dataclass(frozen=True, eq=False)
+class CausalReport:
+    """What interventions showed, and where it was written.
+
+    Attributes:
+        effects: the main table, one row per intervention, as from
+            `codi_lens.experiments.summarise`.
+        sections: one per question.
+        folder: holds `index.html`, `findings.md`, `effects.csv`, a CSV file for every other table,
+            the figures as HTML in `figures`, and the outcomes of every problem as parquet.
+    """
+
+    effects: pd.DataFrame
+    sections: list[Section]
+    folder: Path
+
+    @property
+    def findings(self) -> list[str]:
+        """The sentences of all sections."""
+        return [sentence for section in self.sections for sentence in section.findings]
+
+
+def write_report(
+    effects: pd.DataFrame,
+    sections: Sequence[Section],
+    folder: Path,
+    model: str,
+    facts: Mapping[str, str],
+) -> CausalReport:
+    """Write everything that a causal experiment found.
+
+    Args:
+        effects: the main table.
+        sections: in the order of the page.
+        folder: where to.
+        model: its name.
+        facts: short facts for the page.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "effects.csv", effects.to_csv(index=False))
+    for section in sections:
+        for name, table in section.tables.items():
+            write_text(folder / f"{name}.csv", table.to_csv(index=False))
+    text = f"# Is it causal? {model}\n"
+    for section in sections:
+        text += f"\n## {section.title}\n\n"
+        text += "".join(f"- {sentence}\n" for sentence in section.findings)
+    write_text(folder / "findings.md", text)
+    figures = {name: figure for section in sections for name, figure in section.figures.items()}
+    write_figures(folder / "figures", figures)
+    write_text(folder / "index.html", causal_page(model, facts, sections))
+    return CausalReport(effects, list(sections), folder)

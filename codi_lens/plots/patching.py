@@ -89,7 +89,8 @@ def thought_swap_matrix(
         _by_length(table.assign(column=names), "donor_share"),
         "Which thought brings which operand over?",
         f"share of answers that equal the donor's, when {which} comes from a donor that differs "
-        "in one operand<br>○ = 95 % interval holds chance; unrelated: the donor differs in all",
+        "in one operand<br>○ = 95 % interval holds chance; unrelated: the donor is another problem "
+        "altogether",
         ("operand in which the donor differs", "thought swapped"),
         "share that follows the donor",
     )
@@ -177,7 +178,7 @@ def _panels(
             "anchor": f"x{name}"
         }
         start += width + _BETWEEN
-        figure.add_trace(_cells(panel, f"x{name}", f"y{name}"))
+        figure.add_traces(_cells(panel, f"x{name}", f"y{name}"))
     n_rows = max(len(panel.rows) for panel in panels)
     figure.update_layout(
         style.base_layout(
@@ -191,7 +192,8 @@ def _panels(
                 "cmin": 0,
                 "cmax": 1,
                 "colorbar": {
-                    "title": {"text": unit, "side": "right"},
+                    "title": {"text": unit, "side": "right", "font": {"size": style.FONT_SIZE}},
+                    "tickfont": {"size": style.SMALL_FONT_SIZE},
                     "tickvals": [0, 0.25, 0.5, 0.75, 1],
                     "thickness": 14,
                     "outlinewidth": 0,
@@ -203,32 +205,43 @@ def _panels(
     return figure
 
 
-def _cells(panel: _Panel, xaxis: str, yaxis: str) -> go.Heatmap:
+def _cells(panel: _Panel, xaxis: str, yaxis: str) -> list[Any]:
+    """The cells, and their numbers in whichever of black and white reads better."""
     value, low, high = (panel.wide(name) for name in (panel.value, "low", "high"))
     unsure, n = panel.wide("unsure") == 1, panel.wide("n")
-    numbers = [
-        [
-            f"{'○ ' if mark else ''}{_short(number)}" if np.isfinite(number) else "×"
-            for number, mark in zip(*row, strict=True)
-        ]
-        for row in zip(value, unsure, strict=True)
-    ]
-    return go.Heatmap(
+    axes = {"xaxis": xaxis, "yaxis": yaxis}
+    heatmap = go.Heatmap(
         x=panel.columns,
         y=panel.rows,
         z=value,
-        text=numbers,
-        texttemplate="%{text}",
-        textfont={"size": style.SMALL_FONT_SIZE},
         customdata=np.stack([low, high, n], axis=-1),
         hovertemplate="%{y}, %{x}: %{z:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], "
         "n = %{customdata[2]:.0f}<extra></extra>",
         coloraxis="coloraxis",
-        xaxis=xaxis,
-        yaxis=yaxis,
         xgap=1,
         ygap=1,
+        **axes,
     )
+    marks = np.where(unsure, "○ ", "")
+    light = np.clip(np.nan_to_num(value), 0, 1) >= style.light_text_from(FRACTION_SCALE)
+    x, y = np.meshgrid(panel.columns, panel.rows)
+    text = go.Scatter(
+        x=x.ravel(),
+        y=y.ravel(),
+        text=[
+            f"{mark}{_short(number)}" if np.isfinite(number) else "×"
+            for mark, number in zip(marks.ravel(), value.ravel(), strict=True)
+        ],
+        mode="text",
+        textfont={
+            "size": style.SMALL_FONT_SIZE,
+            "color": np.where(light, style.LIGHT_TEXT, style.DARK_TEXT).ravel(),
+        },
+        hoverinfo="skip",
+        showlegend=False,
+        **axes,
+    )
+    return [heatmap, text]
 
 
 def _short(number: float) -> str:

@@ -22,7 +22,7 @@ from codi_lens.errors import InterventionError, ProblemError
 from codi_lens.interventions import Context, Intervention, Planned, for_rows, plan_all
 from codi_lens.loop import hooked_names
 from codi_lens.model import CodiModel
-from codi_lens.outcomes import CleanAnswer, clean_answers, score
+from codi_lens.outcomes import CleanAnswer, clean_answers, score, with_rivals
 from codi_lens.positions import rank
 from codi_lens.prefix import CleanRuns
 from codi_lens.problems import Problem
@@ -46,6 +46,7 @@ def measure(
     rows_at_once: int = 128,
     max_new_tokens: int = 64,
     progress: bool = True,
+    rivals: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Run every intervention on every problem; one row of outcomes for each, and for clean runs.
 
@@ -60,6 +61,8 @@ def measure(
         rows_at_once: (problem, intervention) pairs per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.
+        rivals: for the id of every problem that of another one of them: `logit_difference` is then
+            over the number of that problem's clean answer, not over the run's own runner-up.
 
     Returns:
         One row per problem and arm, the arm `clean` first: `problem`, `arm`, and the outcomes of
@@ -67,7 +70,8 @@ def measure(
 
     Raises:
         ProblemError: no problem, ids that are not unique, or a question that does not fit.
-        InterventionError: no arm, a hook that does not exist or never fired.
+        InterventionError: no arm, a hook that does not exist or never fired, or a problem without
+            a rival among the problems.
         OutputError: `out` holds something else.
 
     >>> from codi_lens.problems import word_problems
@@ -79,6 +83,8 @@ def measure(
     """
     named = {name: _interventions(arm) for name, arm in arms.items()}
     _check(problems, named, problems_at_once, rows_at_once)
+    if rivals is not None:
+        _check_rivals(problems, rivals)
     if hooked_names(model.lens):
         raise InterventionError(
             "The model carries hooks of its own, which clean runs must not; remove them first."
@@ -99,6 +105,8 @@ def measure(
         "batches": [problems_at_once, rows_at_once],
         "max_new_tokens": max_new_tokens,
     }
+    if rivals is not None:
+        settings["rivals"] = dict(rivals)
     results = Results(out, settings)
     total = len(problems) * (len(named) + 1)
     with tqdm(total=total, desc="intervening", unit="run", disable=not progress) as bar:
@@ -111,6 +119,13 @@ def measure(
             chosen = [problems[i] for i in which]
             clean = CleanRuns.of(model, [prompts[i] for i in which])
             answers = clean_answers(clean, chosen, max_new_tokens=max_new_tokens)
+            if rivals is not None:
+                places = [ids.index(rivals[problem.id]) for problem in chosen]
+                runs = CleanRuns.of(model, [prompts[i] for i in places])
+                others = clean_answers(
+                    runs, [problems[i] for i in places], max_new_tokens=max_new_tokens
+                )
+                answers = with_rivals(answers, others)
             for part, batch in missing:
                 results.write(part, _run(clean, answers, batch, named))
                 bar.update(len(batch))
@@ -215,3 +230,14 @@ def _check(
     for name, value in (("problems_at_once", problems_at_once), ("rows_at_once", rows_at_once)):
         if value < 1:
             raise ProblemError(f"{name} must be at least 1, not {value}.")
+
+
+def _check_rivals(problems: Sequence[Problem], rivals: Mapping[str, str]) -> None:
+    ids = {problem.id for problem in problems}
+    for problem in problems:
+        rival = rivals.get(problem.id)
+        if rival not in ids or rival == problem.id:
+            raise InterventionError(
+                f"The rival of {problem.id!r} is {rival!r}; give the id of another problem of the "
+                "measurement."
+            )

@@ -8,7 +8,7 @@ that differ decode on from the first difference. Answers are therefore exactly t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,7 +35,8 @@ class CleanAnswer:
         tokens: the answer, cut at EOS.
         ended: whether EOS followed, rather than the limit of tokens or of the context.
         number: which of the tokens spell the number that the answer gives, or None.
-        runner_up: the most likely token at `anchor` other than the number's first, or None.
+        other: the token at `anchor` that the number's first is compared with: the most likely other
+            one, or the first of a rival's number (see `with_rivals`). None where there is none.
         room: how many tokens an answer to this problem may have.
     """
 
@@ -43,7 +44,7 @@ class CleanAnswer:
     tokens: tuple[int, ...]
     ended: bool
     number: range | None
-    runner_up: int | None
+    other: int | None
     room: int
 
     def targets(self, eos: int) -> list[int]:
@@ -80,10 +81,28 @@ def clean_answers(
         if answer.number is not None:
             first = answer.tokens[answer.number.start]
             others = at_anchor[i].index_fill(0, torch.tensor([first]).to(at_anchor.device), -1e30)
-            answers[i] = CleanAnswer(
-                **{**vars(answer), "runner_up": int(others.argmax())},
-            )
+            answers[i] = replace(answer, other=int(others.argmax()))
     return answers
+
+
+def with_rivals(answers: Sequence[CleanAnswer], rivals: Sequence[CleanAnswer]) -> list[CleanAnswer]:
+    """The same answers, each compared with the number of a rival's clean answer.
+
+    A pair whose numbers begin with the same token has no logit difference, nor has one without
+    a number in either answer.
+
+    Args:
+        answers: of the problems.
+        rivals: of the rival of each, in the same order.
+    """
+    compared: list[CleanAnswer] = []
+    for answer, rival in zip(answers, rivals, strict=True):
+        own, other = (
+            None if each.number is None else each.tokens[each.number.start]
+            for each in (answer, rival)
+        )
+        compared.append(replace(answer, other=None if own == other else other))
+    return compared
 
 
 def score(
@@ -105,7 +124,8 @@ def score(
     Returns:
         For each row `log_prob` (natural logarithm of the probability of the clean number, all its
         tokens, teacher-forced), `logit_difference` (at `anchor`, the clean number's first token
-        over the clean run's runner-up; both NaN where the clean answer holds no number), `answer`,
+        over the token that it is compared with, by default the clean run's runner-up; both NaN
+        where the clean answer holds no number), `answer`,
         `number` (parsed, NaN where there is none), `changed` (the number differs), `correct` (1, 0,
         NaN where the problem has no answer) and `change_ct0` … (the distance of each thought
         from the clean one, in units of the clean one's norm).
@@ -147,11 +167,12 @@ def _outcomes(
         answer, before = text(tokens, model.tokenizer), text(clean.tokens, model.tokenizer)
         number, number_before = parse_answer(answer), parse_answer(before)
         log_prob = logit_difference = float("nan")
-        if clean.number is not None and clean.runner_up is not None:
+        if clean.number is not None:
             log_prob = float(forced.log_probs[i, list(clean.number)].sum())
-            first = clean.tokens[clean.number.start]
-            at_anchor = forced.at_anchor[i]
-            logit_difference = float(at_anchor[first] - at_anchor[clean.runner_up])
+            if clean.other is not None:
+                first = clean.tokens[clean.number.start]
+                at_anchor = forced.at_anchor[i]
+                logit_difference = float(at_anchor[first] - at_anchor[clean.other])
         known = clean.problem.answer
         outcome = {
             "log_prob": log_prob,

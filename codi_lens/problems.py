@@ -13,7 +13,8 @@ import math
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -173,11 +174,67 @@ def word_problems(
     while len(problems) < n:
         start = draw.choice(_STARTS)
         operations, totals = _draw_chain(draw, start, draw.choice(lengths))
-        if _is_held_out(start, operations) == (split == "test"):
+        if split_of(start, operations) == split:
             question = _write(draw, start, operations)
             id = f"{split}-{seed}-{len(problems)}"
             problems.append(WordProblem(question, totals[-1], id, start, operations, totals))
     return problems
+
+
+def split_of(start: int, operations: Iterable[Operation]) -> Split:
+    """Which split a chain belongs to: "test" for the held-out 5 %, by its hash.
+
+    >>> problem = word_problems(1, split="train")[0]
+    >>> split_of(problem.start, problem.operations)
+    'train'
+    """
+    chain = [(step.kind, step.amount, step.threshold) for step in operations]
+    digest = hashlib.sha256(repr((start, chain)).encode()).digest()
+    held_out = int.from_bytes(digest[:8], "big") < _HELD_OUT * 2**64
+    return "test" if held_out else "train"
+
+
+def totals_of(start: int, operations: Iterable[Operation]) -> tuple[int, ...]:
+    """The total after each operation; the last one is the answer.
+
+    >>> totals_of(30, [Operation("add", 7), Operation("halve_if_over", threshold=20)])
+    (37, 18)
+    """
+    return tuple(accumulate(operations, lambda total, step: step.apply(total), initial=start))[1:]
+
+
+def with_one_operand_changed(problem: WordProblem, operand: int) -> list[WordProblem]:
+    """The same story with one other number: every variant that the generator could have drawn.
+
+    Name, item, verbs and every other number stay. A variant may belong to another split, and may
+    have the same answer; its id is that of the problem with the operand and its new number.
+
+    Args:
+        problem: of `word_problems`.
+        operand: 0 for the start, i for an amount or a threshold of operation i.
+
+    Raises:
+        ProblemError: an operand that the problem does not have.
+
+    >>> problem = word_problems(1, seed=6, n_operations=2)[0]
+    >>> [variant.question.split(". ")[1] for variant in with_one_operand_changed(problem, 1)[:2]]
+    ['Then she buys 2 more', 'Then she buys 3 more']
+    """
+    if not 0 <= operand <= len(problem.operations):
+        raise ProblemError(
+            f"The problem {problem.id!r} has the operands 0..{len(problem.operations)}, not "
+            f"{operand}."
+        )
+    name, _, _, item = problem.question.split(".")[0].split()
+    story = (name, dict(_PEOPLE)[name], item)
+    variants: list[WordProblem] = []
+    for start, operations, changed in _variants(problem, operand):
+        totals = totals_of(start, operations)
+        if all(0 <= total <= MAX_TOTAL for total in totals):
+            id = f"{problem.id} operand {operand} {changed}"
+            question = _tell(story, start, operations)
+            variants.append(WordProblem(question, totals[-1], id, start, operations, totals))
+    return variants
 
 
 def load_problems(path: str | Path) -> list[Problem]:
@@ -343,15 +400,36 @@ def _draw_operation(draw: random.Random) -> Operation:
             return Operation("halve_if_over", None, draw.choice(_OVER), "halves")
 
 
-def _is_held_out(start: int, operations: Iterable[Operation]) -> bool:
-    chain = [(step.kind, step.amount, step.threshold) for step in operations]
-    digest = hashlib.sha256(repr((start, chain)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") < _HELD_OUT * 2**64
+def _variants(
+    problem: WordProblem, operand: int
+) -> Iterator[tuple[int, tuple[Operation, ...], str]]:
+    """Start and operations with another number for one operand, and which number that is."""
+    if operand == 0:
+        for start in _STARTS:
+            if start != problem.start:
+                yield start, problem.operations, str(start)
+        return
+    before, after = problem.operations[: operand - 1], problem.operations[operand:]
+    step = problem.operations[operand - 1]
+    thresholds = _UNDER if step.kind == "double_if_under" else _OVER
+    if step.amount is not None:
+        for amount in _AMOUNTS:
+            if amount != step.amount:
+                yield problem.start, (*before, replace(step, amount=amount), *after), str(amount)
+    if step.threshold is not None:
+        for threshold in thresholds:
+            if threshold != step.threshold:
+                changed = replace(step, threshold=threshold)
+                yield problem.start, (*before, changed, *after), f"threshold {threshold}"
 
 
 def _write(draw: random.Random, start: int, operations: Iterable[Operation]) -> str:
     name, pronoun = draw.choice(_PEOPLE)
-    item = draw.choice(_ITEMS)
+    return _tell((name, pronoun, draw.choice(_ITEMS)), start, operations)
+
+
+def _tell(story: tuple[str, str, str], start: int, operations: Iterable[Operation]) -> str:
+    name, pronoun, item = story
     sentences = [f"{name} has {start} {item}."]
     for step in operations:
         match step.kind:

@@ -1,0 +1,132 @@
+"""Pairs of problems that differ in one thing, so that what a patch brings over is known.
+
+Activations of one run are put into the run of its counterpart (Vig et al. 2020; Meng et al. 2022).
+What the two have in common cancels; what comes over is what depends on the one operand.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+from codi_lens.errors import ProblemError
+from codi_lens.problems import (
+    Problem,
+    Split,
+    WordProblem,
+    split_of,
+    with_one_operand_changed,
+    word_problems,
+)
+
+_DRAWN_AT_ONCE = 50
+_PATIENCE = 20  # so many draws in a row without a new pair, and there are no more to be had
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A problem and its counterpart, which asks for another number.
+
+    Attributes:
+        clean: the problem.
+        corrupted: its counterpart.
+        operand: where they differ: 0 for the start, i for operation i, None if that is not known.
+    """
+
+    clean: Problem
+    corrupted: Problem
+    operand: int | None = None
+
+
+def operand_pairs(
+    n: int, *, seed: int = 0, n_operations: int = 3, split: Split = "test"
+) -> list[Pair]:
+    """Built-in word problems, each with a counterpart that differs in exactly one number.
+
+    From that number on all running totals differ, to the answer. Wording and length are the same,
+    and both chains belong to the split. Operands take turns: start, operation 1, operation 2, and
+    so on.
+
+    Args:
+        n: how many pairs.
+        seed: the same seed gives the same pairs, on every platform.
+        n_operations: steps of every problem, from 1 to 5.
+        split: "train" or "test".
+
+    Raises:
+        ProblemError: `n` below 1, an unknown split, a number of operations outside 1..5, or
+            a split that has fewer such pairs.
+
+    >>> pair = operand_pairs(2, seed=1, n_operations=2)[1]
+    >>> for words in zip(pair.clean.question.split(), pair.corrupted.question.split()):
+    ...     if words[0] != words[1]:
+    ...         print(pair.operand, *words)
+    1 7 3
+    """
+    if n < 1:
+        raise ProblemError(f"The number of pairs must be at least 1, not {n}.")
+    draw = random.Random(f"codi_lens operand pairs {split} {seed} {n_operations}")
+    pairs: list[Pair] = []
+    seen: set[object] = set()
+    last = 0
+    for part in count():
+        for problem in _drawn(draw, n_operations, split):
+            operand = len(pairs) % (n_operations + 1)
+            chain = (problem.start, problem.operations)
+            variants = [
+                other
+                for other in with_one_operand_changed(problem, operand)
+                if split_of(other.start, other.operations) == split
+                and _differ(problem, other, operand)
+            ]
+            if not variants or chain in seen:
+                continue
+            seen.add(chain)
+            id = f"{split}-{seed}-{n_operations}-{len(pairs)}"
+            other = replace(draw.choice(variants), id=f"{id} counterpart")
+            pairs.append(Pair(replace(problem, id=id), other, operand))
+            last = part
+            if len(pairs) == n:
+                return pairs
+        if part - last == _PATIENCE:
+            raise ProblemError(
+                f"The {split} split yields only {len(pairs)} pairs of problems with {n_operations} "
+                f"operations, not {n}; ask for fewer, or for longer problems."
+            )
+    raise AssertionError
+
+
+def both_problems(pairs: Sequence[Pair]) -> list[Problem]:
+    """The clean problems of pairs, then their counterparts.
+
+    Raises:
+        ProblemError: no pair, or an id that occurs twice.
+
+    >>> [problem.id for problem in both_problems(operand_pairs(1))]
+    ['test-0-3-0', 'test-0-3-0 counterpart']
+    """
+    if not pairs:
+        raise ProblemError("There are no pairs of problems; give at least one.")
+    problems = [pair.clean for pair in pairs] + [pair.corrupted for pair in pairs]
+    seen: set[str] = set()
+    for problem in problems:
+        if problem.id in seen:
+            raise ProblemError(
+                f"The problem id {problem.id!r} occurs twice in the pairs; each problem needs its "
+                "own, also one that is in two pairs."
+            )
+        seen.add(problem.id)
+    return problems
+
+
+def _drawn(draw: random.Random, n_operations: int, split: Split) -> list[WordProblem]:
+    seed = draw.getrandbits(32)
+    return word_problems(_DRAWN_AT_ONCE, seed=seed, split=split, n_operations=n_operations)
+
+
+def _differ(problem: WordProblem, other: WordProblem, operand: int) -> bool:
+    """Whether all running totals from the operand on differ."""
+    steps = list(zip(problem.totals, other.totals, strict=True))[max(0, operand - 1) :]
+    return all(mine != theirs for mine, theirs in steps)

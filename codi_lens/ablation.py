@@ -63,7 +63,7 @@ def ablate_set(
     folder = check_output(out, "outcomes")
     settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
     outcomes = folder / "outcomes"
-    section, table = controls_section(
+    section = controls_section(
         model, problems, heads, outcomes / "set", candidates=candidates, **settings
     )
     sections = [section]
@@ -71,7 +71,7 @@ def ablate_set(
         paired = heads[:MOST_PAIRED]
         sections.append(redundancy_section(model, problems, paired, outcomes / "pairs", **settings))
     facts = _facts(model, len(problems), mode, at)
-    return write_report(table, sections, folder, _name(model), facts)
+    return write_report(sections, folder, _name(model), facts)
 
 
 def ablate_top(
@@ -136,7 +136,7 @@ def ablate_top(
             for head in _ranking(theirs)[:2]
         }
     ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64) if k < top} | {top})
-    controls, table = controls_section(
+    controls = controls_section(
         model, rest, best, outcomes / "set", candidates=candidates, **settings
     )
     sections = [
@@ -159,7 +159,7 @@ def ablate_top(
         )
     )
     facts = _facts(model, len(rest), mode, at) | {"Ranked on": f"{len(for_ranking)} others"}
-    return write_report(table, sections, folder, _name(model), facts)
+    return write_report(sections, folder, _name(model), facts)
 
 
 def ablate_all(
@@ -201,8 +201,7 @@ def ablate_all(
         }
     sections = [section, scores_section(views, table, seed=seed)]
     facts = _facts(model, len(rest), mode, at) | {"Scored on": f"{len(for_ranking)} others"}
-    ordered = table.sort_values("effect", ignore_index=True)
-    return write_report(ordered, sections, folder, _name(model), facts)
+    return write_report(sections, folder, _name(model), facts)
 
 
 def _attention(

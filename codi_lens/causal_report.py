@@ -18,16 +18,18 @@ class CausalReport:
     """What interventions showed, and where it was written.
 
     Attributes:
-        effects: the main table, one row per intervention, as from
-            `codi_lens.experiments.summarise`.
         sections: one per question.
-        folder: holds `index.html`, `findings.md`, `effects.csv`, a CSV file for every other table,
-            the figures as HTML in `figures`, and the outcomes of every problem as parquet.
+        folder: holds `index.html`, `findings.md`, every table as CSV, the figures as HTML in
+            `figures`, and in `outcomes` those of every problem as parquet.
     """
 
-    effects: pd.DataFrame
     sections: list[Section]
     folder: Path
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables of all sections, by file name."""
+        return {name: table for section in self.sections for name, table in section.tables.items()}
 
     @property
     def findings(self) -> list[str]:
@@ -36,7 +38,6 @@ class CausalReport:
 
 
 def write_report(
-    effects: pd.DataFrame,
     sections: Sequence[Section],
     folder: Path,
     model: str,
@@ -45,14 +46,12 @@ def write_report(
     """Write everything that a causal experiment found.
 
     Args:
-        effects: the main table.
         sections: in the order of the page.
         folder: where to.
         model: its name.
         facts: short facts for the page.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "effects.csv", effects.to_csv(index=False))
     for section in sections:
         for name, table in section.tables.items():
             write_text(folder / f"{name}.csv", table.to_csv(index=False))
@@ -64,4 +63,4 @@ def write_report(
     figures = {name: figure for section in sections for name, figure in section.figures.items()}
     write_figures(folder / "figures", figures)
     write_text(folder / "index.html", causal_page(model, facts, sections))
-    return CausalReport(effects, list(sections), folder)
+    return CausalReport(list(sections), folder)

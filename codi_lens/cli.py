@@ -1,4 +1,4 @@
-"""The command line: `codi-lens verify`, `analyze`, `study` and `ablate`."""
+"""The command line: `codi-lens verify`, `analyze`, `study`, `ablate` and `patch`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from codi_lens.errors import CodiLensError, ProblemError
 from codi_lens.study import StudyThresholds
 
 if TYPE_CHECKING:
+    from codi_lens.causal_report import CausalReport
     from codi_lens.model import CodiModel
 
 DEFAULT_N = 100
@@ -265,6 +266,7 @@ def ablate(
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
     heads: Annotated[str | None, tyro.conf.arg(metavar="L0H3,L5H3")] = None,
     top: Annotated[int | None, tyro.conf.arg(metavar="K")] = None,
+    transplant_from: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None,
     all: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     mode: Literal["resample", "mean", "zero"] = "resample",
     at: Annotated[str, tyro.conf.arg(metavar="POSITIONS")] = "thinking",
@@ -280,9 +282,12 @@ def ablate(
     Args:
         model: Folder of a CODI checkpoint, or a hub name such as zen-E/CODI-gpt2.
         out: Folder for the results; the same command resumes.
-        heads: These heads together, beside random heads of their layers and a placebo.
+        heads: These heads together, beside random heads of their layers, donors matched by answer
+            and a placebo; and in pairs.
         top: The K highest by composite score, ranked on one half of the problems and ablated on
-            the other, in growing numbers against random heads.
+            the other: together, in growing numbers against random heads, kept alone, in pairs; and
+            their attention patterns transplanted.
+        transplant_from: With top, another model whose top heads give their patterns too.
         all: Every head alone, on one half of the problems, against the scores of the other half.
         mode: A head's output comes from another problem, is the mean, or zero (off-distribution).
         at: Positions by name, with commas: thinking, thoughts, question, bot, ct2, eot, answer.
@@ -299,6 +304,8 @@ def ablate(
 
     if (heads is not None) + (top is not None) + all != 1:
         raise CodiLensError("ablate needs exactly one of --heads, --top and --all.")
+    if transplant_from is not None and top is None:
+        raise CodiLensError("--transplant-from goes with --top.")
     loading.check()
     check_output(out, "outcomes")
     chosen, _ = choose_problems(problems, n, seed)
@@ -306,30 +313,114 @@ def ablate(
     loaded = loading.load(model, console)
     settings: dict[str, Any] = {
         "mode": mode,
-        "at": at.split(",") if "," in at else at,
+        "at": _scope(at),
         "seed": seed,
         "rows_at_once": rows_at_once,
         "max_new_tokens": max_new_tokens,
     }
-    if heads is not None:
-        cfg = loaded.lens.cfg
-        names = parse_heads(heads, cfg.n_layers, cfg.n_heads)
-        ablation = ablate_set(loaded, chosen, names, out, **settings)
-    elif top is not None:
-        ablation = ablate_top(loaded, chosen, top, out, **settings)
+    if all:
+        report = ablate_all(loaded, chosen, out, **settings)
+        _print_report(report, console, "heads", "name")
+        return
+    settings["candidates"] = _donor_candidates(problems, chosen, seed)
+    if top is not None:
+        other = None if transplant_from is None else loading.load(transplant_from, console)
+        report = ablate_top(loaded, chosen, top, out, other=other, **settings)
     else:
-        ablation = ablate_all(loaded, chosen, out, **settings)
-    table = Table(title="Effect of ablation", box=SIMPLE_HEAD, title_style="bold")
-    for column in ("heads", "effect, nats [95 %]", "q", "accuracy", "changed"):
-        table.add_column(column, no_wrap=True)
-    for row in ablation.effects.head(12).to_dict("records"):
-        effect = f"{row['effect']:.2f} [{row['effect_low']:.2f}, {row['effect_high']:.2f}]"
-        shares = (f"{100 * row[name]:.0f} %" for name in ("accuracy", "changed"))
-        table.add_row(Text(row["arm"]), Text(effect), f"{row['q']:.4f}", *shares)
-    console.print(table)
-    for sentence in ablation.findings:
-        console.print(f"• {sentence}", highlight=False, markup=False)
-    console.print(f"\nWritten to [bold]{ablation.folder.resolve()}[/bold]", soft_wrap=True)
+        cfg = loaded.lens.cfg
+        names = parse_heads(heads or "", cfg.n_layers, cfg.n_heads)
+        report = ablate_set(loaded, chosen, names, out, **settings)
+    _print_report(report, console, "controls", "arm")
+
+
+def patch(
+    model: Model,
+    /,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    questions: Annotated[str | None, tyro.conf.arg(metavar="thoughts,totals,…")] = None,
+    at: Annotated[str, tyro.conf.arg(metavar="POSITIONS")] = "question,bot,thoughts,eot",
+    components: Annotated[str, tyro.conf.arg(metavar="POINTS")] = "resid_pre,mlp_out",
+    problems: Corpus = "builtin",
+    n: Count = None,
+    n_pairs: Count = None,
+    seed: int = 42,
+    rows_at_once: int = 128,
+    max_new_tokens: int = 64,
+    loading: LoadingOptions = Loading(),
+) -> None:
+    """Patch thoughts, attention between positions and the residual stream, and say what carries.
+
+    Args:
+        model: Folder of a CODI checkpoint, or a hub name such as zen-E/CODI-gpt2.
+        out: Folder for the results; the same command resumes.
+        questions: Some of thoughts, totals, restoration, edges, hub; by default all (totals of
+            built-in problems only).
+        at: Positions that restoration patches, by name, with commas.
+        components: What restoration patches, with commas: resid_pre, resid_post, mlp_out, attn_out.
+        problems: "builtin" (word problems), "gsm8k", or a JSON or JSON-lines file.
+        n: How many problems: 100 by default, or all that a smaller file holds.
+        n_pairs: How many pairs of problems for totals and restoration; by default as many.
+        seed: Draws problems, pairs, halves and donors.
+        rows_at_once: Runs per forward pass.
+        max_new_tokens: Longest answer, in tokens.
+        loading: How to load the model.
+    """
+    from codi_lens.outputs import check_output
+    from codi_lens.patching import patch_positions
+
+    loading.check()
+    check_output(out, "outcomes")
+    chosen, _ = choose_problems(problems, n, seed)
+    console = Console()
+    asked: Any = None if questions is None else questions.split(",")
+    points: Any = components.split(",")
+    report = patch_positions(
+        loading.load(model, console),
+        chosen,
+        out,
+        questions=asked,
+        at=_scope(at),
+        components=points,
+        n_pairs=n_pairs,
+        seed=seed,
+        rows_at_once=rows_at_once,
+        max_new_tokens=max_new_tokens,
+    )
+    _print_report(report, console)
+
+
+def _scope(text: str) -> str | list[str]:
+    return text.split(",") if "," in text else text
+
+
+def _donor_candidates(problems: str, chosen: Sequence[Any], seed: int) -> list[Any]:
+    """Problems of the same corpus among which donors with the same answer are looked for."""
+    from codi_lens.problems import word_problems
+
+    if problems == "builtin":
+        return list(word_problems(20 * len(chosen), seed=seed + 1))
+    return list(chosen)
+
+
+def _print_report(report: CausalReport, console: Console, main: str = "", label: str = "") -> None:
+    """The sentences of a causal report, after the first rows of its main table."""
+    from codi_lens.outputs import with_interval
+
+    if main:
+        table = Table(title="Effect of ablation", box=SIMPLE_HEAD, title_style="bold")
+        table.add_column("heads", overflow="fold")
+        for column in ("effect, nats [95 %]", "q", "accuracy", "changed"):
+            table.add_column(column, no_wrap=True)
+        for row in report.tables[main].head(15).to_dict("records"):
+            shares = (f"{100 * row[name]:.0f} %" for name in ("accuracy", "changed"))
+            effect, q = with_interval(row, "effect"), f"{row['q']:.4f}"
+            table.add_row(Text(row[label]), Text(effect), q, *shares)
+        console.print(table)
+    for section in report.sections:
+        console.print(f"\n[bold]{section.title}[/bold]")
+        for sentence in section.findings:
+            console.print(f"• {sentence}", highlight=False, markup=False)
+    console.print(f"\nOpen [bold]{(report.folder / 'index.html').resolve()}[/bold]", soft_wrap=True)
 
 
 def choose_problems(
@@ -358,6 +449,7 @@ def choose_problems(
 COMMANDS: dict[str, Callable[..., None]] = {
     "ablate": ablate,
     "analyze": analyze,
+    "patch": patch,
     "study": study,
     "verify": verify,
 }
@@ -375,7 +467,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "codi-lens verify checkpoints/tiny-gpt2\n\n"
                 "codi-lens analyze checkpoints/tiny-gpt2 --out analysis\n\n"
                 "codi-lens study checkpoints/tiny-gpt2 checkpoints/tiny-llama --out study\n\n"
-                "codi-lens ablate checkpoints/tiny-gpt2 --all --out ablation"
+                "codi-lens ablate checkpoints/tiny-gpt2 --all --out ablation\n\n"
+                "codi-lens patch checkpoints/tiny-gpt2 --out patching"
             ),
             args=arguments,
             config=(tyro.conf.OmitSubcommandPrefixes,),

@@ -20,6 +20,7 @@ from codi_lens.experiments import (
     head_name,
 )
 from codi_lens.model import CodiModel
+from codi_lens.outputs import fixed, p_text, with_interval
 from codi_lens.plots.causal import causal_map, dose_response_curves, score_effect_scatter
 from codi_lens.plots.causal_page import Section
 from codi_lens.plots.effects import effect_points, redundancy_matrix
@@ -44,7 +45,7 @@ def controls_section(
     candidates: Sequence[Problem],
     seed: int,
     **running: Any,
-) -> tuple[Section, pd.DataFrame]:
+) -> Section:
     """The set in every mode, beside random sets, a placebo and donors matched by answer."""
     arms = head_controls(model, problems, heads, mode=mode, at=at, candidates=candidates, seed=seed)
     table = compare_interventions(model, problems, arms, out, seed=seed, **running)
@@ -54,7 +55,7 @@ def controls_section(
         title="What the heads cost, beside their controls",
         subtitle="mean change of the clean number's log-probability, with 95 % intervals",
     )
-    section = Section(
+    return Section(
         "controls",
         "Does the answer need these heads?",
         f"The heads {_names(heads)} are ablated together: their output comes from another "
@@ -68,7 +69,6 @@ def controls_section(
         {"controls": table},
         {"In numbers": effect_rows(table, "arm", "intervention")},
     )
-    return section, table
 
 
 def dose_section(
@@ -126,7 +126,7 @@ def redundancy_section(
         f"The most redundant pair, {strongest['a']} and {strongest['b']}, costs "
         f"{-strongest['interaction']:.2f} nats more than the sum "
         f"[{-strongest['interaction_high']:.2f}, {-strongest['interaction_low']:.2f}] "
-        f"(q = {strongest['q']:.3f})."
+        f"({p_text(strongest['q'], 'q')})."
     )
     return Section(
         "redundancy",
@@ -193,10 +193,9 @@ def transplant_section(
         helping = taken[(taken["q"] < 0.05) & (taken["made_up"] > 0)]
         best = _extreme(taken, "made_up", largest=True)
         sentences.append(
-            f"With {name} ablated ({taken['ablated'][0]:.2f} nats), {len(helping)} of {len(taken)} "
-            f"heads of its layer that get its block make up for any of it (q < 0.05); the best, "
-            f"{best['name']}, for {best['made_up']:.2f} [{best['made_up_low']:.2f}, "
-            f"{best['made_up_high']:.2f}]."
+            f"With {name} ablated ({fixed(best['ablated'])} nats), {len(helping)} of "
+            f"{len(taken)} heads of its layer that get its block make up for any of it "
+            f"(q < 0.05); the best, {best['name']}, for {with_interval(best, 'made_up')}."
         )
         figures["stand_ins"] = effect_points(
             taken,
@@ -237,7 +236,7 @@ def sweep_section(
             f"({settings['mode']}, q < 0.05, {len(problems)} problems): {names}."
         ],
         {"causal_map": causal_map(table)},
-        {"heads": table},
+        {"heads": table.sort_values("effect", ignore_index=True)},
         {"In numbers": effect_rows(table.sort_values("effect").head(12), "name", "head")},
     )
     return section, table
@@ -258,9 +257,9 @@ def scores_section(
     best = _extreme(table, "rho", largest=True)
     sentences.append(
         f"The best over all heads is {best['metric']} ({best['view']}) with ρ = {best['rho']:.2f} "
-        f"[{best['low']:.2f}, {best['high']:.2f}] (q = {best['q']:.2f}), within layers "
+        f"[{best['low']:.2f}, {best['high']:.2f}] ({p_text(best['q'], 'q')}), within layers "
         f"{best['within_rho']:.2f} [{best['within_low']:.2f}, {best['within_high']:.2f}] "
-        f"(q = {best['within_q']:.2f})."
+        f"({p_text(best['within_q'], 'q')})."
     )
     named = (table["view"] == first) & (table["metric"] == "composite")
     composite = table[named].to_dict("records")[0]
@@ -300,12 +299,12 @@ def _about_controls(table: pd.DataFrame, mode: str) -> list[str]:
     random = rows[[str(name).startswith("random") for name in rows.index]]["effect"]
     effects = rows["effect"].to_dict()
     modes = ", ".join(
-        f"{effects[f'heads, {each}']:.2f} with {each}" for each in ("resample", "mean", "zero")
+        f"{fixed(effects[f'heads, {each}'])} with {each}" for each in ("resample", "mean", "zero")
     )
     findings = [
         f"Ablated ({mode}), the heads change the log-probability of the clean number by "
-        f"{own['effect']:.2f} nats [{own['effect_low']:.2f}, {own['effect_high']:.2f}] on "
-        f"{int(own['n_known'])} problems (p = {own['p']:.4f}); random heads of the same layers by "
+        f"{with_interval(own, 'effect')} nats on "
+        f"{int(own['n_known'])} problems ({p_text(own['p'])}); random heads of the same layers by "
         f"{random.mean():.2f} (from {random.min():.2f} to {random.max():.2f} in {len(random)} "
         "sets).",
         f"By mode: {modes} (zero is off-distribution).",
@@ -314,15 +313,15 @@ def _about_controls(table: pd.DataFrame, mode: str) -> list[str]:
         findings.append(
             f"Accuracy {100 * own['accuracy_clean']:.1f} % → {100 * own['accuracy']:.1f} % "
             f"[{100 * own['accuracy_low']:.1f}, {100 * own['accuracy_high']:.1f}] (exact McNemar "
-            f"p = {own['mcnemar_p']:.4f})."
+            f"{p_text(own['mcnemar_p'])})."
         )
     if f"heads, {SAME_ANSWER}" in rows.index:
         same: Any = rows.loc[f"heads, {SAME_ANSWER}"]
         other: Any = rows.loc[f"heads, {OTHER_ANSWER}"]
         findings.append(
-            f"Donors with the same correct answer change it by {same['effect']:.2f} "
-            f"[{same['effect_low']:.2f}, {same['effect_high']:.2f}], with another answer by "
-            f"{other['effect']:.2f} [{other['effect_low']:.2f}, {other['effect_high']:.2f}]."
+            "Donors with the same correct answer change it by "
+            f"{with_interval(same, 'effect')}, with another answer by "
+            f"{with_interval(other, 'effect')}."
         )
     else:
         findings.append("For some problem there is no donor with the same correct answer.")
@@ -339,7 +338,7 @@ def _about_dose(dose: DoseResponse) -> str:
         )
     return (
         f"{what} than random heads of the same layers (area between the curves {dose.area:.2f} "
-        f"[{dose.low:.2f}, {dose.high:.2f}]; permutation p = {dose.p:.3f} over {dose.n_random} "
+        f"[{dose.low:.2f}, {dose.high:.2f}]; permutation {p_text(dose.p)} over {dose.n_random} "
         "orders)."
     )
 
@@ -347,15 +346,14 @@ def _about_dose(dose: DoseResponse) -> str:
 def _about_blocks(table: pd.DataFrame, name: str) -> str:
     own, even, *foreign = table.to_dict("records")
     parts = ", ".join(
-        f"{row['block']} {row['effect']:.3f} (against {OWN} {row['against_own']:.3f}, "
-        f"q = {row['against_own_q']:.2f})"
+        f"{row['block']} {fixed(row['effect'], 3)} (against {OWN} {fixed(row['against_own'], 3)}, "
+        f"{p_text(row['against_own_q'], 'q')})"
         for row in foreign
     )
     return (
         f"Under its own mean block {name} changes the clean number's log-probability by "
-        f"{own['effect']:.3f} nats [{own['effect_low']:.3f}, {own['effect_high']:.3f}], with its "
-        f"mass spread evenly by {even['effect']:.3f} [{even['effect_low']:.3f}, "
-        f"{even['effect_high']:.3f}]; under foreign blocks: {parts}."
+        f"{with_interval(own, 'effect', 3)} nats, with its "
+        f"mass spread evenly by {with_interval(even, 'effect', 3)}; under foreign blocks: {parts}."
     )
 
 
@@ -379,11 +377,11 @@ def effect_rows(table: pd.DataFrame, label: str, title: str) -> tuple[list[str],
         rows.append(
             [
                 str(row[label]),
-                f"{row['effect']:.2f} [{row['effect_low']:.2f}, {row['effect_high']:.2f}]",
-                f"{row['p']:.4f}",
-                f"{row['q']:.4f}",
+                f"{with_interval(row, 'effect')}",
+                _p(row["p"]),
+                _p(row["q"]),
                 accuracy,
-                f"{row['mcnemar_p']:.4f}" if np.isfinite(row["mcnemar_p"]) else "",
+                _p(row["mcnemar_p"]),
                 f"{row['changed']:.0%}",
                 f"{row['thought_change']:.2f}",
             ]
@@ -394,6 +392,10 @@ def effect_rows(table: pd.DataFrame, label: str, title: str) -> tuple[list[str],
 def _extreme(table: pd.DataFrame, column: str, *, largest: bool) -> dict[str, Any]:
     row = table.sort_values(column, ascending=not largest).to_dict("records")[0]
     return {str(name): value for name, value in row.items()}
+
+
+def _p(p: float) -> str:
+    return p_text(p, "").removeprefix(" = ").strip() if np.isfinite(p) else ""
 
 
 def _names(heads: Sequence[Head]) -> str:

@@ -98,6 +98,37 @@ def operand_pairs(
     raise AssertionError
 
 
+def random_pairs(problems: Sequence[Problem], *, seed: int = 0) -> list[Pair]:
+    """Problems of any corpus in pairs with different answers; each problem is in one pair at most.
+
+    Such pairs differ in everything, so that a patch brings over all of a problem: for what depends
+    on one number, `operand_pairs` are the ones to use.
+
+    Args:
+        problems: with known answers; one may be left over, or more if most answers are equal.
+        seed: of the pairing.
+
+    Raises:
+        ProblemError: no two problems have different answers.
+
+    >>> pairs = random_pairs(word_problems(5))
+    >>> len(pairs), all(pair.clean.answer != pair.corrupted.answer for pair in pairs)
+    (2, True)
+    """
+    rest = [problem for problem in problems if problem.answer is not None]
+    random.Random(f"codi_lens random pairs {seed}").shuffle(rest)
+    pairs: list[Pair] = []
+    while rest:
+        clean = rest.pop()
+        other = next((each for each in rest if each.answer != clean.answer), None)
+        if other is not None:
+            rest.remove(other)
+            pairs.append(Pair(clean, other))
+    if not pairs:
+        raise ProblemError("No two of the problems have different answers; give others.")
+    return pairs
+
+
 def both_problems(pairs: Sequence[Pair]) -> list[Problem]:
     """The clean problems of pairs, then their counterparts.
 

@@ -15,6 +15,7 @@ from codi_lens.hub_moves import hub_moves, hub_of
 from codi_lens.interventions import knock_out, truncate_thoughts
 from codi_lens.measure import Arm
 from codi_lens.model import CodiModel
+from codi_lens.outputs import fixed, p_text, with_interval
 from codi_lens.plots.causal import edge_matrix
 from codi_lens.plots.causal_page import Section
 from codi_lens.plots.effects import effect_points
@@ -27,7 +28,7 @@ THOUGHT_MODES = ("resample", "mean", "zero", "noise")
 
 def thoughts_section(
     model: CodiModel, problems: Sequence[Problem], out: Path, *, seed: int, **running: Any
-) -> tuple[Section, pd.DataFrame]:
+) -> Section:
     """Every thought replaced in every mode, and thinking cut short after every thought."""
     settings: dict[str, Any] = {"seed": seed, **running}
     table = sweep_thoughts(model, problems, THOUGHT_MODES, out / "replaced", **settings)
@@ -37,8 +38,7 @@ def thoughts_section(
     own = table[table["mode"] == "resample"]
     needed = own[(own["q"] < 0.05) & (own["effect"] < 0)]
     effects = ", ".join(
-        f"{row['thought']} {row['effect']:.2f} [{row['effect_low']:.2f}, {row['effect_high']:.2f}]"
-        for row in own.to_dict("records")
+        f"{row['thought']} {with_interval(row, 'effect')}" for row in own.to_dict("records")
     )
     enough = short[short["effect_low"] > -0.1]["arm"].tolist()
     sentences = [
@@ -48,7 +48,7 @@ def thoughts_section(
         f"Thinking can end early without losing more than 0.1 nats (lower end of the interval): "
         f"{', '.join(enough) or 'nowhere'}.",
     ]
-    section = Section(
+    return Section(
         "thoughts",
         "Which thoughts does the answer need?",
         "Each thought is replaced as it is fed: by another problem's (resample), the mean thought, "
@@ -70,7 +70,6 @@ def thoughts_section(
         {"thoughts": table, "cut_short": short},
         {"Replaced by another problem's": effect_rows(own, "thought", "thought")},
     )
-    return section, table
 
 
 def edges_section(
@@ -103,15 +102,15 @@ def edges_section(
     together = compare_interventions(model, problems, groups, out / "groups", **settings)
     found = table[(table["q"] < 0.05) & (table["effect"] < 0)].sort_values("effect")
     first = ", ".join(
-        f"{row['query']} → {row['key']} {row['effect']:.2f}"
+        f"{row['query']} → {row['key']} {fixed(row['effect'])}"
         for row in found.head(5).to_dict("records")
     )
     between: Any = together.set_index("arm").loc["between thoughts"]
     sentences = [
         f"Of {len(table)} single edges, {len(found)} are needed (q < 0.05): {first or 'none'}.",
         "With all attention from thoughts to earlier thoughts cut in every head, the "
-        f"log-probability changes by {between['effect']:.3f} nats [{between['effect_low']:.3f}, "
-        f"{between['effect_high']:.3f}] (p = {between['p']:.3f}): a thought is also passed on as "
+        f"log-probability changes by {with_interval(between, 'effect', 3)} nats "
+        f"({p_text(between['p'])}): a thought is also passed on as "
         "the very vector that the next step starts from, which no edge carries.",
     ]
     return Section(
@@ -161,8 +160,8 @@ def hub_section(
     sentences = [
         f"The strongest hub is {hub}: later thoughts give it {share:.1%} of their attention on "
         f"average. Cut off from them, it changes the clean number's log-probability by "
-        f"{own['effect']:.3f} nats [{own['effect_low']:.3f}, {own['effect_high']:.3f}] "
-        f"(q = {own['q']:.2f}).",
+        f"{with_interval(own, 'effect', 3)} nats "
+        f"({p_text(own['q'], 'q')}).",
         _about_moves("Exchanging its column with another thought's", moved),
         _about_moves(f"Forcing another thought to get its {share:.1%}", forced),
     ]
@@ -198,13 +197,13 @@ _DONE = {
 def _about_moves(what: str, table: pd.DataFrame) -> str:
     found = table[table["q"] < 0.05]
     return (
-        f"{what} changes it by {table['effect'].min():.3f} to {table['effect'].max():.3f} nats "
-        f"({len(found)} of {len(table)} with q < 0.05)."
+        f"{what} changes it by {fixed(table['effect'].min(), 3)} to "
+        f"{fixed(table['effect'].max(), 3)} nats ({len(found)} of {len(table)} with q < 0.05)."
     )
 
 
 def _about_modes(table: pd.DataFrame) -> str:
     parts = [
-        f"{mode} {some['effect'].mean():.2f}" for mode, some in table.groupby("mode", sort=False)
+        f"{mode} {fixed(some['effect'].mean())}" for mode, some in table.groupby("mode", sort=False)
     ]
     return f"Averaged over the thoughts, by mode: {', '.join(parts)} nats."

@@ -6,8 +6,6 @@ on a symmetric diverging scale; a cell whose interval holds 0 is marked, not hid
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,7 +13,9 @@ from plotly.colors import cmocean
 
 from codi_lens.dose import TOP, DoseResponse
 from codi_lens.errors import InterventionError
+from codi_lens.outputs import fixed
 from codi_lens.plots import style
+from codi_lens.plots.panels import cell_labels
 from codi_lens.plots.whiskers import LEGEND
 
 EFFECT_SCALE: list[str] = list(cmocean.balance)
@@ -186,13 +186,6 @@ def _matrix(
     limit = float(np.nanmax(np.abs(effect), initial=1e-12))
     unsure, missing = (low <= 0) & (high >= 0), np.isnan(effect)
     signs = np.where(missing, "×", np.where(unsure, "○", np.where(q < 0.05, "•", "")))
-    numbers = [
-        [
-            f"{sign}<br>{value:.2f}" if np.isfinite(value) else sign
-            for value, sign in zip(*pair, strict=True)
-        ]
-        for pair in zip(effect, signs, strict=True)
-    ]
     figure = go.Figure(
         layout=style.base_layout(
             title,
@@ -204,8 +197,6 @@ def _matrix(
             height=190 + 52 * len(rows),
         )
     )
-    show = len(columns) <= 16
-    settings: dict[str, Any] = {"text": numbers, "texttemplate": "%{text}"} if show else {}
     figure.add_heatmap(
         x=columns,
         y=rows,
@@ -219,8 +210,16 @@ def _matrix(
         "q = %{customdata[2]:.3f}<extra></extra>",
         xgap=1,
         ygap=1,
-        **settings,
     )
+    if len(columns) <= 16:
+        labels = np.array(
+            [
+                f"{sign}<br>{fixed(value)}" if np.isfinite(value) else sign
+                for value, sign in zip(effect.ravel(), signs.ravel(), strict=True)
+            ]
+        )
+        effect = np.where(missing, 0, effect)  # on grey, as dark as on the middle of the scale
+        figure.add_trace(cell_labels(labels, effect, rows, columns, EFFECT_SCALE, -limit, limit))
     return figure
 
 

@@ -9,8 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from codi_lens.errors import InterventionError
+from codi_lens.outputs import fixed
 from codi_lens.plots import style
 from codi_lens.plots.causal import EFFECT_SCALE, UNIT
+from codi_lens.plots.panels import cell_labels
 from codi_lens.plots.whiskers import LEGEND, SERIES_COLOURS, shift_of
 
 _ROW, _AROUND = 30, 130
@@ -112,17 +114,16 @@ def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
     names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
     place = {name: i for i, name in enumerate(names)}
     shape = (len(names), len(names))
-    interaction, alone = np.full(shape, np.nan), np.full(shape, np.nan)
+    interaction = np.full(shape, np.nan)
     text = np.full(shape, "", dtype=object)
     for row in pairs.to_dict("records"):
         i, j = place[row["a"]], place[row["b"]]
         unsure = row["interaction_low"] <= 0 <= row["interaction_high"]
         sign = "○" if unsure else "•" if row["q"] < 0.05 else ""
         interaction[j, i] = row["interaction"]
-        text[j, i] = f"{sign}<br>{row['interaction']:.2f}"
+        text[j, i] = f"{sign}<br>{fixed(row['interaction'])}"
         for k, effect in ((i, row["effect_a"]), (j, row["effect_b"])):
-            alone[k, k] = effect
-            text[k, k] = f"alone<br>{effect:.2f}"
+            text[k, k] = f"alone<br>{fixed(effect)}"
     limit = float(np.nanmax(np.abs(interaction), initial=1e-12))
     figure = go.Figure(
         layout=style.base_layout(
@@ -136,31 +137,25 @@ def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
             height=180 + 52 * len(names),
         )
     )
-    settings: dict[str, Any] = {
-        "xgap": 1,
-        "ygap": 1,
-        "texttemplate": "%{text}",
-        "x": names,
-        "y": names,
-    }
+    cells: dict[str, Any] = {"xgap": 1, "ygap": 1, "x": names, "y": names}
     figure.add_heatmap(
         z=interaction,
         zmin=-limit,
         zmax=limit,
         colorscale=EFFECT_SCALE,
         colorbar={"title": {"text": "interaction (nats)", "side": "right"}, "thickness": 14},
-        text=np.where(np.isfinite(interaction), text, ""),
         hovertemplate="%{x} and %{y}: %{z:.3f} nats<extra></extra>",
-        **settings,
+        **cells,
     )
     figure.add_heatmap(
-        z=np.where(np.isfinite(alone), 0.0, np.nan),
+        z=np.where(np.eye(len(names)), 0.0, np.nan),
         colorscale=[[0, "#f0f2f5"], [1, "#f0f2f5"]],
         showscale=False,
-        text=np.where(np.isfinite(alone), text, ""),
         hoverinfo="skip",
-        **settings,
+        **cells,
     )
+    values = np.where(np.isfinite(interaction), interaction, 0)
+    figure.add_trace(cell_labels(text, values, names, names, EFFECT_SCALE, -limit, limit))
     return figure
 
 

@@ -142,21 +142,38 @@ def cell_numbers(
     high: float,
 ) -> go.Scatter:
     """The numbers of a heatmap, dark or light as its scale over `low` … `high` asks."""
+    return cell_labels(cell_texts(values), values, rows, columns, scale, low, high)
+
+
+def cell_labels(
+    labels: np.ndarray,
+    values: np.ndarray,
+    rows: list[str],
+    columns: list[str],
+    scale: list[str],
+    low: float,
+    high: float,
+    **axes: str,
+) -> go.Scatter:
+    """Texts on the cells of a heatmap, dark or light as its scale over `low` … `high` asks.
+
+    A cell without a value takes dark text.
+    """
     # A trace of its own, because a heatmap's own text is #444 on cells where that is too faint.
-    switch = low + style.light_text_from(scale) * (high - low)
     return go.Scatter(
         x=columns * len(rows),
         y=np.repeat(rows, len(columns)),
         mode="text",
         name="numbers",
-        text=cell_texts(values).ravel(),
+        text=labels.ravel(),
         textfont={
             "size": style.SMALL_FONT_SIZE,
-            "color": np.where(values.ravel() >= switch, style.LIGHT_TEXT, style.DARK_TEXT),
+            "color": style.text_on((values.ravel() - low) / (high - low), scale),
         },
         hoverinfo="skip",
         showlegend=False,
         cliponaxis=False,
+        **axes,
     )
 
 

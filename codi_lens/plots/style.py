@@ -81,14 +81,22 @@ def base_layout(title: str, subtitle: str = "", **layout: Any) -> go.Layout:
 
 def light_text_from(scale: list[str]) -> float:
     """Where on a scale that darkens from 0 to 1 light text starts to read better than dark."""
-    channels = np.array([unlabel_rgb(colour) for colour in scale]) / 255
     fine = np.linspace(0, 1, 1001)
-    at = np.linspace(0, 1, len(scale))
-    rgb = np.stack([np.interp(fine, at, channel) for channel in channels.T])
+    return float(fine[np.argmax(_is_dark(fine, scale))])
+
+
+def text_on(at: np.ndarray, scale: list[str]) -> np.ndarray:
+    """The colour of text at places (0 to 1) of a scale: light where that reads better than dark."""
+    return np.where(_is_dark(np.clip(np.nan_to_num(at), 0, 1), scale), LIGHT_TEXT, DARK_TEXT)
+
+
+def _is_dark(at: np.ndarray, scale: list[str]) -> np.ndarray:
+    channels = np.array([unlabel_rgb(colour) for colour in scale]) / 255
+    rgb = np.stack([np.interp(at, np.linspace(0, 1, len(scale)), one) for one in channels.T])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    luminance = np.array([0.2126, 0.7152, 0.0722]) @ linear
+    luminance = np.tensordot([0.2126, 0.7152, 0.0722], linear, axes=1)
     # Contrast with white equals contrast with black where (L + 0.05)² = 1.05 · 0.05 (WCAG 2).
-    return float(fine[np.argmax(luminance + 0.05 < np.sqrt(1.05 * 0.05))])
+    return luminance + 0.05 < np.sqrt(1.05 * 0.05)
 
 
 def attention_axis(colorbar: bool = True) -> dict[str, Any]:

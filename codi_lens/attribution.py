@@ -397,9 +397,7 @@ class _Replaced:
         gates: Float[Tensor, "row position hook unit"],
     ) -> list[Intervention]:
         """Interventions that move activations towards their replacements as far as gates say."""
-        edits = replacements(
-            context, self.hook_names, positions, self.mode, self.donors, self.seed
-        )
+        edits = replacements(context, self.hook_names, positions, self.mode, self.donors, self.seed)
         places = {
             (hook_name, position): gates[:, i, j]
             for i, position in enumerate(positions)

@@ -82,13 +82,10 @@ def measure(
     True
     """
     named = {name: _interventions(arm) for name, arm in arms.items()}
-    _check(problems, named, problems_at_once, rows_at_once)
+    check_work(model, problems, problems_at_once, rows_at_once)
+    _check_arms(named)
     if rivals is not None:
         _check_rivals(problems, rivals)
-    if hooked_names(model.lens):
-        raise InterventionError(
-            "The model carries hooks of its own, which clean runs must not; remove them first."
-        )
     ids = [problem.id for problem in problems]
     prompts = prepare(
         [problem.question for problem in problems],
@@ -209,27 +206,37 @@ def _interventions(arm: Arm) -> tuple[Intervention | Planned, ...]:
     return (arm,) if isinstance(arm, Intervention | Planned) else tuple(arm)
 
 
-def _check(
-    problems: Sequence[Problem],
-    arms: Mapping[str, Sequence[Any]],
-    problems_at_once: int,
-    rows_at_once: int,
+def check_work(
+    model: CodiModel, problems: Sequence[Problem], problems_at_once: int, rows_at_once: int
 ) -> None:
+    """Whether clean runs of these problems can be made.
+
+    Raises:
+        ProblemError: no problem, ids that are not unique, or nothing at once.
+        InterventionError: the model carries hooks of its own.
+    """
     ids = [problem.id for problem in problems]
     if not ids:
         raise ProblemError("There are no problems to run; give at least one.")
     if len(set(ids)) < len(ids):
         twice = next(id for id in ids if ids.count(id) > 1)
         raise ProblemError(f"The problem id {twice!r} occurs twice; ids must be unique.")
+    for name, value in (("problems_at_once", problems_at_once), ("rows_at_once", rows_at_once)):
+        if value < 1:
+            raise ProblemError(f"{name} must be at least 1, not {value}.")
+    if hooked_names(model.lens):
+        raise InterventionError(
+            "The model carries hooks of its own, which clean runs must not; remove them first."
+        )
+
+
+def _check_arms(arms: Mapping[str, Sequence[Any]]) -> None:
     if not arms:
         raise InterventionError("There is no intervention to measure; give at least one.")
     for name, arm in arms.items():
         if not arm or name == CLEAN:
             reason = "is empty" if not arm else "is the name of the runs without intervention"
             raise InterventionError(f"The arm {name!r} {reason}; give it an intervention.")
-    for name, value in (("problems_at_once", problems_at_once), ("rows_at_once", rows_at_once)):
-        if value < 1:
-            raise ProblemError(f"{name} must be at least 1, not {value}.")
 
 
 def _check_rivals(problems: Sequence[Problem], rivals: Mapping[str, str]) -> None:

@@ -152,6 +152,30 @@ def score(
     return _outcomes(model, run, expected, forced, tokens, clean.thoughts[list(rows)])
 
 
+def number_log_probs(
+    clean: CleanRuns,
+    answers: Sequence[CleanAnswer],
+    rows: Sequence[int],
+    first: str,
+    interventions: Sequence[Intervention] = (),
+) -> Float[Tensor, " row"]:
+    """The `log_prob` of `score` alone, differentiable in whatever the interventions put in.
+
+    Args:
+        clean: the clean runs.
+        answers: their answers.
+        rows: which problem each row of the batch runs.
+        first: the first named position that any of the interventions can touch.
+        interventions: of the batch.
+
+    Raises:
+        InterventionError: a hook does not exist or never fired.
+    """
+    expected = [answers[row] for row in rows]
+    with clean.resume(first, rows, interventions, gradient=True) as run:
+        return _force(clean.model, run, expected).number_log_probs(expected)
+
+
 def _outcomes(
     model: CodiModel,
     run: Resumed,
@@ -162,20 +186,19 @@ def _outcomes(
 ) -> list[dict[str, Any]]:
     distance = (run.thoughts - clean_thoughts).float().norm(dim=-1)
     distance = (distance / clean_thoughts.float().norm(dim=-1)).tolist()
+    log_probs = forced.number_log_probs(expected).tolist()
     outcomes: list[dict[str, Any]] = []
     for i, (clean, tokens) in enumerate(zip(expected, answers, strict=True)):
         answer, before = text(tokens, model.tokenizer), text(clean.tokens, model.tokenizer)
         number, number_before = parse_answer(answer), parse_answer(before)
-        log_prob = logit_difference = float("nan")
-        if clean.number is not None:
-            log_prob = float(forced.log_probs[i, list(clean.number)].sum())
-            if clean.other is not None:
-                first = clean.tokens[clean.number.start]
-                at_anchor = forced.at_anchor[i]
-                logit_difference = float(at_anchor[first] - at_anchor[clean.other])
+        logit_difference = float("nan")
+        if clean.number is not None and clean.other is not None:
+            first = clean.tokens[clean.number.start]
+            at_anchor = forced.at_anchor[i]
+            logit_difference = float(at_anchor[first] - at_anchor[clean.other])
         known = clean.problem.answer
         outcome = {
-            "log_prob": log_prob,
+            "log_prob": log_probs[i],
             "logit_difference": logit_difference,
             "answer": answer,
             "number": float("nan") if number is None else float(number),
@@ -199,6 +222,16 @@ class _Forced:
     log_probs: Float[Tensor, "row token"]
     at_anchor: Float[Tensor, "row vocab"]
 
+    def number_log_probs(self, expected: Sequence[CleanAnswer]) -> Float[Tensor, " row"]:
+        """The log-probability of each clean number, all its tokens; NaN where there is none."""
+        nothing = self.log_probs.new_tensor(torch.nan)
+        return torch.stack(
+            [
+                nothing if clean.number is None else row[list(clean.number)].sum()
+                for row, clean in zip(self.log_probs, expected, strict=True)
+            ]
+        )
+
 
 def _force(model: CodiModel, run: Resumed, expected: Sequence[CleanAnswer]) -> _Forced:
     config, loop, device = model.config, run.loop, run.logits.device
@@ -209,14 +242,15 @@ def _force(model: CodiModel, run: Resumed, expected: Sequence[CleanAnswer]) -> _
     lengths = torch.tensor([len(row) for row in wanted], device=device)
     real = torch.arange(width, device=device)[None] < lengths[:, None]
     best = torch.zeros_like(targets)
-    log_probs = torch.zeros(targets.shape, device=device)
-    at_anchor = torch.zeros(run.logits.shape, device=device)
+    precise = torch.promote_types(run.logits.dtype, torch.float32)
+    log_probs = torch.zeros(targets.shape, device=device, dtype=precise)
+    at_anchor = torch.zeros(run.logits.shape, device=device, dtype=precise)
     starts = [-1 if clean.number is None else clean.number.start for clean in expected]
     anchors = torch.tensor(starts, device=device)
     forbidden = torch.tensor(config.never_decoded(run.logits.shape[-1]), device=device)
 
     def read(rows: Tensor, places: Tensor, logits: Tensor) -> None:
-        logits = logits.float()
+        logits = logits.to(precise)
         best[rows, places] = logits.index_fill(-1, forbidden, -torch.inf).argmax(dim=-1)
         chosen = logits.gather(-1, targets[rows, places][:, None])[:, 0]
         log_probs[rows, places] = chosen - logits.logsumexp(dim=-1)

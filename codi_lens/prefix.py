@@ -58,7 +58,12 @@ class CleanRuns:
 
     @contextmanager
     def resume(
-        self, first: str, rows: Sequence[int], interventions: Sequence[Intervention] = ()
+        self,
+        first: str,
+        rows: Sequence[int],
+        interventions: Sequence[Intervention] = (),
+        *,
+        gradient: bool = False,
     ) -> Iterator[Resumed]:
         """Run again from `first` to the end of `eot`, under interventions.
 
@@ -69,6 +74,7 @@ class CleanRuns:
             first: the first named position that any of the interventions can touch.
             rows: which problem each row of the new batch runs.
             interventions: of the new batch.
+            gradient: whether what follows can be differentiated, through all its thoughts.
 
         Raises:
             PositionError: no such position.
@@ -87,7 +93,7 @@ class CleanRuns:
         loop = self.loop.fork(rows, self._start(first), interventions)
         index = torch.tensor(list(rows), device=self.logits.device)
         kept = kept_thoughts(interventions, len(prompts), self.model.config.n_thoughts)
-        with torch.no_grad(), loop.hooks():
+        with torch.set_grad_enabled(gradient), loop.hooks():
             if first == "answer":
                 thoughts, logits = self.thoughts[index], self.logits[index]
             else:

@@ -54,7 +54,8 @@ def operand_swaps(
     """Feed a problem the thoughts of its counterpart: for which operands does the answer follow?
 
     Each thought is swapped alone, and with all thoughts before it. As a baseline the same thoughts
-    come from an unrelated problem of the same pairs: the answer should then not be that problem's.
+    come from an unrelated problem of the same pairs: the answer should then be that problem's only
+    by coincidence of their operations (see `total_swaps`, which leaves such pairs out).
     A pair counts only where the model answers the problem and the donor right.
 
     Args:

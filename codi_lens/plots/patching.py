@@ -37,14 +37,19 @@ def restoration_map(
         direction: which of its directions.
 
     Raises:
-        InterventionError: a table of another kind, or without this direction.
+        InterventionError: a table of another kind, without this direction, or of several
+            components.
     """
-    _needs(restored, "restore", "direction", "layer", "position", "fraction", "fraction_low")
+    _needs(restored, "restore", "direction", "layer", "position", "component", "fraction")
     table = restored[restored["direction"] == direction]
     if not len(table):
         raise InterventionError(f"The table holds no rows of the direction {direction!r}.")
     table = table.assign(row="L" + table["layer"].astype(str), column=table["position"])
-    components = ", ".join(table["component"].unique())
+    components = table["component"].unique()
+    if len(components) > 1:
+        raise InterventionError(
+            f"The table holds the components {', '.join(components)}; draw one at a time."
+        )
     n, n_known = int(table["n"].iloc[0]), int(table["n_known"].iloc[0])
     low, high = table["fraction_low"], table["fraction_high"]
     panel = _Panel(
@@ -57,7 +62,7 @@ def restoration_map(
     verb = "restores" if direction == "clean into corrupted" else "takes over"
     return _panels(
         [panel],
-        f"What each point {verb}: {components}, {direction}",
+        f"What each point {verb}: {components[0]}, {direction}",
         f"fraction of the logit difference that one patch moves, {n_known} of {n} pairs;"
         "<br>0: as before, 1: as the run it comes from; ○ = 95 % interval holds 0",
         ("position (read and written)", "layer"),

@@ -121,9 +121,10 @@ def running_totals_section(
         "A thought is fed from another problem's run; later thoughts and the answer are the "
         "model's own. If the donor differs in one operand, the answer should follow it exactly "
         "where the thought's total contains that operand. If the donor is unrelated, the answer "
-        "should be its total after one operation, continued with the problem's own remaining "
-        "operations. What a model was trained to keep in its thoughts is no discovery; its card "
-        "says whether it was.",
+        "should be the donor's total after one operation, continued with the problem's own "
+        "remaining operations; the donor's own answer should come out only where its remaining "
+        "operations happen to do the same, as two conditions that do not hold. What a model was "
+        "trained to keep in its thoughts is no discovery; its card says whether it was.",
         [*_about_operands(swaps, carried), *_about_totals(totals)],
         {
             "thought_swaps": thought_swap_matrix(swaps),
@@ -146,7 +147,7 @@ def _about_restoration(table: pd.DataFrame, component: str) -> list[str]:
         inside = rows[rows["position"] != "question"]
         if not len(inside):
             continue
-        best = inside.loc[inside["fraction"].idxmax()]
+        best = inside.sort_values("fraction").iloc[-1]
         moved = inside[(inside["q"] < 0.05) & (inside["fraction"].abs() >= 0.01)]
         findings.append(
             f"{component}, {direction}: after the question, layer {best['layer']} at "
@@ -222,8 +223,7 @@ def _extreme(rows: pd.DataFrame, which: str) -> str:
     known = rows.dropna(subset="donor_share")
     if not len(known):
         return "no swap"
-    share = known["donor_share"]
-    row: Any = known.loc[share.idxmin() if which == "min" else share.idxmax()]
+    row = known.sort_values("donor_share", ascending=which == "min", kind="stable").iloc[0]
     bounds = f"[{100 * row['donor_share_low']:.0f}, {100 * row['donor_share_high']:.0f}]"
     return (
         f"at {'least' if which == 'min' else 'most'} {100 * row['donor_share']:.0f} % {bounds} of "

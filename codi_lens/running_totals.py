@@ -54,7 +54,8 @@ def operand_swaps(
     """Feed a problem the thoughts of its counterpart: for which operands does the answer follow?
 
     Each thought is swapped alone, and with all thoughts before it. As a baseline the same thoughts
-    come from an unrelated problem of the same pairs: the answer should then not be that problem's.
+    come from an unrelated problem of the same pairs: the answer should then be that problem's only
+    by coincidence of their operations (see `total_swaps`, which leaves such pairs out).
     A pair counts only where the model answers the problem and the donor right.
 
     Args:
@@ -234,7 +235,7 @@ def carried_totals(swaps: pd.DataFrame) -> pd.DataFrame:
         cells = cells.sort_values("operand")
         follows = (cells["donor_share_low"] > _HALF).to_numpy()
         stays = (cells["donor_share_high"] < _HALF).to_numpy()
-        n_followed = int(np.argmin([*follows, False]))
+        n_followed = int(np.cumprod(follows).sum())
         clear = bool(stays[n_followed:].all())
         reaches = int(cells["operand"].iloc[n_followed - 1]) if n_followed else None
         rows.append(
@@ -296,8 +297,16 @@ def _run(
     running: Mapping[str, Any],
     corpus: Sequence[Problem],
 ) -> _Outcomes:
+    questions = {problem.id: problem.question for problem in corpus}
+    # The digest keeps other donors for the same problems apart, which resumed work relies on.
+    digests = {
+        swap.donor: f"{seeded(0, *(questions[id] for id in swap.partner.values())):x}"[:8]
+        for swap in swaps
+    }
     arms = {
-        swap.name: swap_thoughts(_which(swap), donors.paired(swap.partner), name=swap.donor)
+        swap.name: swap_thoughts(
+            _which(swap), donors.paired(swap.partner), name=f"{swap.donor} {digests[swap.donor]}"
+        )
         for swap in swaps
     }
     table = measure(model, problems, arms, out, **running)

@@ -37,14 +37,19 @@ def restoration_map(
         direction: which of its directions.
 
     Raises:
-        InterventionError: a table of another kind, or without this direction.
+        InterventionError: a table of another kind, without this direction, or of several
+            components.
     """
-    _needs(restored, "restore", "direction", "layer", "position", "fraction", "fraction_low")
+    _needs(restored, "restore", "direction", "layer", "position", "component", "fraction")
     table = restored[restored["direction"] == direction]
     if not len(table):
         raise InterventionError(f"The table holds no rows of the direction {direction!r}.")
     table = table.assign(row="L" + table["layer"].astype(str), column=table["position"])
-    components = ", ".join(table["component"].unique())
+    components = table["component"].unique()
+    if len(components) > 1:
+        raise InterventionError(
+            f"The table holds the components {', '.join(components)}; draw one at a time."
+        )
     n, n_known = int(table["n"].iloc[0]), int(table["n_known"].iloc[0])
     low, high = table["fraction_low"], table["fraction_high"]
     panel = _Panel(
@@ -57,9 +62,9 @@ def restoration_map(
     verb = "restores" if direction == "clean into corrupted" else "takes over"
     return _panels(
         [panel],
-        f"What each point {verb}: {direction}",
-        f"fraction of the logit difference that one patch moves ({components}), {n_known} of {n} "
-        "pairs<br>0: as before, 1: as the run it comes from; ○ = 95 % interval holds 0",
+        f"What each point {verb}: {components[0]}, {direction}",
+        f"fraction of the logit difference that one patch moves, {n_known} of {n} pairs;"
+        "<br>0: as before, 1: as the run it comes from; ○ = 95 % interval holds 0",
         ("position (read and written)", "layer"),
         "fraction",
     )
@@ -84,13 +89,15 @@ def thought_swap_matrix(
         _operand(operand) if donor == COUNTERPART else UNRELATED
         for donor, operand in zip(table["donor"], table["operand"], strict=True)
     ]
-    which = "one thought" if swapped == ALONE else "a thought and all before it"
+    which, title = "one thought", "Which thought brings which operand over?"
+    if swapped != ALONE:
+        which, title = "a thought and all before it", "Which first thoughts bring which operand?"
     return _panels(
         _by_length(table.assign(column=names), "donor_share"),
-        "Which thought brings which operand over?",
+        title,
         f"share of answers that equal the donor's, when {which} comes from a donor that differs "
-        "in one operand<br>○ = 95 % interval holds chance; unrelated: the donor is another problem "
-        "altogether",
+        "in one operand;<br>○ = 95 % interval holds chance; unrelated: the donor is another "
+        "problem altogether",
         ("operand in which the donor differs", "thought swapped"),
         "share that follows the donor",
     )
@@ -113,7 +120,7 @@ def total_swap_matrix(totals: pd.DataFrame, n_operations: int | None = None) -> 
         _by_length(table, "predicted_share"),
         "Whose total does a thought carry, and after which operation?",
         "share of answers that equal the donor's total after the operation, then the own remaining "
-        "ones<br>one thought of an unrelated problem is fed; ○ = 95 % interval holds chance",
+        "ones;<br>one thought of an unrelated problem is fed; ○ = 95 % interval holds chance",
         ("donor's total after", "thought swapped"),
         "share as predicted",
     )

@@ -280,11 +280,17 @@ def test_the_command_writes_tables_figures_and_findings(
     out = tmp_path / "out"
     arguments = ["ablate", str(ROOT / "checkpoints" / "tiny-gpt2"), "--n", "8", "--threads", "1"]
     main([*arguments, "--all", "--mode", "mean", "--out", str(out)])
-    effects = pd.read_csv(out / "effects.csv")
+    effects = pd.read_csv(out / "heads.csv")
     assert len(effects) == 24
     assert effects["effect"].is_monotonic_increasing
-    assert (out / "causal_map.html").is_file()
-    assert len(pd.read_csv(out / "score_vs_effect.csv")) == 6
+    assert (out / "figures" / "causal_map.html").is_file()
+    assert "Which heads does the answer need?" in (out / "index.html").read_text()
+    scores = pd.read_csv(out / "score_vs_effect.csv")
+    assert scores["view"].unique().tolist() == [
+        "position view",
+        "position view, value-weighted",
+        "generation view",
+    ]
     assert "Of 24 heads" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*arguments, "--all", "--heads", "L0H1", "--out", str(out)])

@@ -46,9 +46,8 @@ def operand_pairs(
     """Built-in word problems, each with a counterpart that differs in exactly one number.
 
     From that number on all running totals differ, to the answer: what is equal once stays equal,
-    and the answers differ. Wording and length are the same,
-    and both chains belong to the split. Operands take turns: start, operation 1, operation 2, and
-    so on.
+    and the answers differ. Wording and length are the same, and both chains belong to the split.
+    Operands take turns: start, operation 1, operation 2, and so on.
 
     Args:
         n: how many pairs.

@@ -45,9 +45,9 @@ def operand_pairs(
 ) -> list[Pair]:
     """Built-in word problems, each with a counterpart that differs in exactly one number.
 
-    From that number on all running totals differ, to the answer. Wording and length are the same,
-    and both chains belong to the split. Operands take turns: start, operation 1, operation 2, and
-    so on.
+    From that number on all running totals differ, to the answer: what is equal once stays equal,
+    and the answers differ. Wording and length are the same, and both chains belong to the split.
+    Operands take turns: start, operation 1, operation 2, and so on.
 
     Args:
         n: how many pairs.
@@ -79,7 +79,7 @@ def operand_pairs(
                 other
                 for other in with_one_operand_changed(problem, operand)
                 if split_of(other.start, other.operations) == split
-                and _differ(problem, other, operand)
+                and other.answer != problem.answer
             ]
             if not variants or chain in seen:
                 continue
@@ -155,9 +155,3 @@ def both_problems(pairs: Sequence[Pair]) -> list[Problem]:
 def _drawn(draw: random.Random, n_operations: int, split: Split) -> list[WordProblem]:
     seed = draw.getrandbits(32)
     return word_problems(_DRAWN_AT_ONCE, seed=seed, split=split, n_operations=n_operations)
-
-
-def _differ(problem: WordProblem, other: WordProblem, operand: int) -> bool:
-    """Whether all running totals from the operand on differ."""
-    steps = list(zip(problem.totals, other.totals, strict=True))[max(0, operand - 1) :]
-    return all(mine != theirs for mine, theirs in steps)

@@ -123,8 +123,9 @@ def running_totals_section(
         "where the thought's total contains that operand. If the donor is unrelated, the answer "
         "should be the donor's total after one operation, continued with the problem's own "
         "remaining operations; the donor's own answer should come out only where its remaining "
-        "operations happen to do the same, as two conditions that do not hold. What a model was "
-        "trained to keep in its thoughts is no discovery; its card says whether it was.",
+        "operations happen to do the same, as two conditions that do not hold. Intervals are "
+        "Wilson's, 95 %. What a model was trained to keep in its thoughts is no discovery; its "
+        "card says whether it was.",
         [*_about_operands(swaps, carried), *_about_totals(totals)],
         {
             "thought_swaps": thought_swap_matrix(swaps),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from codi_lens.causal_report import CausalReport, write_report
 from codi_lens.errors import InterventionError
@@ -20,8 +20,7 @@ from codi_lens.position_sections import edges_section, hub_section, thoughts_sec
 from codi_lens.positions import Scope
 from codi_lens.problems import Problem, WordProblem
 
-Question = Literal["thoughts", "totals", "restoration", "edges", "hub"]
-QUESTIONS: tuple[Question, ...] = get_args(Question)
+QUESTIONS = ("thoughts", "totals", "restoration", "edges", "hub")
 TOTALS_OF = (3, 4, 5)
 """Numbers of operations of the problems that are asked for running totals."""
 
@@ -31,7 +30,7 @@ def patch_positions(
     problems: Sequence[Problem],
     out: str | Path,
     *,
-    questions: Sequence[Question] | None = None,
+    questions: Sequence[str] | None = None,
     at: Scope = WHOLE_RUN,
     components: Sequence[Component] = ("resid_pre", "mlp_out"),
     n_pairs: int | None = None,
@@ -94,7 +93,7 @@ def patch_positions(
     return write_report(sections, folder, name, facts)
 
 
-def _asked(questions: Sequence[Question] | None, built_in: bool) -> list[Question]:
+def _asked(questions: Sequence[str] | None, built_in: bool) -> list[str]:
     if questions is None:
         return [each for each in QUESTIONS if built_in or each != "totals"]
     unknown = [each for each in questions if each not in QUESTIONS]

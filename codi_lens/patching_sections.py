@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from codi_lens.interventions.residual import Component
 from codi_lens.model import CodiModel
+from codi_lens.outputs import with_interval
 from codi_lens.pairs import Pair
 from codi_lens.plots.causal_page import Section
 from codi_lens.plots.patching import restoration_map, thought_swap_matrix, total_swap_matrix
@@ -152,8 +153,8 @@ def _about_restoration(table: pd.DataFrame, component: str) -> list[str]:
         moved = inside[(inside["q"] < 0.05) & (inside["fraction"].abs() >= 0.01)]
         findings.append(
             f"{component}, {direction}: after the question, layer {best['layer']} at "
-            f"{best['position']} brings over most, {best['fraction']:.2f} "
-            f"[{best['fraction_low']:.2f}, {best['fraction_high']:.2f}] of a logit difference of "
+            f"{best['position']} brings over most, {with_interval(best, 'fraction')} "
+            f"of a logit difference of "
             f"{best['whole']:.1f} ({best['n_known']} of {best['n']} pairs have one); "
             f"{len(moved)} of {len(inside)} points move at least 0.01 of it (q < 0.05), at "
             f"{', '.join(dict.fromkeys(moved['position'])) or 'no position'}."

@@ -297,16 +297,8 @@ def _run(
     running: Mapping[str, Any],
     corpus: Sequence[Problem],
 ) -> _Outcomes:
-    questions = {problem.id: problem.question for problem in corpus}
-    # The digest keeps other donors for the same problems apart, which resumed work relies on.
-    digests = {
-        swap.donor: f"{seeded(0, *(questions[id] for id in swap.partner.values())):x}"[:8]
-        for swap in swaps
-    }
     arms = {
-        swap.name: swap_thoughts(
-            _which(swap), donors.paired(swap.partner), name=f"{swap.donor} {digests[swap.donor]}"
-        )
+        swap.name: swap_thoughts(_which(swap), donors.paired(swap.partner), name=swap.donor)
         for swap in swaps
     }
     table = measure(model, problems, arms, out, **running)

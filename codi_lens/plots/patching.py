@@ -16,7 +16,9 @@ import plotly.graph_objects as go
 from plotly.colors import cmocean
 
 from codi_lens.errors import InterventionError
+from codi_lens.outputs import fixed
 from codi_lens.plots import style
+from codi_lens.plots.panels import cell_labels
 from codi_lens.positions import rank
 from codi_lens.restoration import Direction
 from codi_lens.running_totals import ALONE, COUNTERPART, UNRELATED
@@ -230,30 +232,14 @@ def _cells(panel: _Panel, xaxis: str, yaxis: str) -> list[Any]:
         **axes,
     )
     marks = np.where(unsure, "○ ", "")
-    light = np.clip(np.nan_to_num(value), 0, 1) >= style.light_text_from(FRACTION_SCALE)
-    x, y = np.meshgrid(panel.columns, panel.rows)
-    text = go.Scatter(
-        x=x.ravel(),
-        y=y.ravel(),
-        text=[
-            f"{mark}{_short(number)}" if np.isfinite(number) else "×"
+    labels = np.array(
+        [
+            f"{mark}{fixed(number)}" if np.isfinite(number) else "×"
             for mark, number in zip(marks.ravel(), value.ravel(), strict=True)
-        ],
-        mode="text",
-        textfont={
-            "size": style.SMALL_FONT_SIZE,
-            "color": np.where(light, style.LIGHT_TEXT, style.DARK_TEXT).ravel(),
-        },
-        hoverinfo="skip",
-        showlegend=False,
-        **axes,
+        ]
     )
+    text = cell_labels(labels, value, panel.rows, panel.columns, FRACTION_SCALE, 0.0, 1.0, **axes)
     return [heatmap, text]
-
-
-def _short(number: float) -> str:
-    """Two decimals, without a minus before zero."""
-    return f"{number:.2f}".replace("-0.00", "0.00")
 
 
 def _operand(number: Any) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import xarray as xr
 from conftest import ROOT
 
 import codi_lens.measure as measuring
@@ -27,14 +28,25 @@ from codi_lens.experiments import (
 from codi_lens.interventions import (
     Donors,
     ablate_heads,
+    force_hub,
+    freeze_patterns,
     keep_heads,
     knock_out,
+    patch_residual,
     patch_thoughts,
+    reorder_thoughts,
+    scale_heads,
+    set_pattern,
+    steer_thoughts,
+    swap_columns,
+    swap_thoughts,
+    transplant_pattern,
     truncate_thoughts,
 )
 from codi_lens.measure import CLEAN, measure
-from codi_lens.problems import word_problems
-from codi_lens.sweeps import sweep_heads
+from codi_lens.positions import key_names
+from codi_lens.problems import Problem, word_problems
+from codi_lens.sweeps import sweep_edges, sweep_heads, sweep_layers, sweep_thoughts
 
 PROBLEMS = word_problems(7, seed=3)
 
@@ -76,6 +88,34 @@ def test_sharing_a_prefix_and_a_batch_gives_what_each_run_gives_alone(tiny: Codi
     arms["thought"] = patch_thoughts("ct1", "mean", donors)
     arms["keep"] = keep_heads([(1, 7), (1, 0), (2, 1)], "resample", donors=donors)
     assert_equal_to_think(tiny, arms, problems_at_once=4, rows_at_once=9)
+
+
+def test_every_kind_of_intervention_gives_in_a_sweep_what_it_gives_alone(tiny: CodiModel) -> None:
+    donors = Donors(tiny, word_problems(9, seed=8))
+    direction = donors.mean("hook_embed", "ct1")
+    uniform = np.tril(np.ones((6, 6))) / np.arange(8, 14)[:, None]
+    even = xr.DataArray(
+        [[1 / 4] * 4 + [0.0] * 6],
+        dims=("query", "key"),
+        coords={"query": ["ct1"], "key": list(key_names(6))},
+    )
+    arms: dict[str, Any] = {
+        "scaled": scale_heads([(1, 7), (2, 1)], 0.5),
+        "all but": keep_heads([(1, 7)], "mean", donors=donors),
+        "hub": force_hub("ct1", 0.6),
+        "exchanged": swap_columns("ct0", "ct2"),
+        "set": set_pattern(even, [(1, 7)]),
+        "transplanted": transplant_pattern(uniform, [(1, 7), (2, 1)]),
+        "frozen": [freeze_patterns(at="ct2"), ablate_heads([(0, 1)], "mean", "ct1", donors)],
+        "reordered": reorder_thoughts(["ct0", "ct2", "ct1", "ct3", "ct4", "ct5"]),
+        "steered": steer_thoughts(direction, 0.5, "ct2"),
+        "noise": patch_thoughts("ct3", "noise", seed=3),
+        "swapped": swap_thoughts(["ct1", "ct4"], donors),
+        "mlp": patch_residual(1, ["ct0", "eot"], "resample", "mlp_out", donors),
+        "attention": patch_residual(2, "bot", "zero", "attn_out"),
+        "cut": [knock_out("answer", "thoughts"), knock_out("eot", "thoughts", layers=[1])],
+    }
+    assert_equal_to_think(tiny, arms, problems_at_once=4, rows_at_once=12)
 
 
 def test_truncated_thoughts_are_shared_right(tiny_gpt2: CodiModel) -> None:
@@ -171,6 +211,57 @@ def test_a_sweep_is_its_single_ablations(tiny_gpt2: CodiModel) -> None:
         alone = compare_interventions(tiny_gpt2, PROBLEMS, arm, progress=False).iloc[0]
         assert row["effect"] == pytest.approx(alone["effect"], abs=1e-4)
         assert row["changed"] == alone["changed"]
+
+
+def test_replacing_a_thought_is_patching_what_enters_the_first_layer() -> None:
+    # Not GPT-2, whose residual stream also holds positions, in which donors differ.
+    llama = CodiModel.from_pretrained(ROOT / "checkpoints" / "tiny-llama")
+    donors = Donors(llama, PROBLEMS, seed=1)
+    thoughts = sweep_thoughts(llama, PROBLEMS, ["resample"], donors=donors, progress=False)
+    layers = sweep_layers(llama, PROBLEMS, "thoughts", donors=donors, progress=False)
+    first = layers[layers["layer"] == 0]
+    assert first["position"].tolist() == thoughts["thought"].tolist()
+    np.testing.assert_allclose(first["effect"], thoughts["effect"], atol=1e-4)
+    assert thoughts["effect"].min() < -1
+    last = sweep_layers(
+        llama, PROBLEMS, "ct1", component="resid_post", donors=donors, progress=False
+    )
+    alone = patch_residual(2, "ct1", "resample", "resid_post", donors)
+    expected = compare_interventions(llama, PROBLEMS, {"x": alone}, progress=False)
+    assert last["effect"].tolist()[-1] == pytest.approx(expected["effect"][0], abs=1e-5)
+
+
+def test_a_sweep_of_edges_is_its_single_cuts(tiny_gpt2: CodiModel) -> None:
+    heads = [(1, 7), (2, 1)]
+    queries = ["bot", "ct1", "eot"]
+    table = sweep_edges(tiny_gpt2, PROBLEMS, queries, heads=heads, progress=False)
+    pairs = list(zip(table["query"], table["key"], strict=True))
+    assert pairs[:3] == [("bot", "question"), ("ct1", "question"), ("ct1", "bot")]
+    assert len(pairs) == 1 + 3 + 8
+    alone = compare_interventions(
+        tiny_gpt2, PROBLEMS, {"x": knock_out("ct1", "question", heads)}, progress=False
+    )
+    assert table["effect"][1] == pytest.approx(alone["effect"][0], abs=1e-5)
+    assert table["effect"][1] < -0.1
+    every = sweep_edges(tiny_gpt2, PROBLEMS, "ct1", "question", progress=False)
+    assert every["effect"][0] < table["effect"][1]
+
+
+def test_a_question_that_fills_the_context_keeps_its_answer(tiny_gpt2: CodiModel) -> None:
+    """Its answer is cut at the end of the context, hidden or not, as decoding cuts it."""
+    context = tiny_gpt2.lens.cfg.n_ctx
+    words = PROBLEMS[0].question
+    filled = words
+    around = tiny_gpt2.config.n_thoughts + len(tiny_gpt2.config.opening)
+    around += len(tiny_gpt2.config.closing)
+    while len(tiny_gpt2.tokenizer(f"{words} {filled}")["input_ids"]) + around <= context - 2:
+        filled = f"{words} {filled}"
+    problem = Problem(filled, 1, "full")
+    arm = ablate_heads([(1, 7)], "zero")
+    found = measure(tiny_gpt2, [problem], {"arm": arm}, progress=False).set_index("arm")
+    for name, interventions in ((CLEAN, []), ("arm", [arm])):
+        run = tiny_gpt2.think([filled], ids=["full"], interventions=interventions)
+        assert found.loc[name, "answer"] == run.answers[0]
 
 
 def test_summaries_are_what_the_outcomes_say(tiny_gpt2: CodiModel) -> None:

@@ -56,7 +56,7 @@ def attribution_scatter(
         layout=style.base_layout(
             f"Do gradients predict the sweep? {method.capitalize()}",
             f"Spearman ρ = {association.rho:.2f} [{association.low:.2f}, {association.high:.2f}], "
-            f"p = {association.p:.3f}, {association.n} heads;<br>bars: 95 % over problems, "
+            f"p = {association.p:.4f}, {association.n} heads;<br>bars: 95 % over problems, "
             "cut at the frame; dashed: estimate = measurement",
             xaxis=style.value_axis("estimated effect (nats)", range=span),
             yaxis=style.value_axis("measured effect (nats)", range=span),
@@ -124,7 +124,11 @@ def thought_attributions_figure(
             f"change of the clean number's log-probability when the thought is replaced ({mode});"
             "<br>means with 95 % intervals over problems",
             xaxis=style.value_axis(
-                "thought", tickvals=list(range(len(thoughts))), ticktext=thoughts, showgrid=False
+                "thought",
+                tickvals=list(range(len(thoughts))),
+                ticktext=thoughts,
+                showgrid=False,
+                zeroline=False,
             ),
             yaxis=style.value_axis("effect (nats)"),
             legend=LEGEND,

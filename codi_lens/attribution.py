@@ -50,8 +50,8 @@ def attribute_heads(
     model: CodiModel,
     problems: Sequence[Problem],
     *,
-    method: Method = "patching",
-    mode: Mode = "resample",
+    method: str = "patching",
+    mode: str = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
     steps: int = 16,
@@ -107,9 +107,9 @@ def attribute_heads(
 def attribute_thoughts(
     model: CodiModel,
     problems: Sequence[Problem],
-    modes: Sequence[Mode] = ("resample", "mean", "zero"),
+    modes: Sequence[str] = ("resample", "mean", "zero"),
     *,
-    method: Method = "patching",
+    method: str = "patching",
     donors: Donors | None = None,
     steps: int = 16,
     seed: int = 0,
@@ -156,8 +156,8 @@ def head_attributions(
     model: CodiModel,
     problems: Sequence[Problem],
     *,
-    method: Method = "patching",
-    mode: Mode = "resample",
+    method: str = "patching",
+    mode: str = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
     steps: int = 16,
@@ -203,8 +203,8 @@ def thought_attributions(
     model: CodiModel,
     problems: Sequence[Problem],
     *,
-    method: Method = "patching",
-    mode: Mode = "resample",
+    method: str = "patching",
+    mode: str = "resample",
     donors: Donors | None = None,
     steps: int = 16,
     seed: int = 0,
@@ -501,6 +501,8 @@ def _slopes(
         interventions = replaced.gated(context, positions, leaf)
         values = number_log_probs(clean, answers, rows, positions[0], interventions)
         known = torch.isfinite(values.detach())
-        (slopes,) = torch.autograd.grad(values.where(known, 0).sum(), leaf)
-    slopes[~known] = torch.nan
+        slopes = torch.full_like(leaf.detach(), torch.nan)
+        if known.any():
+            (all_slopes,) = torch.autograd.grad(values[known].sum(), leaf)
+            slopes[known] = all_slopes[known]
     return rearrange(slopes, "(step problem) ... -> step problem ...", problem=n)

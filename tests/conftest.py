@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from hand_written import HandWritten
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -67,8 +68,19 @@ def gpt2_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session", params=["tiny-gpt2", "tiny-llama"])
-def tiny(request: pytest.FixtureRequest) -> CodiModel:
-    return CodiModel.from_pretrained(ROOT / "checkpoints" / request.param)
+def tiny_folder(request: pytest.FixtureRequest) -> Path:
+    return ROOT / "checkpoints" / request.param
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> CodiModel:
+    return CodiModel.from_pretrained(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def hand(tiny_folder: Path) -> HandWritten:
+    """The equations of the model `tiny`, written by hand."""
+    return HandWritten.of(str(tiny_folder))
 
 
 @pytest.fixture(scope="session")

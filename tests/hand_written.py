@@ -1,4 +1,4 @@
-"""CODI GPT-2 in plain PyTorch, whole sequences and no hooks, with places to edit by hand."""
+"""CODI GPT-2 and LLaMA in plain PyTorch, whole sequences, no hooks, and places to edit by hand."""
 
 from __future__ import annotations
 
@@ -41,17 +41,25 @@ class HandRun:
 
 
 class HandWritten:
-    """GPT-2 as its equations say, fed by the thought loop, one problem at a time."""
+    """A decoder as its equations say, fed by the thought loop, one problem at a time.
 
-    def __init__(self, folder: str) -> None:
-        self.reference = Reference.from_checkpoint(read_checkpoint(folder))
-        model = self.reference.language_model
-        self.heads = int(model.config.n_head)
-        self.blocks = list(model.transformer.h)
+    The parts in which the architectures differ are in `HandWrittenGpt2` and `HandWrittenLlama`.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
+        model = reference.language_model
+        self.heads = int(model.config.num_attention_heads)
+        self.weights = model.state_dict()
+        self.layers = int(model.config.num_hidden_layers)
         self.embedding = model.get_input_embeddings().weight
-        self.positions = model.transformer.wpe.weight
-        self.final = model.transformer.ln_f
         self.unembedding = model.get_output_embeddings().weight
+
+    @staticmethod
+    def of(folder: str) -> HandWritten:
+        reference = Reference.from_checkpoint(read_checkpoint(folder))
+        kinds = {"gpt2": HandWrittenGpt2, "llama": HandWrittenLlama}
+        return kinds[reference.language_model.config.model_type](reference)
 
     def think(
         self, prompt: list[int], closing: list[int], edits: Edits | None = None, n: int = 6
@@ -71,25 +79,119 @@ class HandWritten:
     def forward(
         self, vectors: Tensor, edits: Edits
     ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-        length, size = vectors.shape
-        x = vectors + self.positions[:length]
+        length, _ = vectors.shape
+        x = self.positioned(vectors)
         visible = torch.ones(length, length).tril().bool()
         kept: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
-        for layer, block in enumerate(self.blocks):
+        for layer in range(self.layers):
             x = edits.resid_pre(layer, x)
             kept[1].append(x)
-            normed = block.ln_1(x)
-            q, k, v = (
-                part.reshape(length, self.heads, -1).transpose(0, 1)
-                for part in block.attn.c_attn(normed).split(size, dim=-1)
-            )
-            scores = q @ k.transpose(1, 2) / (size // self.heads) ** 0.5
+            q, k, v = self.queries_keys_values(layer, x)
+            scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5
             scores = edits.scores(layer, scores.masked_fill(~visible, -torch.inf))
             weights = edits.weights(layer, scores.softmax(dim=-1))
             kept[2].append(weights)
             z = edits.z(layer, (weights @ v).transpose(0, 1))
             kept[0].append(z)
-            x = x + edits.attn_out(layer, block.attn.c_proj(z.reshape(length, size)))
-            inner = F.gelu(block.mlp.c_fc(block.ln_2(x)), approximate="tanh")
-            x = x + block.mlp.c_proj(inner)
+            x = x + edits.attn_out(layer, self.mixed(layer, z))
+            x = x + self.mlp(layer, x)
         return self.final(x), *kept
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """One linear map, with its bias and its unmerged LoRA where the checkpoint has them."""
+        return self.reference.language_model.get_submodule(name)(x)
+
+    def split(self, values: Tensor) -> Tensor:
+        """[pos, head * d_head] as [head, pos, d_head]."""
+        size = self.embedding.shape[1] // self.heads
+        return values.reshape(len(values), -1, size).transpose(0, 1)
+
+    def positioned(self, vectors: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def queries_keys_values(self, layer: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        raise NotImplementedError
+
+    def mixed(self, layer: int, z: Tensor) -> Tensor:
+        """What the heads of a layer add to the residual stream."""
+        raise NotImplementedError
+
+    def mlp(self, layer: int, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def final(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class HandWrittenGpt2(HandWritten):
+    """Learned positions, LayerNorm, biases, a GELU with tanh."""
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        centred = x - x.mean(dim=-1, keepdim=True)
+        scaled = centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+        return scaled * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+
+    def positioned(self, vectors: Tensor) -> Tensor:
+        return vectors + self.weights["transformer.wpe.weight"][: len(vectors)]
+
+    def queries_keys_values(self, layer: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        block = f"transformer.h.{layer}"
+        joined = self.linear(f"{block}.attn.c_attn", self.norm(f"{block}.ln_1", x))
+        q, k, v = (self.split(part) for part in joined.chunk(3, dim=-1))
+        return q, k, v
+
+    def mixed(self, layer: int, z: Tensor) -> Tensor:
+        return self.linear(f"transformer.h.{layer}.attn.c_proj", z.reshape(len(z), -1))
+
+    def mlp(self, layer: int, x: Tensor) -> Tensor:
+        block = f"transformer.h.{layer}"
+        inner = self.linear(f"{block}.mlp.c_fc", self.norm(f"{block}.ln_2", x))
+        return self.linear(f"{block}.mlp.c_proj", F.gelu(inner, approximate="tanh"))
+
+    def final(self, x: Tensor) -> Tensor:
+        return self.norm("transformer.ln_f", x)
+
+
+class HandWrittenLlama(HandWritten):
+    """Rotary positions, RMSNorm, keys and values shared by groups of heads, a gated MLP."""
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        epsilon = self.reference.language_model.config.rms_norm_eps
+        scaled = x / (x.square().mean(dim=-1, keepdim=True) + epsilon).sqrt()
+        return scaled * self.weights[f"{name}.weight"]
+
+    def positioned(self, vectors: Tensor) -> Tensor:
+        return vectors
+
+    def rotated(self, vectors: Tensor) -> Tensor:
+        """Pairs (i, i + d_head / 2) turned by position times base ** (-2 i / d_head)."""
+        base = self.reference.language_model.config.rope_parameters["rope_theta"]
+        half = vectors.shape[-1] // 2
+        speed = base ** (-torch.arange(half) / half)
+        angle = torch.arange(vectors.shape[1])[:, None] * speed
+        a, b = vectors[..., :half], vectors[..., half:]
+        turned = (a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos())
+        return torch.cat(turned, dim=-1)
+
+    def queries_keys_values(self, layer: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        block = f"model.layers.{layer}"
+        normed = self.norm(f"{block}.input_layernorm", x)
+        q, k, v = (
+            self.split(self.linear(f"{block}.self_attn.{name}_proj", normed)) for name in "qkv"
+        )
+        group = len(q) // len(k)
+        assert group > 1, "the groups of this checkpoint are single heads"
+        k, v = (each.repeat_interleave(group, dim=0) for each in (self.rotated(k), v))
+        return self.rotated(q), k, v
+
+    def mixed(self, layer: int, z: Tensor) -> Tensor:
+        return self.linear(f"model.layers.{layer}.self_attn.o_proj", z.reshape(len(z), -1))
+
+    def mlp(self, layer: int, x: Tensor) -> Tensor:
+        block = f"model.layers.{layer}"
+        normed = self.norm(f"{block}.post_attention_layernorm", x)
+        gate, up = (self.linear(f"{block}.mlp.{name}_proj", normed) for name in ("gate", "up"))
+        return self.linear(f"{block}.mlp.down_proj", gate * gate.sigmoid() * up)
+
+    def final(self, x: Tensor) -> Tensor:
+        return self.norm("model.norm", x)

@@ -100,16 +100,13 @@ def test_thoughts_are_attributed_their_derivative_through_later_thoughts(
     np.testing.assert_allclose(*last, rtol=1e-9, atol=1e-12)  # no thought follows the last
 
 
-@pytest.mark.parametrize("mode", ["resample", "mean"])
-def test_integrated_thoughts_converge_to_the_effect_of_patching_them(
-    tiny: CodiModel, mode: Any
-) -> None:
+def test_integrated_thoughts_converge_to_the_effect_of_patching_them(tiny: CodiModel) -> None:
     """By completeness, thought by thought; those before ct2 need more points than a test has."""
     donors = Donors(tiny, OTHERS)
     names = ["ct2", "ct3", "ct4", "ct5"]
-    measured = log_probs(tiny, {name: patch_thoughts(name, mode, donors) for name in names})
+    measured = log_probs(tiny, {name: patch_thoughts(name, "resample", donors) for name in names})
     effects = np.stack([measured[name] - measured[CLEAN] for name in names], axis=1)
-    settings: dict[str, Any] = {"method": "integrated", "mode": mode, "donors": donors, **QUIET}
+    settings: dict[str, Any] = {"method": "integrated", "donors": donors, **QUIET}
     errors = []
     for steps in (1, 8, 64):
         found = thought_attributions(tiny, PROBLEMS, steps=steps, **settings)
@@ -142,7 +139,7 @@ def test_integrated_attribution_sees_what_the_saturated_gradient_does_not(
     tiny: CodiModel,
 ) -> None:
     """The answers are nearly certain, so that the clean gradient vanishes; the path leaves that."""
-    problems = word_problems(16, seed=23)
+    problems = word_problems(8, seed=23)
     donors = Donors(tiny, problems)
     effects = sweep_thoughts(tiny, problems, ["resample"], donors=donors, **QUIET)
     settings: dict[str, Any] = {"donors": donors, **QUIET}
@@ -152,14 +149,13 @@ def test_integrated_attribution_sees_what_the_saturated_gradient_does_not(
     }
     assert effects["effect"].min() < -1
     assert tables["patching"]["attribution"].abs().max() < -0.1 * effects["effect"].min()
-    agreement = compare_with_exact(tables["integrated"], effects, top=3)
-    assert agreement.shared == 3
-    assert agreement.pearson > 0.9
+    # By completeness it would be 1 with enough points.
+    assert compare_with_exact(tables["integrated"], effects).pearson > 0.9
 
 
 def test_attributions_do_not_depend_on_batching(tiny_gpt2: CodiModel) -> None:
     donors = Donors(tiny_gpt2, OTHERS)
-    settings: dict[str, Any] = {"method": "integrated", "steps": 3, "donors": donors, **QUIET}
+    settings: dict[str, Any] = {"method": "integrated", "steps": 2, "donors": donors, **QUIET}
     for function in (head_attributions, thought_attributions):
         whole = function(tiny_gpt2, PROBLEMS, **settings)
         apart = function(tiny_gpt2, PROBLEMS, problems_at_once=2, rows_at_once=2, **settings)

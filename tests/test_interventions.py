@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import ROOT
-from hand_written import Edits, HandWritten
+from hand_written import Edits, HandWritten, HandWrittenGpt2
 from torch import Tensor
 
 from codi_lens import (
@@ -43,11 +42,6 @@ IDS = [problem.id for problem in PROBLEMS]
 OTHERS = word_problems(12, seed=22)
 # Two float32 implementations of one recurrence; the oracle's README gives the same for free runs.
 FREE = 1e-3
-
-
-@pytest.fixture(scope="module")
-def hand() -> HandWritten:
-    return HandWritten(str(ROOT / "checkpoints" / "tiny-gpt2"))
 
 
 @pytest.fixture(scope="module")
@@ -104,25 +98,26 @@ def check_against_hand(
         expected = hand.think(prompt, list(model.config.closing), edits(i, len(prompt) - 1), n)
         assert close(answered.thoughts[i, :n], expected.thoughts)
         assert close(answered.logits[i], expected.logits)
-    assert not close(answered.logits, untouched.logits), "the intervention changes nothing"
+    same = close(answered.logits, untouched.logits) and close(answered.thoughts, untouched.thoughts)
+    assert not same, "the intervention changes nothing"
 
 
-def test_hand_written_model_is_the_model(tiny_gpt2: CodiModel, hand: HandWritten) -> None:
-    answered = tiny_gpt2.think(TEXTS, max_new_tokens=1)
-    for i, prompt in enumerate(prompts(tiny_gpt2, TEXTS)):
-        expected = hand.think(prompt, list(tiny_gpt2.config.closing))
+def test_hand_written_model_is_the_model(tiny: CodiModel, hand: HandWritten) -> None:
+    answered = tiny.think(TEXTS, max_new_tokens=1)
+    for i, prompt in enumerate(prompts(tiny, TEXTS)):
+        expected = hand.think(prompt, list(tiny.config.closing))
         assert close(answered.thoughts[i], expected.thoughts)
         assert close(answered.logits[i], expected.logits)
 
 
 @pytest.mark.parametrize("mode", ["zero", "mean", "resample"])
 def test_ablated_heads_equal_hand_written_ones(
-    tiny_gpt2: CodiModel, hand: HandWritten, mode: str
+    tiny: CodiModel, hand: HandWritten, mode: str
 ) -> None:
     """Thoughts ct1 and ct4 of two heads, by values that are computed by hand too."""
-    given = Donors(tiny_gpt2, OTHERS)
-    closing = list(tiny_gpt2.config.closing)
-    tokens = prompts(tiny_gpt2, [problem.question for problem in OTHERS])
+    given = Donors(tiny, OTHERS)
+    closing = list(tiny.config.closing)
+    tokens = prompts(tiny, [problem.question for problem in OTHERS])
     theirs = [hand.think(prompt, closing).z for prompt in tokens]
     drawn = given.draw(IDS)
 
@@ -149,14 +144,14 @@ def test_ablated_heads_equal_hand_written_ones(
         return Edits(z=z)
 
     cut = ablate_heads([(0, 3), (2, 6)], mode, at=["ct1", "ct4"], donors=given)
-    check_against_hand(tiny_gpt2, hand, cut, edits)
+    check_against_hand(tiny, hand, cut, edits)
 
 
 def test_zeroing_all_heads_of_a_layer_removes_its_attention_output_up_to_the_bias(
-    tiny_gpt2: CodiModel, hand: HandWritten
+    tiny: CodiModel, hand: HandWritten
 ) -> None:
-    bias = hand.blocks[1].attn.c_proj(torch.zeros(1, 96))[0]
-    assert bias.abs().max() > 0
+    bias = hand.mixed(1, torch.zeros(1, 8, 12))[0]
+    assert bias.any() == isinstance(hand, HandWrittenGpt2)
 
     def edits(problem: int, bot: int) -> Edits:
         def attn_out(layer: int, values: Tensor) -> Tensor:
@@ -168,16 +163,16 @@ def test_zeroing_all_heads_of_a_layer_removes_its_attention_output_up_to_the_bia
         return Edits(attn_out=attn_out)
 
     cut = ablate_heads([(1, head) for head in range(8)], "zero", at="thinking")
-    check_against_hand(tiny_gpt2, hand, cut, edits)
+    check_against_hand(tiny, hand, cut, edits)
 
 
 def test_patched_residual_is_read_and_written_at_the_same_point(
-    tiny_gpt2: CodiModel, hand: HandWritten
+    tiny: CodiModel, hand: HandWritten
 ) -> None:
-    given = Donors(tiny_gpt2, OTHERS)
+    given = Donors(tiny, OTHERS)
     drawn = given.draw(IDS)
-    closing = list(tiny_gpt2.config.closing)
-    tokens = prompts(tiny_gpt2, [problem.question for problem in OTHERS])
+    closing = list(tiny.config.closing)
+    tokens = prompts(tiny, [problem.question for problem in OTHERS])
 
     def edits(problem: int, bot: int) -> Edits:
         prompt = tokens[drawn[problem]]
@@ -191,7 +186,7 @@ def test_patched_residual_is_read_and_written_at_the_same_point(
 
         return Edits(resid_pre=resid_pre)
 
-    check_against_hand(tiny_gpt2, hand, patch_residual(1, "ct2", donors=given), edits)
+    check_against_hand(tiny, hand, patch_residual(1, "ct2", donors=given), edits)
 
 
 @pytest.mark.parametrize("k", [0, 1, 3, 5])

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from hand_written import Edits, HandWritten
 from test_interventions import TEXTS, check_against_hand, close, run, same_bits
 from torch import Tensor
@@ -35,11 +34,6 @@ from codi_lens import (
 from codi_lens.problems import word_problems
 
 THOUGHTS = [f"ct{i}" for i in range(6)]
-
-
-@pytest.fixture(scope="module")
-def hand() -> HandWritten:
-    return HandWritten(str(ROOT / "checkpoints" / "tiny-gpt2"))
 
 
 @pytest.fixture(scope="module")
@@ -72,19 +66,17 @@ def cut_by_hand(
 EVERY = {(layer, head) for layer in range(3) for head in range(8)}
 
 
-def test_knocked_out_edges_equal_hand_written_ones(tiny_gpt2: CodiModel, hand: HandWritten) -> None:
+def test_knocked_out_edges_equal_hand_written_ones(tiny: CodiModel, hand: HandWritten) -> None:
     one = cut_by_hand([3], [1], {(0, 2), (1, 6)})
-    check_against_hand(tiny_gpt2, hand, knock_out("ct3", "ct1", heads=[(0, 2), (1, 6)]), one)
+    check_against_hand(tiny, hand, knock_out("ct3", "ct1", heads=[(0, 2), (1, 6)]), one)
     layer = cut_by_hand([2, 4], [-1, 0], {(1, head) for head in range(8)})
-    check_against_hand(
-        tiny_gpt2, hand, knock_out(["ct2", "ct4"], ["bot", "ct0"], layers=[1]), layer
-    )
+    check_against_hand(tiny, hand, knock_out(["ct2", "ct4"], ["bot", "ct0"], layers=[1]), layer)
     everywhere = cut_by_hand(list(range(6)), list(range(6)), EVERY)
-    check_against_hand(tiny_gpt2, hand, knock_out("thoughts", "thoughts"), everywhere)
+    check_against_hand(tiny, hand, knock_out("thoughts", "thoughts"), everywhere)
 
 
 def test_cutting_all_edges_into_a_thought_drops_that_key(
-    tiny_gpt2: CodiModel, hand: HandWritten
+    tiny: CodiModel, hand: HandWritten
 ) -> None:
     """By hand the softmax runs over the keys that are left, as if the key were not there."""
 
@@ -105,7 +97,7 @@ def test_cutting_all_edges_into_a_thought_drops_that_key(
         return Edits(scores=scores, weights=weights)
 
     cut = knock_out([*THOUGHTS[1:], "eot"], "ct0")
-    check_against_hand(tiny_gpt2, hand, cut, edits)
+    check_against_hand(tiny, hand, cut, edits)
 
 
 @pytest.mark.parametrize("queries", ["thoughts", ["ct3", "eot"], "thinking"])
@@ -142,7 +134,7 @@ def test_a_broken_promise_is_an_error(tiny_gpt2: CodiModel) -> None:
         run(tiny_gpt2, doubles, swap_columns("ct0", "ct1", at="ct3"))
 
 
-def test_a_forced_hub_equals_a_hand_written_one(tiny_gpt2: CodiModel, hand: HandWritten) -> None:
+def test_a_forced_hub_equals_a_hand_written_one(tiny: CodiModel, hand: HandWritten) -> None:
     def edits(problem: int, bot: int) -> Edits:
         def weights(layer: int, values: Tensor) -> Tensor:
             values, hub = values.clone(), bot + 2
@@ -155,7 +147,7 @@ def test_a_forced_hub_equals_a_hand_written_one(tiny_gpt2: CodiModel, hand: Hand
 
         return Edits(weights=weights)
 
-    check_against_hand(tiny_gpt2, hand, force_hub("ct1", 0.6, [(1, 4)]), edits)
+    check_against_hand(tiny, hand, force_hub("ct1", 0.6, [(1, 4)]), edits)
 
 
 def test_a_forced_hub_gets_its_share_and_the_rest_keeps_its_proportions(
@@ -172,7 +164,7 @@ def test_a_forced_hub_gets_its_share_and_the_rest_keeps_its_proportions(
     assert abs(attention.sel(query="ct2", key=rest).values - expected.values).max() < 1e-5
 
 
-def test_swapped_columns_equal_hand_written_ones(tiny_gpt2: CodiModel, hand: HandWritten) -> None:
+def test_swapped_columns_equal_hand_written_ones(tiny: CodiModel, hand: HandWritten) -> None:
     def edits(problem: int, bot: int) -> Edits:
         def weights(layer: int, values: Tensor) -> Tensor:
             values = values.clone()
@@ -185,7 +177,7 @@ def test_swapped_columns_equal_hand_written_ones(tiny_gpt2: CodiModel, hand: Han
 
         return Edits(weights=weights)
 
-    check_against_hand(tiny_gpt2, hand, swap_columns("ct0", "ct2"), edits)
+    check_against_hand(tiny, hand, swap_columns("ct0", "ct2"), edits)
 
 
 def test_swapping_twice_changes_nothing(tiny: CodiModel, clean: ThoughtRun) -> None:
@@ -221,9 +213,7 @@ def test_a_set_pattern_is_what_the_head_does(tiny: CodiModel, clean: ThoughtRun)
     assert abs(attention.sel(query=other["query"].values).values - mean.values).max() < 1e-5
 
 
-def test_a_transplanted_block_equals_a_hand_written_one(
-    tiny_gpt2: CodiModel, hand: HandWritten
-) -> None:
+def test_a_transplanted_block_equals_a_hand_written_one(tiny: CodiModel, hand: HandWritten) -> None:
     block = torch.rand(6, 6, generator=torch.Generator().manual_seed(0)).tril() / 7
 
     def edits(problem: int, bot: int) -> Edits:
@@ -240,7 +230,7 @@ def test_a_transplanted_block_equals_a_hand_written_one(
 
         return Edits(weights=weights)
 
-    check_against_hand(tiny_gpt2, hand, transplant_pattern(block, [(2, 3)]), edits)
+    check_against_hand(tiny, hand, transplant_pattern(block, [(2, 3)]), edits)
 
 
 def test_a_block_of_another_model_is_transplanted(tiny: CodiModel, tiny_gpt2: CodiModel) -> None:

@@ -1,0 +1,130 @@
+"""The section "Does attribution predict the sweep?" of the page on causes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from codi_lens.attribution import Agreement, attribute_heads, attribute_thoughts, compare_with_exact
+from codi_lens.experiments import donors_for
+from codi_lens.interventions import Donors
+from codi_lens.interventions.heads import scope_name
+from codi_lens.model import CodiModel
+from codi_lens.plots.attribution import attribution_scatter, thought_attributions_figure
+from codi_lens.plots.causal_page import Section
+from codi_lens.positions import Scope
+from codi_lens.problems import Problem
+from codi_lens.sweeps import sweep_thoughts
+
+NAMES = {"patching": "attribution patching", "integrated": "integrated gradients"}
+
+
+def attribution_section(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    effects: pd.DataFrame,
+    *,
+    mode: str = "resample",
+    at: Scope = "thinking",
+    donors: Donors | None = None,
+    steps: int = 16,
+    seed: int = 0,
+    **running: Any,
+) -> Section:
+    """Attribute heads and thoughts in both ways, and hold them against what was measured.
+
+    Args:
+        model: the model.
+        problems: those that `effects` were measured on.
+        effects: of `sweep_heads`, of all heads, with the same mode, positions, donors and seed.
+        mode: "resample", "mean" or "zero".
+        at: where, by name.
+        donors: whose values replace the heads'; by default the problems themselves.
+        steps: points of the path of integrated gradients.
+        seed: of donors, bootstrap and permutations.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Raises:
+        CodiLensError: see `attribute_heads` and `compare_with_exact`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> from codi_lens.sweeps import sweep_heads
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(4)
+    >>> effects = sweep_heads(model, some, progress=False)
+    >>> attribution_section(model, some, effects, steps=2, progress=False).title
+    'Does attribution predict the sweep?'
+    """
+    donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
+    shared: dict[str, Any] = {"donors": donors, "steps": steps, "seed": seed, **running}
+    measured = sweep_thoughts(model, problems, [mode], donors=donors, seed=seed, **running)
+    heads: dict[str, pd.DataFrame] = {}
+    thoughts: dict[str, pd.DataFrame] = {}
+    agreements: dict[str, Agreement] = {}
+    findings: list[str] = []
+    for method, name in NAMES.items():
+        heads[name] = attribute_heads(model, problems, method=method, mode=mode, at=at, **shared)
+        thoughts[name] = attribute_thoughts(model, problems, [mode], method=method, **shared)
+        top = min(5, len(heads[name]))
+        agreements[name] = compare_with_exact(heads[name], effects, top=top, seed=seed)
+        findings.append(_about(name, agreements[name]))
+        findings.append(_about_thoughts(name, thoughts[name], measured, seed))
+    figures = {
+        f"attribution_{method}": attribution_scatter(
+            heads[name], effects, agreements[name].overall, method=name
+        )
+        for method, name in NAMES.items()
+    }
+    figures["attribution_thoughts"] = thought_attributions_figure(thoughts, measured, mode)
+    tables = {f"attribution_heads_{key}": heads[name] for key, name in NAMES.items()}
+    tables |= {f"attribution_thoughts_{key}": thoughts[name] for key, name in NAMES.items()}
+    return Section(
+        name="attribution",
+        title="Does attribution predict the sweep?",
+        lead=f"Every head is attributed the effect of replacing it ({mode}) at {scope_name(at)}, "
+        "from gradients through all thoughts: at the clean run (attribution patching), and as "
+        f"the mean over {steps} points on the way to replacing all heads together (integrated "
+        "gradients). The sweep replaces one head at a time, by the same values.",
+        findings=findings,
+        figures=figures,
+        tables=tables | {"attribution_thoughts_measured": measured},
+        shown={
+            f"Most missed by {name}": (
+                ("head", "estimated (nats)", "measured (nats)"),
+                [
+                    (row["name"], f"{row['attribution']:.3f}", f"{row['effect']:.3f}")
+                    for row in found.units.head(5).to_dict("records")
+                ],
+            )
+            for name, found in agreements.items()
+        },
+    )
+
+
+def _about(name: str, found: Agreement) -> str:
+    within = ""
+    if found.within is not None:
+        within = (
+            f", within layers {found.within.rho:.2f} [{found.within.low:.2f}, "
+            f"{found.within.high:.2f}]"
+        )
+    signs = ""
+    if found.n_effects:
+        share = f"{100 * found.same_sign_effects:.0f} %"
+        signs = f" It has the sign of {share} of the {found.n_effects} effects with q < 0.05."
+    return (
+        f"Heads, {name}: Spearman ρ = {found.overall.rho:.2f} [{found.overall.low:.2f}, "
+        f"{found.overall.high:.2f}]{within}; Pearson {found.pearson:.2f}; {found.shared} of the "
+        f"{found.top} largest effects are among its {found.top} largest estimates.{signs}"
+    )
+
+
+def _about_thoughts(name: str, attributions: pd.DataFrame, effects: pd.DataFrame, seed: int) -> str:
+    found = compare_with_exact(attributions, effects, top=1, seed=seed)
+    worst = found.units.iloc[0]
+    return (
+        f"Thoughts, {name}: Pearson {found.pearson:.2f} over {found.overall.n} thoughts; the most "
+        f"missed is {worst['thought']}, estimated {worst['attribution']:.2f} nats, measured "
+        f"{worst['effect']:.2f}."
+    )

@@ -5,7 +5,9 @@ a TransformerLens model, runs its thoughts with every hook alive, and ranks its 
 """
 
 from codi_lens import metrics, problems
+from codi_lens.attribution import attribute_heads, attribute_thoughts
 from codi_lens.config import CodiConfig
+from codi_lens.dose import dose_response, score_vs_effect
 from codi_lens.errors import (
     AttentionError,
     CheckpointError,
@@ -16,6 +18,7 @@ from codi_lens.errors import (
     PositionError,
     ProblemError,
 )
+from codi_lens.experiments import compare_interventions
 from codi_lens.extract import extract, open_attention
 from codi_lens.heads import ConstantMetricWarning, rank_heads
 from codi_lens.interventions import (
@@ -42,8 +45,14 @@ from codi_lens.interventions import (
     truncate_thoughts,
     with_donors,
 )
+from codi_lens.measure import measure
 from codi_lens.model import CodiModel
+from codi_lens.pairs import Pair, operand_pairs
+from codi_lens.redundancy import redundancy
+from codi_lens.restoration import restore
+from codi_lens.running_totals import operand_swaps, total_swaps
 from codi_lens.study import StudyThresholds, run_study
+from codi_lens.sweeps import sweep_edges, sweep_heads, sweep_layers, sweep_thoughts
 from codi_lens.thinking import ThoughtRun
 from codi_lens.verify import Verification, verify
 from codi_lens.views import generation_view, thought_view
@@ -62,6 +71,7 @@ __all__ = [
     "Intervention",
     "InterventionError",
     "OutputError",
+    "Pair",
     "Planned",
     "PositionError",
     "ProblemError",
@@ -69,7 +79,11 @@ __all__ = [
     "ThoughtRun",
     "Verification",
     "ablate_heads",
+    "attribute_heads",
+    "attribute_thoughts",
     "check_untouched",
+    "compare_interventions",
+    "dose_response",
     "extract",
     "for_rows",
     "force_hub",
@@ -78,20 +92,31 @@ __all__ = [
     "generation_view",
     "keep_heads",
     "knock_out",
+    "measure",
     "metrics",
     "open_attention",
+    "operand_pairs",
+    "operand_swaps",
     "patch_residual",
     "patch_thoughts",
     "problems",
     "rank_heads",
+    "redundancy",
     "reorder_thoughts",
+    "restore",
     "run_study",
     "scale_heads",
+    "score_vs_effect",
     "set_pattern",
     "steer_thoughts",
     "swap_columns",
     "swap_thoughts",
+    "sweep_edges",
+    "sweep_heads",
+    "sweep_layers",
+    "sweep_thoughts",
     "thought_view",
+    "total_swaps",
     "transplant_pattern",
     "truncate_thoughts",
     "verify",

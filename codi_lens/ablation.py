@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from codi_lens.attribution_section import attribution_section
 from codi_lens.causal_report import CausalReport, write_report
 from codi_lens.errors import InterventionError
-from codi_lens.experiments import Head, halves, head_name
+from codi_lens.experiments import Head, donors_for, halves, head_name
 from codi_lens.extract import extract
 from codi_lens.head_sections import (
     MOST_PAIRED,
@@ -174,6 +175,8 @@ def ablate_all(
 ) -> CausalReport:
     """Ablate every head alone on one half; hold the scores of the other half against the effects.
 
+    So are attribution patching and integrated gradients, which estimate the same effects.
+
     Args:
         model: the model.
         problems: what to think about, both halves.
@@ -191,6 +194,8 @@ def ablate_all(
     for_ranking, rest = halves(problems, seed=seed)
     settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
     attention = _attention(model, for_ranking, outcomes / "attention.zarr", running)
+    donors = donors_for(model, rest, mode=mode, seed=seed)
+    settings["donors"] = donors
     section, table = sweep_section(model, rest, outcomes / f"heads-{mode}", **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantMetricWarning)
@@ -199,7 +204,11 @@ def ablate_all(
             "position view, value-weighted": rank_heads(attention.value_weighted),
             "generation view": rank_heads(attention, "generation"),
         }
-    sections = [section, scores_section(views, table, seed=seed)]
+    sections = [
+        section,
+        scores_section(views, table, seed=seed),
+        attribution_section(model, rest, table, **settings),
+    ]
     facts = _facts(model, len(rest), mode, at) | {"Scored on": f"{len(for_ranking)} others"}
     return write_report(sections, folder, _name(model), facts)
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 from scipy import stats as scipy_stats
-from statsmodels.stats.contingency_tables import mcnemar
 
 from codi_lens.errors import CodiLensError
 from codi_lens.stats import percentile_interval
@@ -24,6 +23,8 @@ def mcnemar_p(before: Bool[np.ndarray, " problem"], after: Bool[np.ndarray, " pr
     >>> round(mcnemar_p(before, ~before), 5)
     0.00195
     """
+    from statsmodels.stats.contingency_tables import mcnemar  # takes long to import
+
     table = [[int((a & b).sum()) for b in (after, ~after)] for a in (before, ~before)]
     return float(mcnemar(table, exact=True).pvalue)  # type: ignore[union-attr]
 

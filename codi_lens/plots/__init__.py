@@ -7,12 +7,21 @@ they read well with their module: `plots.hub_ratios(hubs.hub_ratios(attention))`
 
 from __future__ import annotations
 
+from codi_lens.plots.attribution import attribution_scatter, thought_attributions_figure
+from codi_lens.plots.causal import (
+    causal_map,
+    dose_response_curves,
+    edge_matrix,
+    score_effect_scatter,
+)
 from codi_lens.plots.charts import incoming, score_intervals, sequential, skips
 from codi_lens.plots.comparison import model_comparison
+from codi_lens.plots.effects import effect_points, redundancy_matrix
 from codi_lens.plots.explorer import explorer_page
 from codi_lens.plots.figures import head_map, pattern, top_heads
 from codi_lens.plots.hubs import hub_ratio_by_n_problems, hub_ratios
 from codi_lens.plots.measured import corrected_triptych, published_hub_bars, published_patterns
+from codi_lens.plots.patching import restoration_map, thought_swap_matrix, total_swap_matrix
 from codi_lens.plots.profiles import answer_reads, by_distance, destinations, sequential_intervals
 from codi_lens.plots.structure import clusters, clusters_and_types, rank_intervals
 from codi_lens.plots.study import (
@@ -28,13 +37,18 @@ __all__ = [
     "answer_reads",
     "answer_reads_by_length",
     "attention_by_layer",
+    "attribution_scatter",
     "by_distance",
+    "causal_map",
     "clusters",
     "clusters_and_types",
     "corrected_triptych",
     "critical_heads",
     "decodable_totals",
     "destinations",
+    "dose_response_curves",
+    "edge_matrix",
+    "effect_points",
     "explorer_page",
     "head_map",
     "hub_flow_skip",
@@ -47,11 +61,17 @@ __all__ = [
     "published_hub_bars",
     "published_patterns",
     "rank_intervals",
+    "redundancy_matrix",
+    "restoration_map",
+    "score_effect_scatter",
     "score_intervals",
     "sequential",
     "sequential_intervals",
     "skips",
     "strongest_heads",
+    "thought_attributions_figure",
+    "thought_swap_matrix",
     "thoughts_and_attention",
     "top_heads",
+    "total_swap_matrix",
 ]

@@ -39,9 +39,11 @@ def precise(request: pytest.FixtureRequest) -> CodiModel:
     return CodiModel.from_pretrained(ROOT / "checkpoints" / request.param, dtype=torch.float64)
 
 
-def log_probs(model: CodiModel, arms: dict[str, Any]) -> dict[str, np.ndarray]:
+def log_probs(
+    model: CodiModel, arms: dict[str, Any], outcome: str = "log_prob"
+) -> dict[str, np.ndarray]:
     table = measure(model, PROBLEMS, arms, progress=False)
-    return {str(name): rows["log_prob"].to_numpy() for name, rows in table.groupby("arm")}
+    return {str(name): rows[outcome].to_numpy() for name, rows in table.groupby("arm")}
 
 
 def scaled_thought(name: str, factor: float) -> Intervention:
@@ -53,16 +55,19 @@ def slope(found: dict[str, np.ndarray], unit: Any) -> np.ndarray:
     return (found[f"{unit} less"] - found[f"{unit} more"]) / (2 * STEP)
 
 
-def test_heads_are_attributed_their_derivative_through_all_thoughts(precise: CodiModel) -> None:
+@pytest.mark.parametrize("outcome", ["log_prob", "logit_difference"])
+def test_heads_are_attributed_their_derivative_through_all_thoughts(
+    precise: CodiModel, outcome: str
+) -> None:
     units = [(0, 0, "bot"), (1, 7, "bot"), (0, 3, "ct1"), (2, 5, "ct3"), (1, 2, "eot")]
     arms = {
         f"{unit} {way}": scale_heads([unit[:2]], 1 + sign * STEP, unit[2])
         for unit in units
         for way, sign in (("less", -1), ("more", 1))
     }
-    measured = log_probs(precise, arms)
+    measured = log_probs(precise, arms, outcome)
     at = ["bot", "ct1", "ct3", "eot"]
-    found = head_attributions(precise, PROBLEMS, mode="zero", at=at, **QUIET)
+    found = head_attributions(precise, PROBLEMS, mode="zero", at=at, outcome=outcome, **QUIET)
     for unit in units:
         layer, head, position = unit
         ours = found.sel(layer=layer, head=head, position=position).values
@@ -209,6 +214,8 @@ def test_mistakes_are_named(tiny_gpt2: CodiModel) -> None:
         attribute_heads(tiny_gpt2, PROBLEMS, method=wrong, **QUIET)
     with pytest.raises(InterventionError, match="no attribution mode 'guess'; there are resample"):
         attribute_thoughts(tiny_gpt2, PROBLEMS, [wrong], **QUIET)
+    with pytest.raises(InterventionError, match="no differentiable outcome 'guess'; there are log"):
+        attribute_heads(tiny_gpt2, PROBLEMS, outcome=wrong, **QUIET)
     with pytest.raises(InterventionError, match="steps must be at least 1, not 0"):
         attribute_heads(tiny_gpt2, PROBLEMS, method="integrated", steps=0, **QUIET)
     with pytest.raises(ProblemError, match="occurs twice"):

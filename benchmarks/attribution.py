@@ -53,8 +53,8 @@ NOTES = """\
   heads, a sweep one run per head; how they compare on larger models was not measured.
 """
 HEADER = """\
-| model | mode | method | outcome | Spearman [95 %] | within layers | Pearson | slope | top 5 shared | \
-sign of effects with q < 0.05 | times as fast |
+| model | mode | method | outcome | Spearman [95 %] | within layers | Pearson | slope | \
+top 5 shared | sign of effects with q < 0.05 | times as fast |
 |---|---|---|---|---|---|---|---|---|---|---|
 """
 THOUGHT_HEADER = """\
@@ -132,7 +132,8 @@ def main() -> None:
         f"it enters; {len(problems)} word problems (seed 42), each with the same donor on both\n"
         "sides; integrated gradients with 16 points. Slope: of the measured on the estimated\n"
         "effect, by least squares. Times as fast: CPU time of the sweep over that of the\n"
-        f"attribution. Effects in nats, of the logit difference in logits. torch {torch.__version__}, {platform.processor() or platform.machine()}.\n\n"
+        f"attribution. Effects in nats, of the logit difference in logits.\n"
+        f"torch {torch.__version__}, {platform.processor() or platform.machine()}.\n\n"
         f"## Heads\n\n{HEADER}{''.join(row for heads, _ in rows for row in heads)}\n"
         f"## Thoughts\n\n{THOUGHT_HEADER}{''.join(row for _, each in rows for row in each)}"
     )

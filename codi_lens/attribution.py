@@ -28,7 +28,7 @@ from scipy import stats as scipy_stats
 from torch import Tensor
 from tqdm import tqdm
 
-from codi_lens.errors import InterventionError
+from codi_lens.errors import InterventionError, PositionError
 from codi_lens.experiments import donors_for, head_name
 from codi_lens.interventions import Context, Donors, Intervention
 from codi_lens.interventions.heads import replacements
@@ -83,7 +83,8 @@ def attribute_heads(
         the clean number would become less likely.
 
     Raises:
-        CodiLensError: an unknown method, outcome, mode or position; see `codi_lens.measure.measure`.
+        CodiLensError: an unknown method, outcome, mode or position; see
+            `codi_lens.measure.measure`.
 
     >>> from codi_lens.problems import word_problems
     >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(8)
@@ -218,6 +219,7 @@ def head_attributions(
 def thought_attributions(
     model: CodiModel,
     problems: Sequence[Problem],
+    which: Scope = "thoughts",
     *,
     method: str = "patching",
     outcome: str = "log_prob",
@@ -227,7 +229,9 @@ def thought_attributions(
     seed: int = 0,
     **running: Any,
 ) -> xr.DataArray:
-    """The attributions behind `attribute_thoughts`, per problem, in one mode; same arguments.
+    """The attributions behind `attribute_thoughts`, per problem, in one mode.
+
+    Arguments are those of `attribute_thoughts`; `which` names the thoughts.
 
     Returns:
         Nats, with dimensions problem and thought; NaN for a problem whose clean answer holds no
@@ -241,7 +245,10 @@ def thought_attributions(
     >>> thought_attributions(model, some, method="integrated", progress=False).dims
     ('problem', 'thought')
     """
-    names = list(thought_names(model.config.n_thoughts))
+    names = sorted(resolve(which, model.config.n_thoughts), key=rank)
+    others = [name for name in names if name not in thought_names(model.config.n_thoughts)]
+    if others:
+        raise PositionError(f"{others[0]!r} is not a thought; give names from ct0 on.")
     path = _path(method, steps, mode)
     if donors is None and mode != "zero":
         donors = Donors(model, problems, seed=seed)

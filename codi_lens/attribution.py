@@ -28,13 +28,13 @@ from scipy import stats as scipy_stats
 from torch import Tensor
 from tqdm import tqdm
 
-from codi_lens.errors import InterventionError
+from codi_lens.errors import InterventionError, PositionError
 from codi_lens.experiments import donors_for, head_name
 from codi_lens.interventions import Context, Donors, Intervention
 from codi_lens.interventions.heads import replacements
 from codi_lens.measure import check_work
 from codi_lens.model import CodiModel
-from codi_lens.outcomes import clean_answers, number_log_probs
+from codi_lens.outcomes import DIFFERENTIABLE, CleanAnswer, clean_answers, differentiable
 from codi_lens.positions import Scope, rank, resolve, thought_names
 from codi_lens.prefix import CleanRuns
 from codi_lens.problems import Problem
@@ -51,6 +51,7 @@ def attribute_heads(
     problems: Sequence[Problem],
     *,
     method: str = "patching",
+    outcome: str = "log_prob",
     mode: str = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
@@ -60,11 +61,15 @@ def attribute_heads(
 ) -> pd.DataFrame:
     """Estimate what `sweep_heads` measures, for all heads in a few backward passes.
 
+    Where the clean answer is all but certain, the gradient of its log-probability is nearly 0:
+    "patching" then says little. The logit difference does not saturate so.
+
     Args:
         model: the model.
         problems: what to think about.
         method: "patching", the gradient at the clean run; or "integrated", its mean while all
             heads are replaced together, so that all heads sum to the effect of replacing them all.
+        outcome: "log_prob" (`effect` in `sweep_heads`) or "logit_difference" (`logit_effect`).
         mode: "resample", "mean" or "zero".
         at: where, by name.
         donors: whose values replace the heads'; by default the problems themselves.
@@ -74,11 +79,12 @@ def attribute_heads(
 
     Returns:
         One row per head: `layer`, `head`, `name`, and the columns of `summarise_attributions`.
-        `attribution` has the sign and the unit of `effect` in `sweep_heads`: nats, negative where
+        `attribution` has the sign and the unit of the effect: nats (or logits), negative where
         the clean number would become less likely.
 
     Raises:
-        CodiLensError: an unknown method, mode or position; see `codi_lens.measure.measure`.
+        CodiLensError: an unknown method, outcome, mode or position; see
+            `codi_lens.measure.measure`.
 
     >>> from codi_lens.problems import word_problems
     >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(8)
@@ -90,6 +96,7 @@ def attribute_heads(
         model,
         problems,
         method=method,
+        outcome=outcome,
         mode=mode,
         at=at,
         donors=donors,
@@ -110,6 +117,7 @@ def attribute_thoughts(
     modes: Sequence[str] = ("resample", "mean", "zero"),
     *,
     method: str = "patching",
+    outcome: str = "log_prob",
     donors: Donors | None = None,
     steps: int = 16,
     seed: int = 0,
@@ -123,6 +131,7 @@ def attribute_thoughts(
         modes: "resample", "mean" or "zero".
         method: "patching", the gradient at the clean run; or "integrated", its mean while that
             thought alone is replaced and the later ones follow, which converges to the effect.
+        outcome: "log_prob" (`effect` in `sweep_thoughts`) or "logit_difference" (`logit_effect`).
         donors: whose thoughts are put in; by default those of the problems themselves.
         steps: points of the path of "integrated" (Gauss-Legendre).
         seed: of donors, bootstrap and permutations.
@@ -133,7 +142,7 @@ def attribute_thoughts(
         `summarise_attributions`, whose q-values are over all rows, as in `sweep_thoughts`.
 
     Raises:
-        CodiLensError: an unknown method or mode; see `codi_lens.measure.measure`.
+        CodiLensError: an unknown method, outcome or mode; see `codi_lens.measure.measure`.
 
     >>> from codi_lens.problems import word_problems
     >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(4)
@@ -141,7 +150,14 @@ def attribute_thoughts(
     ['ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
     """
     donors = Donors(model, problems, seed=seed) if donors is None else donors
-    settings = {"method": method, "donors": donors, "steps": steps, "seed": seed, **running}
+    settings = {
+        "method": method,
+        "outcome": outcome,
+        "donors": donors,
+        "steps": steps,
+        "seed": seed,
+        **running,
+    }
     values = [thought_attributions(model, problems, mode=mode, **settings) for mode in modes]
     labels = [
         {"thought": str(name), "mode": mode}
@@ -157,6 +173,7 @@ def head_attributions(
     problems: Sequence[Problem],
     *,
     method: str = "patching",
+    outcome: str = "log_prob",
     mode: str = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
@@ -185,7 +202,7 @@ def head_attributions(
     path = _path(method, steps, mode)
     donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
     replaced = _Replaced(names, mode, donors, seed)
-    values = _attributions(model, problems, replaced, [positions], path, **running)
+    values = _attributions(model, problems, replaced, [positions], path, outcome, **running)
     return xr.DataArray(
         rearrange(values, "problem position layer head -> problem layer head position"),
         dims=("problem", "layer", "head", "position"),
@@ -202,15 +219,19 @@ def head_attributions(
 def thought_attributions(
     model: CodiModel,
     problems: Sequence[Problem],
+    which: Scope = "thoughts",
     *,
     method: str = "patching",
+    outcome: str = "log_prob",
     mode: str = "resample",
     donors: Donors | None = None,
     steps: int = 16,
     seed: int = 0,
     **running: Any,
 ) -> xr.DataArray:
-    """The attributions behind `attribute_thoughts`, per problem, in one mode; same arguments.
+    """The attributions behind `attribute_thoughts`, per problem, in one mode.
+
+    Arguments are those of `attribute_thoughts`; `which` names the thoughts.
 
     Returns:
         Nats, with dimensions problem and thought; NaN for a problem whose clean answer holds no
@@ -224,13 +245,16 @@ def thought_attributions(
     >>> thought_attributions(model, some, method="integrated", progress=False).dims
     ('problem', 'thought')
     """
-    names = list(thought_names(model.config.n_thoughts))
+    names = sorted(resolve(which, model.config.n_thoughts), key=rank)
+    others = [name for name in names if name not in thought_names(model.config.n_thoughts)]
+    if others:
+        raise PositionError(f"{others[0]!r} is not a thought; give names from ct0 on.")
     path = _path(method, steps, mode)
     if donors is None and mode != "zero":
         donors = Donors(model, problems, seed=seed)
     opened = [names] if method == "patching" else [[name] for name in names]
     replaced = _Replaced(["hook_embed"], mode, donors, seed)
-    values = _attributions(model, problems, replaced, opened, path, **running)
+    values = _attributions(model, problems, replaced, opened, path, outcome, **running)
     return xr.DataArray(
         rearrange(values, "problem thought 1 1 -> problem thought"),
         dims=("problem", "thought"),
@@ -280,7 +304,7 @@ class Agreement:
         top: how many units count as the largest, by size of the effect and of the attribution.
         shared: how many of these are the same.
         same_sign: the share of units with the sign of their effect.
-        n_effects: units whose effect has q < 0.05.
+        n_effects: units whose effect on the log-probability has q < 0.05.
         same_sign_effects: the share of those with the sign of their effect; NaN without any.
         units: all units with `attribution`, `effect` and `error` (attribution - effect), the most
             missed first.
@@ -299,13 +323,19 @@ class Agreement:
 
 
 def compare_with_exact(
-    attributions: pd.DataFrame, effects: pd.DataFrame, *, top: int = 5, seed: int = 0
+    attributions: pd.DataFrame,
+    effects: pd.DataFrame,
+    *,
+    outcome: str = "log_prob",
+    top: int = 5,
+    seed: int = 0,
 ) -> Agreement:
     """Hold attributions against the exact effects of the same units.
 
     Args:
         attributions: of `attribute_heads` or `attribute_thoughts`.
         effects: of `sweep_heads` or `sweep_thoughts`, on the same problems with the same donors.
+        outcome: what was attributed, "log_prob" or "logit_difference".
         top: how many units count as the largest.
         seed: of bootstrap and permutations.
 
@@ -321,6 +351,12 @@ def compare_with_exact(
     (1.0, 1, 1.0)
     """
     keys = ["name"] if "name" in attributions else ["thought", "mode"]
+    if outcome not in DIFFERENTIABLE:
+        raise InterventionError(
+            f"There is no outcome {outcome!r}; there are {', '.join(DIFFERENTIABLE)}."
+        )
+    if outcome == "logit_difference" and "logit_effect" in effects:
+        effects = effects.assign(effect=effects["logit_effect"])
     for table, wanted in ((attributions, [*keys, "attribution"]), (effects, [*keys, "effect"])):
         missing = [column for column in wanted if column not in table]
         if missing:
@@ -428,6 +464,7 @@ def _attributions(
     replaced: _Replaced,
     opened: Sequence[Sequence[str]],
     path: _Path,
+    outcome: str,
     *,
     problems_at_once: int = 32,
     rows_at_once: int = 128,
@@ -456,7 +493,7 @@ def _attributions(
             for positions in opened:
                 parts: list[Tensor] = []
                 for gates, weights in _at_once(path, max(1, rows_at_once // len(which))):
-                    slopes = _slopes(clean, answers, replaced, positions, gates)
+                    slopes = _slopes(clean, answers, replaced, positions, gates, outcome)
                     parts.append(
                         einsum(
                             slopes,
@@ -478,12 +515,13 @@ def _at_once(path: _Path, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _slopes(
     clean: CleanRuns,
-    answers: Sequence[Any],
+    answers: Sequence[CleanAnswer],
     replaced: _Replaced,
     positions: Sequence[str],
     gates: Float[np.ndarray, " step"],
+    outcome: str,
 ) -> Float[Tensor, "step problem position hook unit"]:
-    """The derivative of each clean number's log-probability by every gate, at these openings."""
+    """The derivative of each problem's outcome by every gate, at these openings."""
     model, n = clean.model, len(answers)
     rows = list(range(n)) * len(gates)
     context = Context.of(
@@ -499,7 +537,7 @@ def _slopes(
     leaf = rearrange(at, "row -> row 1 1 1").expand(shape).clone().requires_grad_()
     with torch.enable_grad():
         interventions = replaced.gated(context, positions, leaf)
-        values = number_log_probs(clean, answers, rows, positions[0], interventions)
+        values = differentiable(clean, answers, rows, positions[0], interventions, outcome=outcome)
         known = torch.isfinite(values.detach())
         slopes = torch.full_like(leaf.detach(), torch.nan)
         if known.any():

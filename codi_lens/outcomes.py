@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from codi_lens.answers import anchor, decode, text
+from codi_lens.errors import InterventionError
 from codi_lens.interventions import Intervention
 from codi_lens.loop import Loop
 from codi_lens.model import CodiModel
@@ -152,14 +153,16 @@ def score(
     return _outcomes(model, run, expected, forced, tokens, clean.thoughts[list(rows)])
 
 
-def number_log_probs(
+def differentiable(
     clean: CleanRuns,
     answers: Sequence[CleanAnswer],
     rows: Sequence[int],
     first: str,
     interventions: Sequence[Intervention] = (),
+    *,
+    outcome: str = "log_prob",
 ) -> Float[Tensor, " row"]:
-    """The `log_prob` of `score` alone, differentiable in whatever the interventions put in.
+    """One outcome of `score`, differentiable in whatever the interventions put in.
 
     Args:
         clean: the clean runs.
@@ -167,13 +170,24 @@ def number_log_probs(
         rows: which problem each row of the batch runs.
         first: the first named position that any of the interventions can touch.
         interventions: of the batch.
+        outcome: "log_prob" or "logit_difference".
 
     Raises:
-        InterventionError: a hook does not exist or never fired.
+        InterventionError: a hook does not exist or never fired, or no such outcome.
     """
+    if outcome not in DIFFERENTIABLE:
+        raise InterventionError(
+            f"There is no differentiable outcome {outcome!r}; there are "
+            f"{', '.join(DIFFERENTIABLE)}."
+        )
     expected = [answers[row] for row in rows]
     with clean.resume(first, rows, interventions, gradient=True) as run:
-        return _force(clean.model, run, expected).number_log_probs(expected)
+        forced = _force(clean.model, run, expected)
+    return getattr(forced, DIFFERENTIABLE[outcome])(expected)
+
+
+DIFFERENTIABLE = {"log_prob": "number_log_probs", "logit_difference": "logit_differences"}
+"""Outcomes that have a gradient, and how they are read off."""
 
 
 def _outcomes(
@@ -187,19 +201,15 @@ def _outcomes(
     distance = (run.thoughts - clean_thoughts).float().norm(dim=-1)
     distance = (distance / clean_thoughts.float().norm(dim=-1)).tolist()
     log_probs = forced.number_log_probs(expected).tolist()
+    differences = forced.logit_differences(expected).tolist()
     outcomes: list[dict[str, Any]] = []
     for i, (clean, tokens) in enumerate(zip(expected, answers, strict=True)):
         answer, before = text(tokens, model.tokenizer), text(clean.tokens, model.tokenizer)
         number, number_before = parse_answer(answer), parse_answer(before)
-        logit_difference = float("nan")
-        if clean.number is not None and clean.other is not None:
-            first = clean.tokens[clean.number.start]
-            at_anchor = forced.at_anchor[i]
-            logit_difference = float(at_anchor[first] - at_anchor[clean.other])
         known = clean.problem.answer
         outcome = {
             "log_prob": log_probs[i],
-            "logit_difference": logit_difference,
+            "logit_difference": differences[i],
             "answer": answer,
             "number": float("nan") if number is None else float(number),
             "changed": number != number_before,
@@ -229,6 +239,18 @@ class _Forced:
             [
                 nothing if clean.number is None else row[list(clean.number)].sum()
                 for row, clean in zip(self.log_probs, expected, strict=True)
+            ]
+        )
+
+    def logit_differences(self, expected: Sequence[CleanAnswer]) -> Float[Tensor, " row"]:
+        """At `anchor`, the clean number's first token over the runner-up; NaN without number."""
+        nothing = self.at_anchor.new_tensor(torch.nan)
+        return torch.stack(
+            [
+                nothing
+                if clean.number is None or clean.other is None
+                else row[clean.tokens[clean.number.start]] - row[clean.other]
+                for row, clean in zip(self.at_anchor, expected, strict=True)
             ]
         )
 

@@ -377,7 +377,7 @@ def compare_with_exact(
     largest = [set(np.argsort(-np.abs(each), kind="stable")[:top]) for each in (guess, effect)]
     same, real = np.sign(guess) == np.sign(effect), units["q"].to_numpy() < 0.05
     layers = units["layer"].to_numpy() if "layer" in units else None
-    line = scipy_stats.linregress(guess, effect) if np.ptp(guess) > 0 else None
+    line: Any = scipy_stats.linregress(guess, effect) if np.ptp(guess) > 0 else None
     units["error"] = units["attribution"] - units["effect"]
     return Agreement(
         overall=rank_association(guess, effect, seed=seed),

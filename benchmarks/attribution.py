@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -70,7 +70,7 @@ def timed(function: Callable[[], pd.DataFrame]) -> tuple[pd.DataFrame, float]:
     return table, time.thread_time() - begin
 
 
-def compare(name: str, problems: list[Problem]) -> tuple[list[str], list[str]]:
+def compare(name: str, problems: Sequence[Problem]) -> tuple[list[str], list[str]]:
     """The rows of one model: heads, and thoughts."""
     model = CodiModel.from_pretrained(HERE.parent / "checkpoints" / name)
     donors = Donors(model, problems)

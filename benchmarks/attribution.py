@@ -44,12 +44,12 @@ NOTES = """\
 - Patching on the logit difference, which does not saturate so, ranks heads where the rows above
   say so, but not thoughts: replacing a thought is no small step, and later thoughts react to it.
 - Integrated gradients of heads follow a path on which all heads are replaced together. They sum
-  to the effect of that, which is not the sum of the effects of one head at a time: where heads
-  stand in for each other (a slope far below 1) they blame heads that are not needed alone.
-- Zeroing thoughts: the path ends where the norm of the input vanishes, and 16 points miss what
-  happens there.
-- With 24 heads a sweep is no slower than integrated gradients of heads, and replacing six thoughts
-  is faster than integrating them. An attribution takes the same passes whatever the number of
+  to the effect of that, which need not be the sum of the effects of one head at a time: where the
+  slope is far below 1, they blame heads that the answer does not need as long as others are left.
+- Integrated thoughts converge to the effect with more points; 16 are enough in the modes resample
+  and mean on most rows, and not for zeroed thoughts, whose path is steeper.
+- With 24 heads the sweep is faster than integrated gradients of heads, and replacing six thoughts
+  is faster than integrating them: only patching is cheaper here. An attribution takes the same passes whatever the number of
   heads, a sweep one run per head; how they compare on larger models was not measured.
 """
 HEADER = """\

@@ -24,7 +24,6 @@ import torch
 import xarray as xr
 from einops import einsum, rearrange
 from jaxtyping import Float
-from scipy import stats as scipy_stats
 from torch import Tensor
 from tqdm import tqdm
 
@@ -377,13 +376,13 @@ def compare_with_exact(
     largest = [set(np.argsort(-np.abs(each), kind="stable")[:top]) for each in (guess, effect)]
     same, real = np.sign(guess) == np.sign(effect), units["q"].to_numpy() < 0.05
     layers = units["layer"].to_numpy() if "layer" in units else None
-    line: Any = scipy_stats.linregress(guess, effect) if np.ptp(guess) > 0 else None
+    varies = np.ptp(guess) > 0 and np.ptp(effect) > 0
     units["error"] = units["attribution"] - units["effect"]
     return Agreement(
         overall=rank_association(guess, effect, seed=seed),
         within=None if layers is None else rank_association(guess, effect, layers, seed=seed),
-        pearson=float("nan") if line is None else float(line.rvalue),
-        slope=float("nan") if line is None else float(line.slope),
+        pearson=float(np.corrcoef(guess, effect)[0, 1]) if varies else float("nan"),
+        slope=float(np.polyfit(guess, effect, 1)[0]) if varies else float("nan"),
         top=top,
         shared=len(largest[0] & largest[1]),
         same_sign=float(same.mean()),

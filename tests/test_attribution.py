@@ -143,15 +143,15 @@ def test_integrated_heads_sum_to_the_effect_of_ablating_all_of_them(
 
 
 def test_integrated_attribution_sees_what_the_saturated_gradient_does_not(
-    tiny: CodiModel,
+    tiny_gpt2: CodiModel,
 ) -> None:
     """The answers are nearly certain, so that the clean gradient vanishes; the path leaves that."""
     problems = word_problems(16, seed=23)
-    donors = Donors(tiny, problems)
-    effects = sweep_thoughts(tiny, problems, ["resample"], donors=donors, **QUIET)
+    donors = Donors(tiny_gpt2, problems)
+    effects = sweep_thoughts(tiny_gpt2, problems, ["resample"], donors=donors, **QUIET)
     settings: dict[str, Any] = {"donors": donors, **QUIET}
     tables = {
-        method: attribute_thoughts(tiny, problems, ["resample"], method=method, **settings)
+        method: attribute_thoughts(tiny_gpt2, problems, ["resample"], method=method, **settings)
         for method in ("patching", "integrated")
     }
     assert effects["effect"].min() < -1

@@ -3,7 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint format notebooks bench bench-loading bench-metrics bench-sweeps parity clean
+.PHONY: demo test lint format notebooks bench bench-loading bench-metrics bench-sweeps \
+	bench-attribution parity clean
 
 demo: $(READY)  ## which heads of tiny-gpt2 matter: writes demo/index.html
 	rm -rf demo
@@ -36,6 +37,9 @@ bench-metrics: $(READY)  ## time all scores of 7,473 problems x 512 heads
 
 bench-sweeps: $(READY)  ## time a sweep over all heads against rerunning each
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweeps.py
+
+bench-attribution: $(READY)  ## hold attribution against exact sweeps
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/attribution.py
 
 parity: $(READY)  ## compare every layout and architecture with plain Hugging Face
 	$(BIN)/python benchmarks/parity.py

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import xarray as xr
 
 from codi_lens.attribution_section import attribution_section
 from codi_lens.causal_report import CausalReport, write_report
 from codi_lens.errors import InterventionError
-from codi_lens.experiments import Head, donors_for, halves, head_name
+from codi_lens.experiments import Head, donors_for, halves, head_name, heads_of
 from codi_lens.extract import extract
 from codi_lens.head_sections import (
     MOST_PAIRED,
@@ -223,9 +222,7 @@ def _attention(
 def _ranking(attention: xr.DataArray) -> list[Head]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantMetricWarning)
-        heads: pd.DataFrame = rank_heads(attention)
-    pairs = heads[["layer", "head"]].to_numpy(dtype=int).tolist()
-    return [(layer, head) for layer, head in pairs]
+        return heads_of(rank_heads(attention))
 
 
 def _name(model: CodiModel) -> str:

@@ -327,6 +327,21 @@ _ACCURACIES = [
 ] + ["mcnemar_p"]
 
 
+def heads_of(table: pd.DataFrame) -> list[Head]:
+    """The heads of a table, in its order: the ranking that `rank_heads` gives, say.
+
+    Raises:
+        InterventionError: a table without the columns `layer` and `head`.
+
+    >>> heads_of(pd.DataFrame({"layer": [1, 0], "head": [7, 2]}))
+    [(1, 7), (0, 2)]
+    """
+    if not {"layer", "head"} <= set(table.columns):
+        raise InterventionError("The table has no columns 'layer' and 'head'.")
+    pairs = table[["layer", "head"]].to_numpy(dtype=int).tolist()
+    return [(layer, head) for layer, head in pairs]
+
+
 def head_name(head: Head) -> str:
     """`L4H5`.
 

@@ -339,7 +339,8 @@ def _about_dose(dose: DoseResponse) -> str:
     return (
         f"{what} than random heads of the same layers (area between the curves {dose.area:.2f} "
         f"[{dose.low:.2f}, {dose.high:.2f}]; permutation {p_text(dose.p)} over {dose.n_random} "
-        "orders)."
+        f"orders, which cannot give less than {1 / (dose.n_random + 1):.2f}). The interval is over "
+        "problems, p over orders."
     )
 
 

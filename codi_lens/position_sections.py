@@ -106,6 +106,7 @@ def edges_section(
         for row in found.head(5).to_dict("records")
     )
     between: Any = together.set_index("arm").loc["between thoughts"]
+    words = together[(together["effect"].abs() < 0.1) & (together["changed"] > 0.1)]
     sentences = [
         f"Of {len(table)} single edges, {len(found)} are needed (q < 0.05): {first or 'none'}.",
         "With all attention from thoughts to earlier thoughts cut in every head, the "
@@ -113,6 +114,12 @@ def edges_section(
         f"({p_text(between['p'])}): a thought is also passed on as "
         "the very vector that the next step starts from, which no edge carries.",
     ]
+    for row in words.to_dict("records"):
+        sentences.append(
+            f"Cutting {row['arm']} changes {row['changed']:.0%} of the answers and yet not the "
+            f"number's log-probability ({with_interval(row, 'effect')} nats), which is scored "
+            "after the words of the clean answer: it changes which words come before the number."
+        )
     return Section(
         "edges",
         "Which attention between positions does the answer need?",

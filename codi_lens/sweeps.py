@@ -87,9 +87,9 @@ def sweep_edges(
     Args:
         model: the model.
         problems: what to think about.
-        queries: positions that attend; by default `bot`, the thoughts and `eot`.
-        keys: positions attended to; by default the question, `bot` and the thoughts. Only pairs
-            whose key comes before the query are cut.
+        queries: positions that attend; by default `bot`, the thoughts, `eot` and the answer.
+        keys: positions attended to; by default the question, `bot`, the thoughts and `eot`. Only
+            pairs whose key comes before the query are cut.
         out: a folder for the outcomes, resumable.
         heads: in these heads only; in all by default.
         seed: of bootstrap and permutations.
@@ -108,8 +108,8 @@ def sweep_edges(
     [['ct2', 'ct0'], ['ct2', 'ct1']]
     """
     n = model.config.n_thoughts
-    rows = resolve(["bot", "thoughts", "eot"] if queries is None else queries, n)
-    columns = resolve(["question", "bot", "thoughts"] if keys is None else keys, n)
+    rows = resolve(["bot", "thoughts", "eot", "answer"] if queries is None else queries, n)
+    columns = resolve(["question", "bot", "thoughts", "eot"] if keys is None else keys, n)
     pairs = [
         (query, key)
         for query in sorted(rows, key=rank)

@@ -226,7 +226,7 @@ def test_the_patch_command_writes_a_page_or_one_sentence(
     main([*arguments, "--questions", "edges", "--out", str(out)])
     assert "Which attention between positions" in capsys.readouterr().out
     table = pd.read_csv(out / "edges.csv")
-    assert len(table) == 36
+    assert len(table) == 1 + sum(range(2, 8)) + 8 + 9
     with pytest.raises(SystemExit) as stop:
         main([*arguments, "--questions", "nothing", "--out", str(tmp_path / "no")])
     assert stop.value.code == 2

@@ -44,7 +44,7 @@ def causal_map(effects: pd.DataFrame) -> go.Figure:
         columns,
         title="What each head is needed for",
         subtitle="mean change of the clean number's log-probability when the head is ablated; "
-        "<br>○ = 95 % interval holds 0, • = q < 0.05 (Benjamini-Hochberg)",
+        "<br>○ = 95 % interval holds 0, • = q < 0.05 (Benjamini-Hochberg), no mark: in between",
         axes=("layer", "head"),
     )
 
@@ -66,7 +66,8 @@ def edge_matrix(effects: pd.DataFrame) -> go.Figure:
         list(dict.fromkeys(effects["key"])),
         title="What each edge is needed for",
         subtitle="mean change of the clean number's log-probability when the edge is cut; "
-        "<br>○ = 95 % interval holds 0, • = q < 0.05 (Benjamini-Hochberg); × = not cut",
+        "<br>○ = 95 % interval holds 0, • = q < 0.05 (Benjamini-Hochberg), no mark: in between; "
+        "× = not cut",
         axes=(style.QUERY_TITLE, style.KEY_TITLE),
     )
 

@@ -130,7 +130,7 @@ def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
             "Do the heads cover for each other?",
             "joint effect minus the sum of both alone, in nats: below 0 the pair costs more than "
             "its parts (redundant),<br>above 0 less (both break the same thing); ○ = 95 % interval "
-            "holds 0, • = q < 0.05",
+            "holds 0, • = q < 0.05, no mark: in between",
             xaxis=style.cell_axis(""),
             yaxis=style.cell_axis("", rows=True),
             width=760,

@@ -194,7 +194,7 @@ def _panels(
             title,
             subtitle,
             plot_bgcolor=style.IMPOSSIBLE_COLOUR,
-            width=max(640, _LEFT + inner + _RIGHT),
+            width=max(780, _LEFT + inner + _RIGHT),
             height=180 + 46 * n_rows,
             coloraxis={
                 "colorscale": FRACTION_SCALE,

@@ -45,10 +45,8 @@ from codi_lens.interventions import (
     truncate_thoughts,
     with_donors,
 )
-from codi_lens.measure import measure
 from codi_lens.model import CodiModel
 from codi_lens.pairs import Pair, operand_pairs
-from codi_lens.redundancy import redundancy
 from codi_lens.restoration import restore
 from codi_lens.running_totals import operand_swaps, total_swaps
 from codi_lens.study import StudyThresholds, run_study
@@ -92,7 +90,6 @@ __all__ = [
     "generation_view",
     "keep_heads",
     "knock_out",
-    "measure",
     "metrics",
     "open_attention",
     "operand_pairs",
@@ -101,7 +98,6 @@ __all__ = [
     "patch_thoughts",
     "problems",
     "rank_heads",
-    "redundancy",
     "reorder_thoughts",
     "restore",
     "run_study",

@@ -241,7 +241,7 @@ def thought_attributions(
 
     >>> from codi_lens.problems import word_problems
     >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(4)
-    >>> thought_attributions(model, some, method="integrated", progress=False).dims
+    >>> thought_attributions(model, some, method="integrated", steps=2, progress=False).dims
     ('problem', 'thought')
     """
     names = sorted(resolve(which, model.config.n_thoughts), key=rank)

@@ -10,14 +10,22 @@ from typing import Any
 import xarray as xr
 
 from codi_lens.attribution_section import attribution_section
-from codi_lens.causal_report import CausalReport, write_report
-from codi_lens.errors import InterventionError
-from codi_lens.experiments import Head, donors_for, halves, head_name, heads_of
+from codi_lens.causal_report import CausalReport, open_report, write_report
+from codi_lens.errors import InterventionError, ProblemError
+from codi_lens.experiments import (
+    Head,
+    check_known,
+    donors_for,
+    halves,
+    head_name,
+    heads_of,
+)
 from codi_lens.extract import extract
 from codi_lens.head_sections import (
     MOST_PAIRED,
     controls_section,
     dose_section,
+    nothing_to_transplant,
     redundancy_section,
     scores_section,
     sweep_section,
@@ -25,7 +33,7 @@ from codi_lens.head_sections import (
 )
 from codi_lens.heads import ConstantMetricWarning, rank_heads
 from codi_lens.model import CodiModel
-from codi_lens.outputs import check_output, model_names
+from codi_lens.outputs import model_names
 from codi_lens.positions import Scope
 from codi_lens.problems import Problem
 from codi_lens.sweeps import sweep_heads
@@ -60,7 +68,7 @@ def ablate_set(
     Raises:
         CodiLensError: see `compare_interventions`; `out` holds something else.
     """
-    folder = check_output(out, "outcomes")
+    folder = open_report(out, f"ablate --heads {','.join(map(head_name, heads))}")
     settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
     outcomes = folder / "outcomes"
     section = controls_section(
@@ -84,7 +92,7 @@ def ablate_top(
     at: Scope = "thinking",
     candidates: Sequence[Problem] = (),
     other: CodiModel | None = None,
-    n_random: int = 19,
+    n_random: int = 39,
     seed: int = 0,
     **running: Any,
 ) -> CausalReport:
@@ -119,15 +127,16 @@ def ablate_top(
             f"The other model thinks {other.config.n_thoughts} thoughts, this one "
             f"{model.config.n_thoughts}; a block fits only the same number."
         )
-    folder = check_output(out, "outcomes")
+    for_ranking, rest = _halves(problems, seed)
+    folder = open_report(out, f"ablate --top {top}")
     outcomes = folder / "outcomes"
-    for_ranking, rest = halves(problems, seed=seed)
     settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
     attention = _attention(model, for_ranking, outcomes / "attention.zarr", running)
     ranking = _ranking(attention)
     best = ranking[:top]
     alone = sweep_heads(model, for_ranking, best, outcomes / "alone", **settings)
-    target = best[int(alone["effect"].argmin())]
+    check_known(alone)
+    needed = alone[(alone["effect"] < 0) & (alone["p"] < 0.05)]
     foreign = {}
     if other is not None:
         theirs = _attention(other, for_ranking, outcomes / "other_attention.zarr", running)
@@ -146,8 +155,11 @@ def ablate_top(
     if top > 1:
         paired = best[:MOST_PAIRED]
         sections.append(redundancy_section(model, rest, paired, outcomes / "pairs", **settings))
-    sections.append(
-        transplant_section(
+    if not len(needed):
+        sections.append(nothing_to_transplant(len(best)))
+    else:
+        target = heads_of(needed.sort_values("effect"))[0]
+        section = transplant_section(
             model,
             rest,
             attention,
@@ -157,7 +169,7 @@ def ablate_top(
             foreign=foreign,
             **settings,
         )
-    )
+        sections.append(section)
     facts = _facts(model, len(rest), mode, at) | {"Ranked on": f"{len(for_ranking)} others"}
     return write_report(sections, folder, _name(model), facts)
 
@@ -188,9 +200,9 @@ def ablate_all(
     Raises:
         CodiLensError: see `sweep_heads`; `out` holds something else.
     """
-    folder = check_output(out, "outcomes")
+    for_ranking, rest = _halves(problems, seed)
+    folder = open_report(out, "ablate --all")
     outcomes = folder / "outcomes"
-    for_ranking, rest = halves(problems, seed=seed)
     settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
     attention = _attention(model, for_ranking, outcomes / "attention.zarr", running)
     donors = donors_for(model, rest, mode=mode, seed=seed)
@@ -206,10 +218,19 @@ def ablate_all(
     sections = [
         section,
         scores_section(views, table, seed=seed),
-        attribution_section(model, rest, table, **settings),
+        attribution_section(model, rest, table, outcomes / f"thoughts-{mode}", **settings),
     ]
     facts = _facts(model, len(rest), mode, at) | {"Scored on": f"{len(for_ranking)} others"}
     return write_report(sections, folder, _name(model), facts)
+
+
+def _halves(problems: Sequence[Problem], seed: int) -> tuple[list[Problem], list[Problem]]:
+    if len(problems) < 4:
+        raise ProblemError(
+            f"Heads are ranked on one half of the problems and ablated on the other, where each "
+            f"needs another one as its donor; give at least 4 problems, not {len(problems)}."
+        )
+    return halves(problems, seed=seed)
 
 
 def _attention(

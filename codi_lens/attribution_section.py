@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,7 @@ from codi_lens.positions import Scope
 from codi_lens.problems import Problem
 from codi_lens.sweeps import sweep_thoughts
 
+_FEWEST = 3  # a correlation needs so many thoughts
 NAMES = {"patching": "attribution patching", "integrated": "integrated gradients"}
 
 
@@ -25,6 +27,7 @@ def attribution_section(
     model: CodiModel,
     problems: Sequence[Problem],
     effects: pd.DataFrame,
+    out: str | Path | None = None,
     *,
     mode: str = "resample",
     at: Scope = "thinking",
@@ -39,6 +42,7 @@ def attribution_section(
         model: the model.
         problems: those that `effects` were measured on.
         effects: of `sweep_heads`, of all heads, with the same mode, positions, donors and seed.
+        out: a folder for the outcomes of the thoughts, resumable.
         mode: "resample", "mean" or "zero".
         at: where, by name.
         donors: whose values replace the heads'; by default the problems themselves.
@@ -58,7 +62,7 @@ def attribution_section(
     """
     donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
     shared: dict[str, Any] = {"donors": donors, "steps": steps, "seed": seed, **running}
-    measured = sweep_thoughts(model, problems, [mode], donors=donors, seed=seed, **running)
+    measured = sweep_thoughts(model, problems, [mode], out, donors=donors, seed=seed, **running)
     heads: dict[str, pd.DataFrame] = {}
     thoughts: dict[str, pd.DataFrame] = {}
     agreements: dict[str, Agreement] = {}
@@ -69,7 +73,8 @@ def attribution_section(
         top = min(5, len(heads[name]))
         agreements[name] = compare_with_exact(heads[name], effects, top=top, seed=seed)
         findings.append(_about(name, agreements[name]))
-        findings.append(_about_thoughts(name, thoughts[name], measured, seed))
+        if len(measured) >= _FEWEST:
+            findings.append(_about_thoughts(name, thoughts[name], measured, seed))
     figures = {
         f"attribution_{method}": attribution_scatter(
             heads[name], effects, agreements[name].overall, method=name

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from codi_lens.outputs import write_text
+from codi_lens.errors import OutputError
+from codi_lens.outputs import check_output, to_json, write_text
 from codi_lens.plots.causal_page import Section, causal_page
 from codi_lens.plots.page import write_figures
 
@@ -35,6 +37,31 @@ class CausalReport:
     def findings(self) -> list[str]:
         """The sentences of all sections."""
         return [sentence for section in self.sections for sentence in section.findings]
+
+
+def open_report(out: str | Path, command: str) -> Path:
+    """The folder of a report, if this command may write it.
+
+    Args:
+        out: new, empty, or that of an earlier run of the same command.
+        command: what the report is of, such as "ablate --all".
+
+    Raises:
+        OutputError: it is a file, holds something else, or the report of another command.
+    """
+    folder = check_output(out, "outcomes")
+    described = folder / "outcomes" / "command.json"
+    if described.is_file():
+        found = json.loads(described.read_text(encoding="utf-8"))["command"]
+        if found != command:
+            raise OutputError(
+                f"{folder} holds the report of `{found}`, not of `{command}`; choose another "
+                "folder."
+            )
+    else:
+        described.parent.mkdir(parents=True, exist_ok=True)
+        write_text(described, to_json({"command": command}))
+    return folder
 
 
 def write_report(

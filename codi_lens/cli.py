@@ -324,7 +324,10 @@ def ablate(
         return
     settings["candidates"] = _donor_candidates(problems, chosen, seed)
     if top is not None:
-        other = None if transplant_from is None else loading.load(transplant_from, console)
+        other = None
+        if transplant_from is not None:  # what its files do not say belongs to the first model
+            shared = Loading(device=loading.device, dtype=loading.dtype, threads=loading.threads)
+            other = shared.load(transplant_from, console)
         report = ablate_top(loaded, chosen, top, out, other=other, **settings)
     else:
         cfg = loaded.lens.cfg
@@ -372,8 +375,8 @@ def patch(
     check_output(out, "outcomes")
     chosen, _ = choose_problems(problems, n, seed)
     console = Console()
-    asked: Any = None if questions is None else questions.split(",")
-    points: Any = components.split(",")
+    asked = None if questions is None else _names(questions)
+    points: Any = _names(components)
     report = patch_positions(
         loading.load(model, console),
         chosen,
@@ -390,7 +393,11 @@ def patch(
 
 
 def _scope(text: str) -> str | list[str]:
-    return text.split(",") if "," in text else text
+    return _names(text) if "," in text else text.strip()
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _donor_candidates(problems: str, chosen: Sequence[Any], seed: int) -> list[Any]:
@@ -412,7 +419,10 @@ def _print_report(report: CausalReport, console: Console, main: str = "", label:
         for column in ("effect, nats [95 %]", "q", "accuracy", "changed"):
             table.add_column(column, no_wrap=True)
         for row in report.tables[main].head(15).to_dict("records"):
-            shares = (f"{100 * row[name]:.0f} %" for name in ("accuracy", "changed"))
+            shares = (
+                "" if row[name] != row[name] else f"{100 * row[name]:.0f} %"  # NaN
+                for name in ("accuracy", "changed")
+            )
             effect, q = with_interval(row, "effect"), f"{row['q']:.4f}"
             table.add_row(Text(row[label]), Text(effect), q, *shares)
         console.print(table)

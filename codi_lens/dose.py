@@ -19,7 +19,7 @@ from einops import rearrange
 from jaxtyping import Float
 
 from codi_lens.errors import InterventionError
-from codi_lens.experiments import Head, donors_for, head_name, summarise
+from codi_lens.experiments import Head, check_known, donors_for, head_name, summarise
 from codi_lens.interventions import Donors, ablate_heads, keep_heads
 from codi_lens.measure import CLEAN, Arm, measure
 from codi_lens.model import CodiModel
@@ -68,7 +68,7 @@ def dose_response(
     out: str | Path | None = None,
     *,
     keep: bool = False,
-    n_random: int = 19,
+    n_random: int = 39,
     mode: Any = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
@@ -96,8 +96,8 @@ def dose_response(
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Raises:
-        InterventionError: a ranking without every head, or a k it does not hold (when heads are
-            kept, also all of them, since then nothing is ablated).
+        InterventionError: no clean answer with a number, a ranking without every head, or a k it
+            does not hold (when heads are kept, also all of them: then nothing is ablated).
 
     >>> from codi_lens.problems import word_problems
     >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
@@ -125,6 +125,7 @@ def dose_response(
         arms[_NONE_KEPT] = ablate_heads(ranking, mode, at, prepared, seed)
     outcomes = measure(model, problems, arms, out, **running)
     curves = summarise(outcomes, seed=seed)
+    check_known(curves)
     wide = outcomes.pivot(index="problem", columns="arm", values="log_prob").dropna()
     lost = wide[[CLEAN]].to_numpy() - wide[curved].to_numpy()
     lost = rearrange(lost, "problem (order k) -> problem order k", k=len(ks))
@@ -208,8 +209,6 @@ def score_vs_effect(
         )
     table = pd.DataFrame(rows)
     for prefix in ("", "within_"):
-        undefined = table[f"{prefix}rho"].isna()
-        table.loc[undefined, f"{prefix}p"] = np.nan
         table[f"{prefix}q"] = benjamini_hochberg(table[f"{prefix}p"].to_numpy(dtype=float))
     return table
 

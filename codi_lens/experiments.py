@@ -90,7 +90,8 @@ def head_controls(
 
     Random sets have as many heads in every layer as the set itself, and none of its heads where the
     layer has enough others. The placebo ablates the same heads at the last thought, which generates
-    nothing that is consumed; it is left out where `at` holds that thought. Donors whose correct
+    no thought: only `eot` and the answer can read what it changes. It is left out where `at` holds
+    that thought. Donors whose correct
     answer is the same, and donors whose answer is another, tell what a head says about the
     answer from what any foreign value breaks; see `answer_donors`.
 
@@ -100,7 +101,7 @@ def head_controls(
         heads: the set.
         mode: of the controls, and first of the modes.
         at: where, by name.
-        n_random: how many random sets.
+        n_random: how many random sets, all different; fewer where there are no more.
         donors: whose values replace the heads'.
         candidates: among which donors with the same and with other answers are looked for; none
             leaves these two arms out, and so does a problem whose answer no candidate has.
@@ -114,15 +115,15 @@ def head_controls(
     arms: dict[str, Arm] = {
         f"heads, {each}": ablate_heads(heads, each, at, prepared, seed) for each in modes
     }
-    for i in range(n_random):
-        matched = matched_heads(heads, model.lens.cfg.n_heads, seed=seed + i)
-        arms[f"random {i + 1}, {mode}"] = ablate_heads(matched, mode, at, prepared, seed)
+    matched = matched_sets(heads, model.lens.cfg.n_heads, n_random, seed=seed)
+    for i, chosen in enumerate(matched):
+        arms[f"random {i + 1}, {mode}"] = ablate_heads(chosen, mode, at, prepared, seed)
     last = thought_names(model.config.n_thoughts)[-1]
     if last not in resolve(at, model.config.n_thoughts):
         arms[f"heads at {last}, {mode}"] = ablate_heads(heads, mode, last, prepared, seed)
-    chosen = answer_donors(problems, candidates, seed=seed)
-    if chosen is not None:
-        for name, pairs in chosen.items():
+    by_answer = answer_donors(problems, candidates, seed=seed)
+    if by_answer is not None:
+        for name, pairs in by_answer.items():
             corpus = list({donor.id: donor for donor in pairs.values()}.values())
             matching = donors_for(model, corpus, mode="resample", seed=seed)
             assert matching is not None
@@ -195,6 +196,22 @@ def matched_heads(heads: Sequence[Head], n_heads: int, *, seed: int = 0) -> list
     return chosen
 
 
+def matched_sets(heads: Sequence[Head], n_heads: int, n: int, *, seed: int = 0) -> list[list[Head]]:
+    """Different sets of `matched_heads`, none of them the set itself; fewer if so few exist.
+
+    >>> len(matched_sets([(0, 1)], 8, 5)), matched_sets([(0, 0), (0, 1)], 2, 5)
+    (5, [])
+    """
+    found: list[list[Head]] = []
+    for i in range(50 * n):
+        chosen = matched_heads(heads, n_heads, seed=seed + i)
+        if chosen not in found and set(chosen) != set(heads):
+            found.append(chosen)
+        if len(found) == n:
+            break
+    return found
+
+
 def halves(problems: Sequence[Problem], *, seed: int = 0) -> tuple[list[Problem], list[Problem]]:
     """Two disjoint random halves: one to rank heads on, the other to ablate them on.
 
@@ -264,6 +281,7 @@ def contrasts(
     outcomes: pd.DataFrame,
     weights: Mapping[str, Mapping[str, float | int]],
     *,
+    column: str = "log_prob",
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -271,15 +289,17 @@ def contrasts(
 
     Args:
         outcomes: of `measure`.
-        weights: by the name of the contrast, the weight of each arm's log-probability of the clean
-            number; arms that are not named weigh 0.
+        weights: by the name of the contrast, the weight of each arm's outcome; arms that are not
+            named weigh 0.
+        column: the outcome: "log_prob" of the clean number, or "logit_difference".
         level: of the interval.
         seed: of bootstrap and permutations.
 
     Returns:
-        One row per contrast: `name`; `contrast` in nats with its bootstrap interval over problems
-        `contrast_low`, `contrast_high`; `p` of the sign-flip permutation test and `q` over the
-        contrasts (Benjamini-Hochberg); `n_known`, the problems with a number in the clean answer.
+        One row per contrast: `name`; `contrast` in nats (or logits) with its bootstrap interval
+        over problems `contrast_low`, `contrast_high`; `p` of the sign-flip permutation test and
+        `q` over the contrasts (Benjamini-Hochberg); `n_known`, the problems with a number in the
+        clean answer.
 
     Raises:
         InterventionError: an arm that the outcomes do not hold.
@@ -289,14 +309,14 @@ def contrasts(
     >>> float(contrasts(outcomes, {"x": {"x": 1, CLEAN: -1}})["contrast"][0])
     -2.5
     """
-    wide = outcomes.pivot(index="problem", columns="arm", values="log_prob")
+    wide = outcomes.pivot(index="problem", columns="arm", values=column)
     unknown = sorted({arm for each in weights.values() for arm in each} - set(wide.columns))
     if unknown:
         raise InterventionError(f"The outcomes hold no arm {unknown[0]!r}.")
-    values = np.stack(
-        [sum(weight * wide[arm].to_numpy() for arm, weight in w.items()) for w in weights.values()],
-        axis=1,
-    )
+    values = np.zeros((len(wide), len(weights)))
+    for i, each in enumerate(weights.values()):
+        for arm, weight in each.items():
+            values[:, i] += weight * wide[arm].to_numpy()
     mean, low, high = mean_interval(values, level=level, seed=seed)
     p = sign_flip_p(values, seed=seed)
     table = {"name": list(weights), "contrast": mean, "contrast_low": low, "contrast_high": high}
@@ -373,3 +393,21 @@ def parse_heads(text: str, n_layers: int, n_heads: int) -> list[Head]:
             raise CodiLensError(f"The head {name} is given twice.")
         heads.append((int(layer), int(head)))
     return heads
+
+
+def check_known(table: pd.DataFrame) -> None:
+    """Refuse effects of which none is known.
+
+    Args:
+        table: of `summarise`.
+
+    Raises:
+        InterventionError: no clean answer holds a number.
+
+    >>> check_known(pd.DataFrame({"n_known": [3]}))
+    """
+    if not table["n_known"].any():
+        raise InterventionError(
+            "No clean answer holds a number, so there is no effect to compare; allow longer "
+            "answers, or give other problems."
+        )

@@ -15,6 +15,7 @@ from codi_lens.experiments import (
     OTHER_ANSWER,
     SAME_ANSWER,
     Head,
+    check_known,
     compare_interventions,
     head_controls,
     head_name,
@@ -49,6 +50,7 @@ def controls_section(
     """The set in every mode, beside random sets, a placebo and donors matched by answer."""
     arms = head_controls(model, problems, heads, mode=mode, at=at, candidates=candidates, seed=seed)
     table = compare_interventions(model, problems, arms, out, seed=seed, **running)
+    check_known(table)
     figure = effect_points(
         table,
         "arm",
@@ -61,10 +63,11 @@ def controls_section(
         f"The heads {_names(heads)} are ablated together: their output comes from another "
         "problem's run (resample), is the mean over problems, or zero, which no model ever sees in "
         "training. Random sets have as many heads in the same layers. The placebo ablates the same "
-        "heads at the last thought, which generates nothing that is used. Donors with the same "
+        "heads at the last thought, which generates no thought: only eot and the answer can read "
+        "what it changes. Donors with the same "
         "correct answer, and donors with another, tell what the heads say about the answer from "
         "what any foreign value breaks.",
-        _about_controls(table, mode),
+        _about_controls(table, mode, candidates=bool(candidates)),
         {"controls": figure},
         {"controls": table},
         {"In numbers": effect_rows(table, "arm", "intervention")},
@@ -114,26 +117,35 @@ def redundancy_section(
 ) -> Section:
     """Pairs of the top heads, against the sum of each alone."""
     table = redundancy(model, problems, heads, out, seed=seed, **settings)
+    check_known(table)
     found = table[table["q"] < 0.05]
     backing = found[found["interaction"] < 0]
+    redundant = table[table["redundant"]]
     sentences = [
-        f"Of {len(table)} pairs of {len(heads)} heads, {len(backing)} cost more together than "
-        f"their sum (q < 0.05: {_pairs(backing)}), {len(found) - len(backing)} less "
-        f"({_pairs(found[found['interaction'] > 0])})."
+        f"Of {len(table)} pairs of {len(heads)} heads, {len(backing)} cost more log-probability "
+        f"together than their sum (q < 0.05: {_pairs(backing)}), {len(found) - len(backing)} less "
+        f"({_pairs(found[found['interaction'] > 0])}). A log-probability near certainty makes "
+        "such interactions by itself.",
+        f"Of these, {len(redundant)} cost more of the logit difference than their sum too "
+        f"(q < 0.05): {_pairs(redundant)}."
+        if len(redundant)
+        else "None of them costs more of the logit difference than its sum too (q < 0.05): no pair "
+        "is shown to be redundant.",
     ]
-    strongest = _extreme(table, "interaction", largest=False)
-    sentences.append(
-        f"The most redundant pair, {strongest['a']} and {strongest['b']}, costs "
-        f"{-strongest['interaction']:.2f} nats more than the sum "
-        f"[{-strongest['interaction_high']:.2f}, {-strongest['interaction_low']:.2f}] "
-        f"({p_text(strongest['q'], 'q')})."
-    )
+    if len(redundant):
+        strongest = _extreme(redundant, "logit_interaction", largest=False)
+        sentences.append(
+            f"The most redundant pair, {strongest['a']} and {strongest['b']} (chosen on the same "
+            f"problems), has an interaction of {with_interval(strongest, 'logit_interaction')} "
+            f"logits and {with_interval(strongest, 'interaction')} nats."
+        )
     return Section(
         "redundancy",
         "Do the heads cover for each other?",
         "Every pair is ablated together, and each head alone. A pair that costs more than its "
         "parts is redundant: each does the other's work. One that costs less breaks the same "
-        "thing twice.",
+        "thing twice. The matrix shows the logit difference between the clean number and the "
+        "runner-up, which does not saturate as a log-probability does.",
         sentences,
         {"redundancy": redundancy_matrix(table)},
         {"redundancy": table},
@@ -190,12 +202,14 @@ def transplant_section(
     if others:
         settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
         taken = stand_ins(model, problems, head, own, others, out / "stand_ins", **settings)
-        helping = taken[(taken["q"] < 0.05) & (taken["made_up"] > 0)]
+        better = (taken["made_up"] > 0) & (taken["over_even"] > 0)
+        helping = taken[better & (taken["q"] < 0.05) & (taken["over_even_q"] < 0.05)]
         best = _extreme(taken, "made_up", largest=True)
         sentences.append(
             f"With {name} ablated ({fixed(best['ablated'])} nats), {len(helping)} of "
-            f"{len(taken)} heads of its layer that get its block make up for any of it "
-            f"(q < 0.05); the best, {best['name']}, for {with_interval(best, 'made_up')}."
+            f"{len(taken)} heads of its layer make up for some of it when they get its block, and "
+            "more so than with the same mass spread evenly (q < 0.05 each); the most is "
+            f"{with_interval(best, 'made_up')} ({best['name']}, chosen on the same problems)."
         )
         figures["stand_ins"] = effect_points(
             taken,
@@ -220,11 +234,30 @@ def transplant_section(
     )
 
 
+def nothing_to_transplant(n: int) -> Section:
+    """The section where none of `n` heads matters alone: then no pattern can carry a function.
+
+    Args:
+        n: how many heads were ablated alone, on other problems.
+    """
+    return Section(
+        "transplants",
+        "Does a transplanted pattern carry function?",
+        "A head whose ablation costs something would get other heads' thought blocks, and give its "
+        "own.",
+        [
+            f"Of the {n} top-ranked heads, none makes the clean answer less likely when ablated "
+            "alone (p < 0.05), so there is no function to carry."
+        ],
+    )
+
+
 def sweep_section(
     model: CodiModel, problems: Sequence[Problem], out: Path, **settings: Any
 ) -> tuple[Section, pd.DataFrame]:
     """Every head alone."""
     table = sweep_heads(model, problems, out=out, **settings)
+    check_known(table)
     found = table[(table["q"] < 0.05) & (table["effect"] < 0)].sort_values("effect")
     names = ", ".join(found["name"]) or "none"
     section = Section(
@@ -233,7 +266,8 @@ def sweep_section(
         f"Each head is ablated alone ({settings['mode']}).",
         [
             f"Of {len(table)} heads, {len(found)} make the clean answer less likely when ablated "
-            f"({settings['mode']}, q < 0.05, {len(problems)} problems): {names}."
+            f"({settings['mode']}, q < 0.05, {int(table['n_known'][0])} problems): {names}."
+            + _floor(int(table["n_known"][0]))
         ],
         {"causal_map": causal_map(table)},
         {"heads": table.sort_values("effect", ignore_index=True)},
@@ -252,11 +286,13 @@ def scores_section(
     within = table[(table["within_q"] < 0.05) & (table["within_rho"] > 0)]
     sentences = [
         f"Of {int(table['rho'].notna().sum())} rankings, {len(good)} go with the loss over all "
-        f"heads (q < 0.05: {_labels(good)}), {len(within)} within layers ({_labels(within)})."
+        f"heads (q < 0.05: {_labels(good)}), {len(within)} within layers ({_labels(within)}). "
+        f"With {len(effects)} heads, what the intervals hold is not excluded."
     ]
     best = _extreme(table, "rho", largest=True)
     sentences.append(
-        f"The best over all heads is {best['metric']} ({best['view']}) with ρ = {best['rho']:.2f} "
+        f"The best over all heads (chosen on the same data) is {best['metric']} "
+        f"({best['view']}) with ρ = {best['rho']:.2f} "
         f"[{best['low']:.2f}, {best['high']:.2f}] ({p_text(best['q'], 'q')}), within layers "
         f"{best['within_rho']:.2f} [{best['within_low']:.2f}, {best['within_high']:.2f}] "
         f"({p_text(best['within_q'], 'q')})."
@@ -293,7 +329,7 @@ def scores_section(
     )
 
 
-def _about_controls(table: pd.DataFrame, mode: str) -> list[str]:
+def _about_controls(table: pd.DataFrame, mode: str, *, candidates: bool) -> list[str]:
     rows = table.set_index("arm")
     own: Any = rows.loc[f"heads, {mode}"]
     random = rows[[str(name).startswith("random") for name in rows.index]]["effect"]
@@ -301,12 +337,16 @@ def _about_controls(table: pd.DataFrame, mode: str) -> list[str]:
     modes = ", ".join(
         f"{fixed(effects[f'heads, {each}'])} with {each}" for each in ("resample", "mean", "zero")
     )
+    others = "there are no other heads in these layers"
+    if len(random):
+        others = (
+            f"random heads of the same layers by {fixed(random.mean())} (from "
+            f"{fixed(random.min())} to {fixed(random.max())} in {len(random)} sets)"
+        )
     findings = [
         f"Ablated ({mode}), the heads change the log-probability of the clean number by "
-        f"{with_interval(own, 'effect')} nats on "
-        f"{int(own['n_known'])} problems ({p_text(own['p'])}); random heads of the same layers by "
-        f"{random.mean():.2f} (from {random.min():.2f} to {random.max():.2f} in {len(random)} "
-        "sets).",
+        f"{with_interval(own, 'effect')} nats on {int(own['n_known'])} problems "
+        f"({p_text(own['p'])}); {others}." + _floor(int(own["n_known"])),
         f"By mode: {modes} (zero is off-distribution).",
     ]
     if np.isfinite(own["accuracy"]):
@@ -323,8 +363,11 @@ def _about_controls(table: pd.DataFrame, mode: str) -> list[str]:
             f"{with_interval(same, 'effect')}, with another answer by "
             f"{with_interval(other, 'effect')}."
         )
-    else:
-        findings.append("For some problem there is no donor with the same correct answer.")
+    elif candidates:
+        findings.append(
+            "Donors are not matched by answer: some problem's correct answer is unknown, or no "
+            "other problem has the same."
+        )
     return findings
 
 
@@ -348,13 +391,14 @@ def _about_blocks(table: pd.DataFrame, name: str) -> str:
     own, even, *foreign = table.to_dict("records")
     parts = ", ".join(
         f"{row['block']} {fixed(row['effect'], 3)} (against {OWN} {fixed(row['against_own'], 3)}, "
-        f"{p_text(row['against_own_q'], 'q')})"
+        f"{p_text(row['against_own_q'], 'q')}; against the even one "
+        f"{fixed(row['against_even'], 3)}, {p_text(row['against_even_q'], 'q')})"
         for row in foreign
     )
     return (
         f"Under its own mean block {name} changes the clean number's log-probability by "
-        f"{with_interval(own, 'effect', 3)} nats, with its "
-        f"mass spread evenly by {with_interval(even, 'effect', 3)}; under foreign blocks: {parts}."
+        f"{with_interval(own, 'effect', 3)} nats, with its mass spread evenly by "
+        f"{with_interval(even, 'effect', 3)}; under foreign blocks: {parts}."
     )
 
 
@@ -393,6 +437,12 @@ def effect_rows(table: pd.DataFrame, label: str, title: str) -> tuple[list[str],
 def _extreme(table: pd.DataFrame, column: str, *, largest: bool) -> dict[str, Any]:
     row = table.sort_values(column, ascending=not largest).to_dict("records")[0]
     return {str(name): value for name, value in row.items()}
+
+
+def _floor(n: int) -> str:
+    """A warning where so few problems allow no small p (all sign patterns are 2 ** n)."""
+    least = 2.0 ** (1 - n)
+    return f" With {n} problems p cannot fall below {least:.2f}." if least >= 0.05 else ""
 
 
 def _p(p: float) -> str:

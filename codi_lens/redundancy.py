@@ -34,7 +34,9 @@ def redundancy(
 
     The interaction is the joint effect minus the sum of the two single ones. Below 0, the pair
     costs more than its parts: each head covers for the other (redundancy, or self-repair). Above
-    0, they damage the same thing, or there is nothing left to lose.
+    0, they damage the same thing. A log-probability shows interactions of its own, though: near
+    certainty two harmless losses look like more than their sum, and where little is left to
+    lose, two large ones like less. So it is taken of the logit difference too.
 
     Args:
         model: the model.
@@ -50,7 +52,10 @@ def redundancy(
     Returns:
         One row per pair: its heads `a` and `b`, their effects alone `effect_a` and `effect_b`, the
         joint `effect` (all as in `codi_lens.experiments.summarise`), and `interaction` in nats
-        with its paired bootstrap interval `_low`, `_high`, its `p` and, over the pairs, `q`.
+        with its paired bootstrap interval `_low`, `_high`, its `p` and, over the pairs, `q`. The
+        same on the logit difference, which does not saturate as the log-probability of a nearly
+        certain answer does: `logit_a`, `logit_b`, `logit_interaction`, `logit_p`, `logit_q`.
+        `redundant` is whether both interactions lie below 0 with q < 0.05.
 
     Raises:
         InterventionError: fewer than two heads, or one twice.
@@ -82,21 +87,32 @@ def redundancy(
     interactions = contrasts(outcomes, weights, seed=seed).rename(
         columns=lambda name: name.replace("contrast", "interaction")
     )
+    on_logits = contrasts(outcomes, weights, column="logit_difference", seed=seed).rename(
+        columns=lambda name: "logit_" + name.replace("contrast", "interaction")
+    )
     joint = effects.loc[list(weights), ["n", "effect", "effect_low", "effect_high"]]
     labels = {
         "a": [head_name(a) for a, _ in pairs],
         "b": [head_name(b) for _, b in pairs],
         "effect_a": effects["effect"][[_name([a]) for a, _ in pairs]].to_numpy(),
         "effect_b": effects["effect"][[_name([b]) for _, b in pairs]].to_numpy(),
+        "logit_a": effects["logit_effect"][[_name([a]) for a, _ in pairs]].to_numpy(),
+        "logit_b": effects["logit_effect"][[_name([b]) for _, b in pairs]].to_numpy(),
     }
-    return pd.concat(
+    table = pd.concat(
         [
             pd.DataFrame(labels),
             joint.reset_index(drop=True),
             interactions.drop(columns="name"),
+            on_logits.drop(columns=["logit_name", "logit_n_known"]),
         ],
         axis=1,
     )
+    below = [
+        (table[f"{prefix}interaction"] < 0) & (table[f"{prefix}q"] < 0.05)
+        for prefix in ("", "logit_")
+    ]
+    return table.assign(redundant=below[0] & below[1])
 
 
 def _name(heads: Sequence[Head]) -> str:

@@ -96,6 +96,9 @@ def rank_association(
         level: of the percentile interval.
         seed: of both.
 
+    Returns:
+        NaN for all but `n` where one side is constant.
+
     Raises:
         CodiLensError: lengths that differ, or fewer than three heads.
 
@@ -123,6 +126,7 @@ def rank_association(
     low, high = percentile_interval(_known(_rho(x[drawn], y[drawn], groups)), level=level)
     null = _rho(np.repeat(x[None, order], n_resamples, 0), y[shuffled], groups)
     p = (1 + (np.abs(null) >= abs(rho) - 1e-9).sum()) / (n_resamples + 1)
+    p = p if np.isfinite(rho) else np.nan
     return Association(float(rho), float(low), float(high), float(p), len(x))
 
 

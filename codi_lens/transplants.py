@@ -157,7 +157,10 @@ def stand_ins(
     Returns:
         One row per stand-in: `name`; `ablated`, the effect of the ablation alone; `effect` of both;
         `made_up`, their paired difference in nats (above 0: the stand-in helps) with interval
-        `_low`, `_high`, `p` and `q`; `block_alone`, the effect of the block without the ablation.
+        `_low`, `_high`, `p` and `q`; `over_even`, how much more the block helps than its mass
+        spread evenly over the thoughts, with `_low`, `_high`, `_p` and `_q`; `block_alone`, the
+        effect of the block without the ablation. Only a stand-in whose `over_even` is above 0 too
+        is helped by the shape of the block.
 
     Raises:
         InterventionError: no stand-in, or the head itself among them.
@@ -178,7 +181,9 @@ def stand_ins(
     for other in others:
         name = head_name(other)
         transplanted = transplant_pattern(block, [other], name=f"block of {head_name(head)}")
+        even = transplant_pattern(spread_evenly(block), [other], name="even block")
         arms |= {f"{name} alone": transplanted, f"{name} stands in": [ablated, transplanted]}
+        arms[f"{name} evenly"] = [ablated, even]
     outcomes = measure(model, problems, arms, out, **running)
     effects = summarise(outcomes, seed=seed).set_index("arm")
     names = [head_name(other) for other in others]
@@ -186,6 +191,11 @@ def stand_ins(
     table = contrasts(outcomes, weights, seed=seed).rename(
         columns=lambda column: column.replace("contrast", "made_up")
     )
+    weights = {name: {f"{name} stands in": 1.0, f"{name} evenly": -1.0} for name in names}
+    over = contrasts(outcomes, weights, seed=seed)
+    for end in ("", "_low", "_high"):
+        table[f"over_even{end}"] = over[f"contrast{end}"]
+    table["over_even_p"], table["over_even_q"] = over["p"], over["q"]
     table.insert(1, "ablated", float(effects.loc["ablated", "effect"]))  # type: ignore[arg-type]
     for place, (column, end) in enumerate((("effect", "stands in"), ("block_alone", "alone")), 2):
         values = effects["effect"][[f"{name} {end}" for name in names]].to_numpy()

@@ -12,10 +12,10 @@ import pytest
 from conftest import ROOT
 
 from codi_lens import CodiModel
-from codi_lens.ablation import ablate_set, ablate_top
+from codi_lens.ablation import ablate_all, ablate_set, ablate_top
 from codi_lens.cli import main
 from codi_lens.dose import DoseResponse
-from codi_lens.errors import InterventionError, ProblemError
+from codi_lens.errors import InterventionError, OutputError, ProblemError
 from codi_lens.pairs import random_pairs
 from codi_lens.patching import patch_positions
 from codi_lens.plots import style
@@ -133,12 +133,12 @@ def test_the_redundancy_matrix_holds_pairs_below_and_single_heads_on_the_diagona
         {
             "a": ["A", "A", "B"],
             "b": ["B", "C", "C"],
-            "effect_a": [-1.0, -1.0, -2.0],
-            "effect_b": [-2.0, -3.0, -3.0],
-            "interaction": [-0.5, 0.25, 0.0],
-            "interaction_low": [-0.7, 0.2, -1.0],
-            "interaction_high": [-0.3, 0.3, 1.0],
-            "q": [0.01, 0.2, 0.9],
+            "logit_a": [-1.0, -1.0, -2.0],
+            "logit_b": [-2.0, -3.0, -3.0],
+            "logit_interaction": [-0.5, 0.25, 0.0],
+            "logit_interaction_low": [-0.7, 0.2, -1.0],
+            "logit_interaction_high": [-0.3, 0.3, 1.0],
+            "logit_q": [0.01, 0.2, 0.9],
         }
     )
     found = numbers(redundancy_matrix(pairs))
@@ -188,6 +188,51 @@ def test_a_set_and_the_top_are_reported_with_every_section(
     with pytest.raises(InterventionError, match="from 1 to 23"):
         ablate_top(tiny_gpt2, problems, 24, tmp_path / "no", **QUIET)
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("which", ["heads", "top", "all"])
+def test_answers_without_numbers_are_one_clear_sentence(
+    tiny_gpt2: CodiModel, tmp_path: Path, which: str
+) -> None:
+    short: dict[str, Any] = {"max_new_tokens": 2, **QUIET}
+    problems = word_problems(4, seed=2)
+    with pytest.raises(InterventionError, match="No clean answer holds a number"):
+        if which == "heads":
+            ablate_set(tiny_gpt2, problems, [(1, 7)], tmp_path / "out", **short)
+        elif which == "top":
+            ablate_top(tiny_gpt2, problems, 2, tmp_path / "out", n_random=1, **short)
+        else:
+            ablate_all(tiny_gpt2, problems, tmp_path / "out", **short)
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_problems_without_answers_and_fewer_thoughts_are_reported(tmp_path: Path) -> None:
+    two = CodiModel.from_pretrained(ROOT / "checkpoints" / "tiny-gpt2", n_thoughts=2)
+    known = word_problems(6, seed=2, n_operations=[1, 2])
+    unknown = [Problem(each.question, None, each.id) for each in known]
+    report = ablate_all(two, unknown, tmp_path / "all", **QUIET)
+    assert report.tables["heads"]["accuracy"].isna().all()
+    assert "attribution_thoughts_measured" in report.tables
+    # Whatever layer holds all eight heads leaves no others to draw.
+    every = [(0, head) for head in range(8)]
+    report = ablate_set(two, unknown, every, tmp_path / "set", candidates=unknown, **QUIET)
+    assert not report.tables["controls"]["arm"].str.startswith("random").any()
+    assert any("no other heads in these layers" in sentence for sentence in report.findings)
+    assert any("Donors are not matched by answer" in sentence for sentence in report.findings)
+
+
+def test_a_folder_keeps_the_report_of_one_command(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    problems = word_problems(4, seed=2)
+    out = tmp_path / "out"
+    ablate_set(tiny_gpt2, problems, [(1, 7)], out, **QUIET)
+    ablate_set(tiny_gpt2, problems, [(1, 7)], out, **QUIET)
+    before = (out / "findings.md").read_text()
+    with pytest.raises(OutputError, match="holds the report of `ablate --heads L1H7`"):
+        ablate_set(tiny_gpt2, problems, [(1, 6)], out, **QUIET)
+    assert (out / "findings.md").read_text() == before
+    with pytest.raises(ProblemError, match="at least 4 problems, not 3"):
+        ablate_all(tiny_gpt2, problems[:3], tmp_path / "few", **QUIET)
+    assert not (tmp_path / "few").exists()
 
 
 def test_patching_asks_what_it_is_asked(tiny_gpt2: CodiModel, tmp_path: Path) -> None:

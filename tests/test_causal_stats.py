@@ -204,6 +204,11 @@ def test_constant_scores_predict_nothing_and_say_so() -> None:
     assert table.loc["hub", "rho"] == pytest.approx(1)
 
 
+def test_an_undefined_correlation_has_no_p() -> None:
+    found = rank_association(np.ones(6), np.arange(6.0))
+    assert np.isnan([found.rho, found.low, found.high, found.p]).all()
+
+
 def test_a_correlation_of_two_heads_is_refused() -> None:
     with pytest.raises(CodiLensError, match="at least 3 heads; there are 2 and 2"):
         rank_association(np.arange(2.0), np.arange(2.0))

@@ -318,6 +318,7 @@ def test_controls_are_matched_by_layer_and_placed_where_nothing_is_generated(
         "heads at ct5, resample",
     ]
     assert table.loc["heads at ct5, resample", "thought_change"] < 1e-6
+    assert abs(table.loc["heads at ct5, resample", "effect"]) < 0.01
     assert table.loc["heads, resample", "thought_change"] > 0.1
     assert "heads at ct5, resample" not in head_controls(tiny_gpt2, PROBLEMS, heads, at="thoughts")
 

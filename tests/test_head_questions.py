@@ -84,6 +84,10 @@ def test_contrasts_are_the_paired_sums_of_arms_and_leave_out_what_is_unknown() -
     assert table.loc["interaction", "contrast"] == pytest.approx(np.nanmean(both - a - b))
     assert table.loc["b", "contrast"] == pytest.approx(b.mean())
     assert table["n_known"].tolist() == [39, 40]
+    assert len(contrasts(simulated({"a": a}), {})) == 0
+    other = simulated({"a": a}).assign(logit_difference=lambda table: 2 * table["log_prob"])
+    twice = contrasts(other, {"a": {"a": 1, CLEAN: -1}}, column="logit_difference")
+    assert twice["contrast"][0] == pytest.approx(2 * np.nanmean(a))
     with pytest.raises(InterventionError, match="no arm 'c'"):
         contrasts(simulated({"a": a}), {"x": {"c": 1}})
 
@@ -91,14 +95,18 @@ def test_contrasts_are_the_paired_sums_of_arms_and_leave_out_what_is_unknown() -
 def test_heads_that_share_one_job_are_redundant_and_unrelated_ones_are_not(
     twins: CodiModel, tiny_gpt2: CodiModel
 ) -> None:
-    table = redundancy(twins, PROBLEMS, [(1, 2), (1, 7), (0, 5)], mode="mean", **QUIET)
+    problems = word_problems(24, seed=6, n_operations=[3, 4])
+    table = redundancy(twins, problems, [(1, 2), (1, 7), (0, 5)], mode="mean", **QUIET)
     table = table.set_index(["a", "b"])
     pair = table.loc[("L1H2", "L1H7")]
     assert pair["interaction_high"] < 0
+    assert pair["logit_interaction_high"] < 0
+    assert pair["redundant"]
+    assert table["redundant"].sum() == 1
     assert pair["effect_a"] == pytest.approx(pair["effect_b"], abs=1e-4)
     assert abs(table.loc[("L1H7", "L0H5"), "interaction"]) < abs(pair["interaction"]) / 5
     # In the untouched model the two heads do different things.
-    before = redundancy(tiny_gpt2, PROBLEMS, [(1, 2), (1, 7)], mode="mean", **QUIET).iloc[0]
+    before = redundancy(tiny_gpt2, problems, [(1, 2), (1, 7)], mode="mean", **QUIET).iloc[0]
     assert abs(before["interaction"]) < abs(pair["interaction"]) / 5
 
 
@@ -224,6 +232,9 @@ def test_a_stand_in_acts_beside_the_ablation(tiny_gpt2: CodiModel, attention: xr
     assert row["effect"] == pytest.approx(effects["b"])
     assert row["block_alone"] == pytest.approx(effects["c"], abs=1e-6)
     assert row["made_up"] == pytest.approx(effects["b"] - effects["a"], abs=1e-6)
+    even = [ablated, transplant_pattern(spread_evenly(own), [other])]
+    by_hand = effects["b"] - effects_of(tiny_gpt2, {"e": even})["e"]
+    assert row["over_even"] == pytest.approx(by_hand, abs=1e-6)
     with pytest.raises(InterventionError, match="must be other heads"):
         stand_ins(tiny_gpt2, PROBLEMS, head, own, [head], **QUIET)
 

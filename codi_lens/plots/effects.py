@@ -101,7 +101,7 @@ def effect_points(
 
 
 def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
-    """How much more, or less, two heads cost together than the sum of each alone.
+    """How much more, or less, two heads cost together than the sum of each alone, in logits.
 
     Args:
         pairs: of `codi_lens.redundancy.redundancy`. The diagonal shows the effects alone.
@@ -109,8 +109,8 @@ def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
     Raises:
         InterventionError: a table without interactions.
     """
-    if "interaction" not in pairs:
-        raise InterventionError("The table has no column 'interaction'; give that of `redundancy`.")
+    if "logit_interaction" not in pairs:
+        raise InterventionError("The table has no column 'logit_interaction'; give `redundancy`'s.")
     names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
     place = {name: i for i, name in enumerate(names)}
     shape = (len(names), len(names))
@@ -118,19 +118,20 @@ def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
     text = np.full(shape, "", dtype=object)
     for row in pairs.to_dict("records"):
         i, j = place[row["a"]], place[row["b"]]
-        unsure = row["interaction_low"] <= 0 <= row["interaction_high"]
-        sign = "○" if unsure else "•" if row["q"] < 0.05 else ""
-        interaction[j, i] = row["interaction"]
-        text[j, i] = f"{sign}<br>{fixed(row['interaction'])}"
-        for k, effect in ((i, row["effect_a"]), (j, row["effect_b"])):
+        value = row["logit_interaction"]
+        unsure = row["logit_interaction_low"] <= 0 <= row["logit_interaction_high"]
+        sign = "○" if unsure else "•" if row["logit_q"] < 0.05 else ""
+        interaction[j, i] = value
+        text[j, i] = f"{sign}<br>{fixed(value)}"
+        for k, effect in ((i, row["logit_a"]), (j, row["logit_b"])):
             text[k, k] = f"alone<br>{fixed(effect)}"
     limit = float(np.nanmax(np.abs(interaction), initial=1e-12))
     figure = go.Figure(
         layout=style.base_layout(
             "Do the heads cover for each other?",
-            "joint effect minus the sum of both alone, in nats: below 0 the pair costs more than "
-            "its parts (redundant),<br>above 0 less (both break the same thing); ○ = 95 % interval "
-            "holds 0, • = q < 0.05, no mark: in between",
+            "joint effect on the logit difference minus the sum of both alone: below 0 the pair "
+            "costs more than its parts<br>(redundant), above 0 less (both break the same thing); "
+            "○ = 95 % interval holds 0, • = q < 0.05, no mark: in between",
             xaxis=style.cell_axis(""),
             yaxis=style.cell_axis("", rows=True),
             width=760,
@@ -143,8 +144,8 @@ def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
         zmin=-limit,
         zmax=limit,
         colorscale=EFFECT_SCALE,
-        colorbar={"title": {"text": "interaction (nats)", "side": "right"}, "thickness": 14},
-        hovertemplate="%{x} and %{y}: %{z:.3f} nats<extra></extra>",
+        colorbar={"title": {"text": "interaction (logits)", "side": "right"}, "thickness": 14},
+        hovertemplate="%{x} and %{y}: %{z:.3f} logits<extra></extra>",
         **cells,
     )
     figure.add_heatmap(

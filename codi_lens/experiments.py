@@ -373,3 +373,16 @@ def parse_heads(text: str, n_layers: int, n_heads: int) -> list[Head]:
             raise CodiLensError(f"The head {name} is given twice.")
         heads.append((int(layer), int(head)))
     return heads
+
+
+def check_known(table: pd.DataFrame) -> None:
+    """Refuse effects of which none is known.
+
+    Raises:
+        InterventionError: no clean answer holds a number.
+    """
+    if not table["n_known"].any():
+        raise InterventionError(
+            "No clean answer holds a number, so there is no effect to compare; allow longer "
+            "answers, or give other problems."
+        )

@@ -29,6 +29,7 @@ from codi_lens.running_totals import (
     total_swaps,
 )
 
+RESTORATION_TITLE = "Where does what differs between two problems pass?"
 WHOLE_RUN = ("question", "bot", "thoughts", "eot")
 
 
@@ -39,6 +40,7 @@ def restoration_section(
     *,
     at: Scope = WHOLE_RUN,
     components: Sequence[Component] = ("resid_pre", "mlp_out"),
+    note: str = "",
     seed: int = 0,
     **running: Any,
 ) -> Section:
@@ -50,6 +52,7 @@ def restoration_section(
         out: a folder for the outcomes, one within it per component, resumable.
         at: positions, each patched by itself.
         components: points that are read and written.
+        note: about these pairs, for the section's lead.
         seed: of bootstrap and permutations.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -69,12 +72,12 @@ def restoration_section(
         findings += _about_restoration(table, component)
     return Section(
         "restoration",
-        "Where does what differs between two problems pass?",
+        RESTORATION_TITLE,
         "Each problem has a counterpart that asks for another number. One layer and position of a "
         "run is replaced by the same point of the counterpart's run. The outcome is the logit "
         "difference between the two numbers, as the fraction of the way to the counterpart's run "
         "(a ratio of means over pairs, since a single pair's ratio explodes where its runs hardly "
-        "differ). Fractions of several points need not add up to 1.",
+        f"differ). Fractions of several points need not add up to 1. {note}".rstrip(),
         findings,
         figures,
         tables,
@@ -86,6 +89,7 @@ def running_totals_section(
     pairs: Sequence[Pair],
     out: str | Path | None = None,
     *,
+    note: str = "",
     seed: int = 0,
     **running: Any,
 ) -> Section:
@@ -95,6 +99,7 @@ def running_totals_section(
         model: the model.
         pairs: of `codi_lens.pairs.operand_pairs`, of one or several numbers of operations.
         out: a folder for the outcomes, resumable.
+        note: about these pairs, for the section's lead.
         seed: of unrelated donors, bootstrap and permutations.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -126,7 +131,7 @@ def running_totals_section(
         "remaining operations; the donor's own answer should come out only where its remaining "
         "operations happen to do the same, as two conditions that do not hold. Intervals are "
         "Wilson's, 95 %. What a model was trained to keep in its thoughts is no discovery; its "
-        "card says whether it was.",
+        f"card says whether it was. {note}".rstrip(),
         [*_about_operands(swaps, carried), *_about_totals(totals)],
         {
             "thought_swaps": thought_swap_matrix(swaps),
@@ -150,10 +155,11 @@ def _about_restoration(table: pd.DataFrame, component: str) -> list[str]:
         if not len(inside):
             continue
         best = inside.sort_values("fraction").iloc[-1]
+        chosen = f"the largest of {len(inside)} points, chosen on the same pairs"
         moved = inside[(inside["q"] < 0.05) & (inside["fraction"].abs() >= 0.01)]
         findings.append(
             f"{component}, {direction}: after the question, layer {best['layer']} at "
-            f"{best['position']} brings over most, {with_interval(best, 'fraction')} "
+            f"{best['position']} brings over most ({chosen}), {with_interval(best, 'fraction')} "
             f"of a logit difference of "
             f"{best['whole']:.1f} ({best['n_known']} of {best['n']} pairs have one); "
             f"{len(moved)} of {len(inside)} points move at least 0.01 of it (q < 0.05), at "

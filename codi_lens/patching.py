@@ -191,7 +191,7 @@ def _restoration(
     return _Restoration(pairs, places, note, count)
 
 
-def _check_components(components: Sequence[Component]) -> None:
+def _check_components(components: Sequence[str]) -> None:
     known = get_args(Component)
     unknown = [each for each in components if each not in known]
     if unknown or not components or len(set(components)) < len(components):

@@ -30,6 +30,7 @@ from codi_lens.running_totals import (
 )
 
 RESTORATION_TITLE = "Where does what differs between two problems pass?"
+TOTALS, TOTALS_TITLE = "running_totals", "Which thought carries which running total?"
 WHOLE_RUN = ("question", "bot", "thoughts", "eot")
 
 
@@ -111,6 +112,23 @@ def running_totals_section(
     problems = [pair.clean for pair in pairs if isinstance(pair.clean, WordProblem)]
     totals = total_swaps(model, problems, folders[1], seed=seed, **running)
     carried = carried_totals(swaps)
+    tables = {"operand_swaps": swaps, "total_swaps": totals, "carried_totals": carried}
+    lead = (
+        "A thought is fed from another problem's run; later thoughts and the answer are the "
+        "model's own. If the donor differs in one operand, the answer should follow it exactly "
+        "where the thought's total contains that operand. If the donor is unrelated, the answer "
+        "should be the donor's total after one operation, continued with the problem's own "
+        "remaining operations; the donor's own answer should come out only where its remaining "
+        "operations happen to do the same, as two conditions that do not hold. Intervals are "
+        "Wilson's, 95 %. What a model was trained to keep in its thoughts is no discovery; its "
+        f"card says whether it was. {note}".rstrip()
+    )
+    if not swaps["n"].any():
+        none = (
+            f"The model answers none of the {len(pairs)} pairs right, so that no swap can be "
+            "judged; allow longer answers, or give other problems."
+        )
+        return Section(TOTALS, TOTALS_TITLE, lead, [none], tables=tables)
     rows = [
         [str(n), name, _reaches(reaches), "yes" if clear else "no"]
         for n, name, reaches, clear in zip(
@@ -122,23 +140,16 @@ def running_totals_section(
         )
     ]
     return Section(
-        "running_totals",
-        "Which thought carries which running total?",
-        "A thought is fed from another problem's run; later thoughts and the answer are the "
-        "model's own. If the donor differs in one operand, the answer should follow it exactly "
-        "where the thought's total contains that operand. If the donor is unrelated, the answer "
-        "should be the donor's total after one operation, continued with the problem's own "
-        "remaining operations; the donor's own answer should come out only where its remaining "
-        "operations happen to do the same, as two conditions that do not hold. Intervals are "
-        "Wilson's, 95 %. What a model was trained to keep in its thoughts is no discovery; its "
-        f"card says whether it was. {note}".rstrip(),
+        TOTALS,
+        TOTALS_TITLE,
+        lead,
         [*_about_operands(swaps, carried), *_about_totals(totals)],
         {
             "thought_swaps": thought_swap_matrix(swaps),
             "thought_swaps_with_all_before": thought_swap_matrix(swaps, swapped=UP_TO),
             "total_swaps": total_swap_matrix(totals),
         },
-        {"operand_swaps": swaps, "total_swaps": totals, "carried_totals": carried},
+        tables,
         {
             "How far the total of each thought reaches": (
                 ["operations", "thought", "carries the total after", "clear cut"],

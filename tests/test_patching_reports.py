@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from test_hubs import block, from_blocks
+from constructed import block, from_blocks
 
 from codi_lens import CodiModel
 from codi_lens.errors import AttentionError, InterventionError, PositionError, ProblemError
@@ -124,7 +125,9 @@ def test_problems_without_answers_are_paired_by_position() -> None:
 
 
 def test_questions_of_other_length_are_not_patched_token_by_token(tiny_gpt2: CodiModel) -> None:
-    long = Problem("Zoe has 14 coins. Then she finds 7 more. How many coins does she have?", 21, "a")
+    long = Problem(
+        "Zoe has 14 coins. Then she finds 7 more. How many coins does she have?", 21, "a"
+    )
     short = Problem("Zoe has 9 coins. How many coins does she have?", 9, "b")
     pair = [Pair(long, short)]
     with pytest.raises(PositionError, match=r"questions of 'a' and 'b' have \d+ and \d+ tokens"):
@@ -147,11 +150,11 @@ def test_effects_of_which_none_is_known_are_refused() -> None:
         check_known(pd.DataFrame({"n_known": [0, 0]}))
 
 
-@pytest.mark.parametrize("question", ["thoughts", "totals", "restoration", "edges", "hub"])
+@pytest.mark.parametrize("question", ["thoughts", "restoration", "edges", "hub"])
 def test_answers_too_short_for_a_number_are_one_clear_error(
     tiny_gpt2: CodiModel, tmp_path: Path, question: str
 ) -> None:
-    with pytest.raises(InterventionError, match="No clean answer holds a number|No pair has a"):
+    with pytest.raises(InterventionError, match=r"No clean answer holds a number|No pair has a"):
         patch_positions(
             tiny_gpt2,
             word_problems(4, seed=1),
@@ -160,6 +163,17 @@ def test_answers_too_short_for_a_number_are_one_clear_error(
             max_new_tokens=2,
             **QUIET,
         )
+
+
+def test_totals_of_problems_that_are_never_right_say_so(
+    tiny_gpt2: CodiModel, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"questions": ["totals"], "n_pairs": 4, "max_new_tokens": 2}
+    report = patch_positions(tiny_gpt2, word_problems(2), tmp_path, **settings, **QUIET)
+    [sentence] = report.findings
+    assert "answers none of the 12 pairs right" in sentence
+    assert "12 pairs were drawn for this question" in report.sections[0].lead
+    assert "12 drawn for totals" in (tmp_path / "index.html").read_text()
 
 
 def test_restoration_is_of_the_given_problems(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
@@ -222,5 +236,7 @@ def test_mistakes_are_named_before_anything_runs(tiny_gpt2: CodiModel, tmp_path:
     ]
     for error, message, problems, settings in bad:
         with pytest.raises(error, match=message):
-            patch_positions(tiny_gpt2, problems, tmp_path / "no", **settings, **QUIET)
+            inspect.unwrap(patch_positions)(
+                tiny_gpt2, problems, tmp_path / "no", **settings, **QUIET
+            )
         assert not (tmp_path / "no").exists()

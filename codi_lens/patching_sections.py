@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from codi_lens.experiments import check_known
 from codi_lens.interventions.residual import Component
 from codi_lens.model import CodiModel
 from codi_lens.outputs import with_interval
@@ -129,6 +130,7 @@ def running_totals_section(
             "judged; allow longer answers, or give other problems."
         )
         return Section(TOTALS, TOTALS_TITLE, lead, [none], tables=tables)
+    check_known(swaps.assign(n_known=swaps["effect"].notna()))
     rows = [
         [str(n), name, _reaches(reaches), "yes" if clear else "no"]
         for n, name, reaches, clear in zip(

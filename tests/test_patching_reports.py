@@ -17,9 +17,9 @@ from codi_lens import CodiModel
 from codi_lens.errors import AttentionError, InterventionError, PositionError, ProblemError
 from codi_lens.experiments import check_known
 from codi_lens.hub_moves import hub_moves, hub_of
-from codi_lens.pairs import Pair, counterparts, random_pairs
+from codi_lens.pairs import Pair, counterparts, operand_pairs, random_pairs
 from codi_lens.patching import patch_positions
-from codi_lens.patching_sections import restoration_section
+from codi_lens.patching_sections import restoration_section, running_totals_section
 from codi_lens.position_sections import _about_edges, _about_groups, about_hub
 from codi_lens.problems import Problem, split_of, word_problems
 from codi_lens.restoration import restore
@@ -150,7 +150,7 @@ def test_effects_of_which_none_is_known_are_refused() -> None:
         check_known(pd.DataFrame({"n_known": [0, 0]}))
 
 
-@pytest.mark.parametrize("question", ["thoughts", "restoration", "edges", "hub"])
+@pytest.mark.parametrize("question", ["thoughts", "totals", "restoration", "edges", "hub"])
 def test_answers_too_short_for_a_number_are_one_clear_error(
     tiny_gpt2: CodiModel, tmp_path: Path, question: str
 ) -> None:
@@ -160,18 +160,26 @@ def test_answers_too_short_for_a_number_are_one_clear_error(
             word_problems(4, seed=1),
             tmp_path / "out",
             questions=[question],
+            n_pairs=4,
             max_new_tokens=2,
             **QUIET,
         )
 
 
-def test_totals_of_problems_that_are_never_right_say_so(
-    tiny_gpt2: CodiModel, tmp_path: Path
-) -> None:
-    settings: dict[str, Any] = {"questions": ["totals"], "n_pairs": 4, "max_new_tokens": 2}
+def test_totals_that_are_never_right_say_so(tiny_gpt2: CodiModel) -> None:
+    claimed = [
+        dataclasses.replace(pair, clean=dataclasses.replace(pair.clean, answer=100 + i))
+        for i, pair in enumerate(operand_pairs(8))
+    ]
+    section = running_totals_section(tiny_gpt2, claimed, note="As noted.", **QUIET)
+    assert "answers none of the 8 pairs right" in section.findings[0]
+    assert not section.figures
+    assert section.lead.endswith(" As noted.")
+
+
+def test_totals_are_of_pairs_drawn_for_them(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"questions": ["totals"], "n_pairs": 4}
     report = patch_positions(tiny_gpt2, word_problems(2), tmp_path, **settings, **QUIET)
-    [sentence] = report.findings
-    assert "answers none of the 12 pairs right" in sentence
     assert "12 pairs were drawn for this question" in report.sections[0].lead
     assert "12 drawn for totals" in (tmp_path / "index.html").read_text()
 

@@ -74,7 +74,7 @@ def hub_of(attention: xr.DataArray, *, seed: int = 0) -> Hub:
     table = hub_ratios(attention, seed=seed).dropna(subset="ratio")
     if not len(table):
         raise AttentionError("No thought gets attention from a later one, so none can be a hub.")
-    best: Any = table.loc[table["ratio"].idxmax()]
+    best: Any = table.iloc[int(table["ratio"].argmax())]
     hub = str(best["thought"])
     block = thought_view(attention).mean(["problem", "layer", "head"])
     names = [str(name) for name in block["key"].values]

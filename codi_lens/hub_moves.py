@@ -8,13 +8,14 @@ the hub changes places with each other thought, and each thought is forced to ge
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
-from codi_lens.errors import InterventionError
+from codi_lens.errors import AttentionError, InterventionError
 from codi_lens.experiments import Head, contrasts, summarise
 from codi_lens.hubs import hub_ratios
 from codi_lens.interventions import Planned, force_hub, knock_out, swap_columns
@@ -25,27 +26,62 @@ from codi_lens.problems import Problem
 from codi_lens.views import thought_view
 
 
-def hub_of(attention: xr.DataArray) -> tuple[str, float]:
-    """The thought with the highest hub ratio, and the share that later thoughts give it.
+@dataclass(frozen=True)
+class Hub:
+    """The thought with the highest hub ratio, and whether a test calls it a hub.
+
+    Attributes:
+        thought: its name.
+        share: of their attention that later thoughts give it, averaged over heads and problems.
+        ratio: what it receives over what the causal mask alone would give it.
+        low, high: bootstrap interval of the ratio; NaN with a single problem.
+        p: of the permutation test over positions, corrected for the number of thoughts.
+        p_smallest: the least p that this thought could have got.
+    """
+
+    thought: str
+    share: float
+    ratio: float
+    low: float
+    high: float
+    p: float
+    p_smallest: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval lies above 1 and p below 0.05."""
+        return self.low > 1 and self.p < 0.05
+
+
+def hub_of(attention: xr.DataArray, *, seed: int = 0) -> Hub:
+    """The thought with the highest hub ratio: a hub or not, there always is one.
 
     Args:
         attention: labelled attention, of problems other than those to intervene on.
+        seed: of the bootstrap.
 
     Raises:
-        AttentionError: see `codi_lens.hubs.hub_ratios`.
+        AttentionError: no thought gets attention from a later one; see also
+            `codi_lens.hubs.hub_ratios`.
 
     >>> from codi_lens import CodiModel, extract, problems
     >>> model = CodiModel.from_pretrained("checkpoints/tiny-llama")
     >>> some = problems.word_problems(8)
-    >>> hub_of(extract(model, some, max_new_tokens=8, progress=False))[0]
-    'ct4'
+    >>> hub = hub_of(extract(model, some, max_new_tokens=8, progress=False))
+    >>> hub.thought, hub.significant, hub.p_smallest > 0.05
+    ('ct4', False, True)
     """
-    table = hub_ratios(attention, n_resamples=1)
-    hub = str(table["thought"][int(table["ratio"].argmax())])
+    table = hub_ratios(attention, seed=seed).dropna(subset="ratio")
+    if not len(table):
+        raise AttentionError("No thought gets attention from a later one, so none can be a hub.")
+    best: Any = table.iloc[int(table["ratio"].argmax())]
+    hub = str(best["thought"])
     block = thought_view(attention).mean(["problem", "layer", "head"])
     names = [str(name) for name in block["key"].values]
     later = names[names.index(hub) + 1 :]
-    return hub, float(block.sel(query=later, key=hub).mean())
+    share = float(block.sel(query=later, key=hub).mean())
+    values = {name: float(best[name]) for name in ("ratio", "low", "high", "p", "p_smallest")}
+    return Hub(hub, share, **values)
 
 
 def hub_moves(
@@ -80,7 +116,8 @@ def hub_moves(
         less); NaN for the hub, and where no thought comes later.
 
     Raises:
-        InterventionError: the last thought as hub, or a share outside 0..1.
+        InterventionError: the last thought as hub, a share outside 0..1, or fewer than three
+            thoughts, which leave none to compare the hub with.
         CodiLensError: see `measure`.
 
     >>> from codi_lens.problems import word_problems
@@ -90,6 +127,7 @@ def hub_moves(
     {'cut': 5, 'exchanged': 4, 'forced': 5}
     """
     thoughts = thought_names(model.config.n_thoughts)
+    check_hub_question(model)
     if hub not in thoughts[:-1]:
         raise InterventionError(
             f"{hub!r} cannot be a hub; it has to be a thought that others follow, one of "
@@ -123,3 +161,17 @@ def hub_moves(
     }.items():
         table[name] = against[column].reindex(names).to_numpy()
     return table
+
+
+def check_hub_question(model: CodiModel) -> None:
+    """Refuse a model whose thoughts are too few to compare a hub with another.
+
+    Raises:
+        InterventionError: fewer than three thoughts.
+    """
+    n = model.config.n_thoughts
+    if n < 3:
+        raise InterventionError(
+            "A hub is compared with another thought that others follow, which takes at least three "
+            f"thoughts; this model has {n}."
+        )

@@ -75,12 +75,7 @@ def operand_pairs(
         for problem in _drawn(draw, n_operations, split):
             operand = len(pairs) % (n_operations + 1)
             chain = (problem.start, problem.operations)
-            variants = [
-                other
-                for other in with_one_operand_changed(problem, operand)
-                if split_of(other.start, other.operations) == split
-                and other.answer != problem.answer
-            ]
+            variants = _variants(problem, operand, split)
             if not variants or chain in seen:
                 continue
             seen.add(chain)
@@ -98,34 +93,67 @@ def operand_pairs(
     raise AssertionError
 
 
-def random_pairs(problems: Sequence[Problem], *, seed: int = 0) -> list[Pair]:
-    """Problems of any corpus in pairs with different answers; each problem is in one pair at most.
+def counterparts(problems: Sequence[WordProblem], *, seed: int = 0) -> list[Pair]:
+    """These very problems, each with a counterpart that differs in exactly one number.
 
-    Such pairs differ in everything, so that a patch brings over all of a problem: for what depends
-    on one number, `operand_pairs` are the ones to use.
+    As in `operand_pairs`, the answers differ, and the counterpart belongs to the problem's own
+    split. Operands take turns; where one allows no counterpart, the next one is taken.
 
     Args:
-        problems: with known answers; one may be left over, or more if most answers are equal.
+        problems: built-in ones, whose order decides on the operand.
+        seed: of the choice among possible counterparts, with each problem's id.
+
+    Returns:
+        One pair for each problem that has a counterpart; compare the lengths for those without.
+
+    >>> some = word_problems(9, seed=3)
+    >>> pairs = counterparts(some)
+    >>> [pair.clean for pair in pairs] == some, [pair.operand for pair in pairs][:3]
+    (True, [0, 0, 2])
+    """
+    pairs: list[Pair] = []
+    for place, problem in enumerate(problems):
+        split, n_operands = split_of(problem.start, problem.operations), len(problem.operations) + 1
+        for turn in range(n_operands):
+            operand = (place + turn) % n_operands
+            variants = _variants(problem, operand, split)
+            if variants:
+                draw = random.Random(f"codi_lens counterpart {seed} {problem.id}")
+                other = replace(draw.choice(variants), id=f"{problem.id} counterpart")
+                pairs.append(Pair(problem, other, operand))
+                break
+    return pairs
+
+
+def random_pairs(problems: Sequence[Problem], *, seed: int = 0) -> list[Pair]:
+    """Problems of any corpus in pairs whose answers are not known to be equal, each in one at most.
+
+    Such pairs differ in everything, so that a patch brings over all of a problem: for what depends
+    on one number, `operand_pairs` and `counterparts` are the ones to use.
+
+    Args:
+        problems: one may be left over, or more if most answers are equal. Those without a known
+            answer are paired with any; a model may then give both the same number.
         seed: of the pairing.
 
     Raises:
-        ProblemError: no two problems have different answers.
+        ProblemError: fewer than two problems, or all have the same answer.
 
     >>> pairs = random_pairs(word_problems(5))
     >>> len(pairs), all(pair.clean.answer != pair.corrupted.answer for pair in pairs)
     (2, True)
     """
-    rest = [problem for problem in problems if problem.answer is not None]
+    rest = list(problems)
     random.Random(f"codi_lens random pairs {seed}").shuffle(rest)
     pairs: list[Pair] = []
     while rest:
         clean = rest.pop()
-        other = next((each for each in rest if each.answer != clean.answer), None)
+        other = next((each for each in rest if _may_differ(each, clean)), None)
         if other is not None:
             rest.remove(other)
             pairs.append(Pair(clean, other))
     if not pairs:
-        raise ProblemError("No two of the problems have different answers; give others.")
+        raise ProblemError("No two of the problems can have different answers; give others.")
     return pairs
 
 
@@ -150,6 +178,18 @@ def both_problems(pairs: Sequence[Pair]) -> list[Problem]:
             )
         seen.add(problem.id)
     return problems
+
+
+def _variants(problem: WordProblem, operand: int, split: Split) -> list[WordProblem]:
+    return [
+        other
+        for other in with_one_operand_changed(problem, operand)
+        if split_of(other.start, other.operations) == split and other.answer != problem.answer
+    ]
+
+
+def _may_differ(a: Problem, b: Problem) -> bool:
+    return a.answer is None or b.answer is None or a.answer != b.answer
 
 
 def _drawn(draw: random.Random, n_operations: int, split: Split) -> list[WordProblem]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from codi_lens.experiments import check_known
 from codi_lens.interventions.residual import Component
 from codi_lens.model import CodiModel
 from codi_lens.outputs import with_interval
@@ -29,6 +30,8 @@ from codi_lens.running_totals import (
     total_swaps,
 )
 
+RESTORATION_TITLE = "Where does what differs between two problems pass?"
+TOTALS, TOTALS_TITLE = "running_totals", "Which thought carries which running total?"
 WHOLE_RUN = ("question", "bot", "thoughts", "eot")
 
 
@@ -39,6 +42,7 @@ def restoration_section(
     *,
     at: Scope = WHOLE_RUN,
     components: Sequence[Component] = ("resid_pre", "mlp_out"),
+    note: str = "",
     seed: int = 0,
     **running: Any,
 ) -> Section:
@@ -50,6 +54,7 @@ def restoration_section(
         out: a folder for the outcomes, one within it per component, resumable.
         at: positions, each patched by itself.
         components: points that are read and written.
+        note: about these pairs, for the section's lead.
         seed: of bootstrap and permutations.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -69,12 +74,12 @@ def restoration_section(
         findings += _about_restoration(table, component)
     return Section(
         "restoration",
-        "Where does what differs between two problems pass?",
+        RESTORATION_TITLE,
         "Each problem has a counterpart that asks for another number. One layer and position of a "
         "run is replaced by the same point of the counterpart's run. The outcome is the logit "
         "difference between the two numbers, as the fraction of the way to the counterpart's run "
         "(a ratio of means over pairs, since a single pair's ratio explodes where its runs hardly "
-        "differ). Fractions of several points need not add up to 1.",
+        f"differ). Fractions of several points need not add up to 1. {note}".rstrip(),
         findings,
         figures,
         tables,
@@ -86,6 +91,7 @@ def running_totals_section(
     pairs: Sequence[Pair],
     out: str | Path | None = None,
     *,
+    note: str = "",
     seed: int = 0,
     **running: Any,
 ) -> Section:
@@ -95,6 +101,7 @@ def running_totals_section(
         model: the model.
         pairs: of `codi_lens.pairs.operand_pairs`, of one or several numbers of operations.
         out: a folder for the outcomes, resumable.
+        note: about these pairs, for the section's lead.
         seed: of unrelated donors, bootstrap and permutations.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -106,6 +113,24 @@ def running_totals_section(
     problems = [pair.clean for pair in pairs if isinstance(pair.clean, WordProblem)]
     totals = total_swaps(model, problems, folders[1], seed=seed, **running)
     carried = carried_totals(swaps)
+    tables = {"operand_swaps": swaps, "total_swaps": totals, "carried_totals": carried}
+    lead = (
+        "A thought is fed from another problem's run; later thoughts and the answer are the "
+        "model's own. If the donor differs in one operand, the answer should follow it exactly "
+        "where the thought's total contains that operand. If the donor is unrelated, the answer "
+        "should be the donor's total after one operation, continued with the problem's own "
+        "remaining operations; the donor's own answer should come out only where its remaining "
+        "operations happen to do the same, as two conditions that do not hold. Intervals are "
+        "Wilson's, 95 %. What a model was trained to keep in its thoughts is no discovery; its "
+        f"card says whether it was. {note}".rstrip()
+    )
+    if not swaps["n"].any():
+        none = (
+            f"The model answers none of the {len(pairs)} pairs right, so that no swap can be "
+            "judged; allow longer answers, or give other problems."
+        )
+        return Section(TOTALS, TOTALS_TITLE, lead, [none], tables=tables)
+    check_known(swaps.assign(n_known=swaps["effect"].notna()))
     rows = [
         [str(n), name, _reaches(reaches), "yes" if clear else "no"]
         for n, name, reaches, clear in zip(
@@ -117,23 +142,16 @@ def running_totals_section(
         )
     ]
     return Section(
-        "running_totals",
-        "Which thought carries which running total?",
-        "A thought is fed from another problem's run; later thoughts and the answer are the "
-        "model's own. If the donor differs in one operand, the answer should follow it exactly "
-        "where the thought's total contains that operand. If the donor is unrelated, the answer "
-        "should be the donor's total after one operation, continued with the problem's own "
-        "remaining operations; the donor's own answer should come out only where its remaining "
-        "operations happen to do the same, as two conditions that do not hold. Intervals are "
-        "Wilson's, 95 %. What a model was trained to keep in its thoughts is no discovery; its "
-        "card says whether it was.",
+        TOTALS,
+        TOTALS_TITLE,
+        lead,
         [*_about_operands(swaps, carried), *_about_totals(totals)],
         {
             "thought_swaps": thought_swap_matrix(swaps),
             "thought_swaps_with_all_before": thought_swap_matrix(swaps, swapped=UP_TO),
             "total_swaps": total_swap_matrix(totals),
         },
-        {"operand_swaps": swaps, "total_swaps": totals, "carried_totals": carried},
+        tables,
         {
             "How far the total of each thought reaches": (
                 ["operations", "thought", "carries the total after", "clear cut"],
@@ -150,10 +168,11 @@ def _about_restoration(table: pd.DataFrame, component: str) -> list[str]:
         if not len(inside):
             continue
         best = inside.sort_values("fraction").iloc[-1]
+        chosen = f"the largest of {len(inside)} points, chosen on the same pairs"
         moved = inside[(inside["q"] < 0.05) & (inside["fraction"].abs() >= 0.01)]
         findings.append(
             f"{component}, {direction}: after the question, layer {best['layer']} at "
-            f"{best['position']} brings over most, {with_interval(best, 'fraction')} "
+            f"{best['position']} brings over most ({chosen}), {with_interval(best, 'fraction')} "
             f"of a logit difference of "
             f"{best['whole']:.1f} ({best['n_known']} of {best['n']} pairs have one); "
             f"{len(moved)} of {len(inside)} points move at least 0.01 of it (q < 0.05), at "

@@ -24,6 +24,7 @@ from codi_lens.measure import CLEAN, Arm, measure
 from codi_lens.model import CodiModel
 from codi_lens.pairs import Pair, both_problems
 from codi_lens.positions import Scope, rank, resolve
+from codi_lens.problems import Problem
 from codi_lens.significance import sign_flip_p
 from codi_lens.stats import (
     benjamini_hochberg,
@@ -31,6 +32,7 @@ from codi_lens.stats import (
     percentile_interval,
     resample_weights,
 )
+from codi_lens.thinking import prepare
 
 Direction = Literal["clean into corrupted", "corrupted into clean"]
 
@@ -60,7 +62,8 @@ def restore(
     Args:
         model: the model.
         pairs: of `codi_lens.pairs.operand_pairs`, or your own. Question tokens are matched by their
-            distance from `bot`, so patches of "question" need questions of equal length.
+            distance from `bot`, so patches of "question" need the two questions of every pair to
+            have equally many (see `unequal_pairs`).
         at: positions, each patched by itself; or names of your own for positions patched together.
         layers: from 0; all by default.
         component: "resid_pre", "resid_post", "mlp_out" or "attn_out".
@@ -82,8 +85,8 @@ def restore(
 
     Raises:
         InterventionError: an unknown direction or component, or no pair with a logit difference.
-        PositionError: a position or layer that does not exist, or "answer", whose tokens have no
-            counterpart.
+        PositionError: a position or layer that does not exist, "answer", whose tokens have no
+            counterpart, or "question" where the questions of a pair differ in length.
         CodiLensError: see `measure`.
 
     >>> from codi_lens.pairs import operand_pairs
@@ -98,13 +101,16 @@ def restore(
         )
     problems = both_problems(pairs)
     n = model.config.n_thoughts
-    places = _places(at, n)
+    places = check_places(at, n)
     chosen = list(range(model.lens.cfg.n_layers)) if layers is None else list(layers)
     missing = [layer for layer in chosen if not 0 <= layer < model.lens.cfg.n_layers]
     if missing:
         raise PositionError(
             f"There is no layer {missing[0]}; the model has 0..{model.lens.cfg.n_layers - 1}."
         )
+    groups = {name for place in places.values() for name in resolve(place, n)} & {"question"}
+    if groups:
+        check_lengths(model, pairs)
     partner = {pair.clean.id: pair.corrupted.id for pair in pairs}
     partner |= {mine: clean for clean, mine in partner.items()}
     donors = Donors(model, problems, seed=seed).paired(partner)
@@ -116,7 +122,6 @@ def restore(
     arms: dict[str, Arm] = {patch.name: patch for patch in patches}
     if len(arms) < len(patches) or not arms:
         raise InterventionError("restore needs layers and positions, and each of them once.")
-    groups = {name for place in places.values() for name in resolve(place, n)} & {"question"}
     donors.prepare([f"blocks.{layer}.hook_{component}" for layer in chosen], sorted(groups))
     outcomes = measure(model, problems, arms, out, rivals=partner, **running)
     wide = outcomes.pivot(index="problem", columns="arm", values="logit_difference")
@@ -174,8 +179,54 @@ def _recovered(
     )
 
 
-def _places(at: Scope | Mapping[str, Scope], n_thoughts: int) -> dict[str, Scope]:
-    """Positions by the name of their row of the table."""
+def unequal_pairs(model: CodiModel, pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs whose questions have different numbers of tokens, so that none corresponds.
+
+    Raises:
+        ProblemError: a question that is empty or does not fit into the context.
+
+    >>> from codi_lens.pairs import operand_pairs
+    >>> unequal_pairs(CodiModel.from_pretrained("checkpoints/tiny-gpt2"), operand_pairs(4))
+    []
+    """
+    return [
+        pair
+        for pair, lengths in zip(pairs, _lengths(model, pairs), strict=True)
+        if lengths[0] != lengths[1]
+    ]
+
+
+def check_lengths(model: CodiModel, pairs: Sequence[Pair]) -> None:
+    """Refuse to patch the question where its tokens do not correspond.
+
+    Raises:
+        PositionError: the questions of a pair differ in length; names the first.
+    """
+    for pair, (clean, corrupted) in zip(pairs, _lengths(model, pairs), strict=True):
+        if clean != corrupted:
+            raise PositionError(
+                f"The questions of {pair.clean.id!r} and {pair.corrupted.id!r} have {clean} and "
+                f"{corrupted} tokens, which do not correspond; leave out 'question', or give "
+                "pairs of equal length."
+            )
+
+
+def _lengths(model: CodiModel, pairs: Sequence[Pair]) -> list[tuple[int, int]]:
+    def lengths(problems: list[Problem]) -> list[int]:
+        questions, names = [p.question for p in problems], [p.id for p in problems]
+        prompts = prepare(questions, model.lens, model.tokenizer, model.config, names=names)
+        return [len(prompt) - len(model.config.opening) for prompt in prompts]
+
+    clean = lengths([pair.clean for pair in pairs])
+    return list(zip(clean, lengths([pair.corrupted for pair in pairs]), strict=True))
+
+
+def check_places(at: Scope | Mapping[str, Scope], n_thoughts: int) -> dict[str, Scope]:
+    """Positions to patch, by the name of their row of the table.
+
+    Raises:
+        PositionError: a position that does not exist, or "answer".
+    """
     if isinstance(at, Mapping):
         places = {name: sorted(resolve(scope, n_thoughts), key=rank) for name, scope in at.items()}
     else:

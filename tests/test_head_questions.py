@@ -147,10 +147,10 @@ def test_what_is_kept_suffices_when_it_is_all_that_matters(tiny_gpt2: CodiModel)
 
 def test_the_strongest_hub_is_found_with_its_share() -> None:
     blocks = np.stack([np.stack([[block("uniform"), block("ct2")]] * 2)] * 5)
-    hub, share = hub_of(from_blocks(blocks))
-    assert hub == "ct2"
+    hub = hub_of(from_blocks(blocks))
+    assert hub.thought == "ct2"
     later = blocks[..., 3:, 2]
-    assert share == pytest.approx(later.mean(), rel=1e-6)
+    assert hub.share == pytest.approx(later.mean(), rel=1e-6)
 
 
 def test_moving_a_hub_is_cutting_exchanging_and_forcing_columns(oracle_gpt2: CodiModel) -> None:

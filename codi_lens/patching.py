@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from codi_lens.causal_report import CausalReport, write_report
+from codi_lens.causal_report import CausalReport, open_report, write_report
 from codi_lens.errors import InterventionError, ProblemError
 from codi_lens.experiments import halves
 from codi_lens.extract import extract
 from codi_lens.hub_moves import check_hub_question
 from codi_lens.interventions.residual import Component
 from codi_lens.model import CodiModel
-from codi_lens.outputs import check_output, model_names
+from codi_lens.outputs import model_names
 from codi_lens.pairs import Pair, counterparts, operand_pairs, random_pairs
 from codi_lens.patching_sections import (
     RESTORATION_TITLE,
@@ -72,8 +72,6 @@ def patch_positions(
     built_in = all(isinstance(problem, WordProblem) for problem in problems)
     asked = _asked(questions, built_in)
     _check_components(components)
-    folder = check_output(out, "outcomes")
-    outcomes = folder / "outcomes"
     n = len(problems) if n_pairs is None else n_pairs
     if n < 1:
         raise ProblemError(f"The number of pairs must be at least 1, not {n}.")
@@ -99,6 +97,8 @@ def patch_positions(
             if questions is not None:
                 raise
             left_out["hub"] = str(error)
+    folder = open_report(out, f"patch --questions {','.join(asked)}")
+    outcomes = folder / "outcomes"
     settings: dict[str, Any] = {"seed": seed, **running}
     sections: list[Section] = []
     if "thoughts" in asked:

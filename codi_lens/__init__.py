@@ -5,7 +5,7 @@ a TransformerLens model, runs its thoughts with every hook alive, and ranks its 
 """
 
 from codi_lens import metrics, problems
-from codi_lens.attribution import attribute_heads, attribute_thoughts
+from codi_lens.attribution import attribute_heads, attribute_thoughts, compare_with_exact
 from codi_lens.config import CodiConfig
 from codi_lens.dose import dose_response, score_vs_effect
 from codi_lens.errors import (
@@ -81,6 +81,7 @@ __all__ = [
     "attribute_thoughts",
     "check_untouched",
     "compare_interventions",
+    "compare_with_exact",
     "dose_response",
     "extract",
     "for_rows",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -90,12 +91,13 @@ class Loop:
     def hooks(self) -> Iterator[None]:
         """Interventions first, so that everything kept is what the model went on with."""
         hooks: list[tuple[str, HookFunction]] = [
-            (name, self._scoped_hook(number, function, positions))
+            (name, partial(self._act, number, function, positions))
             for number, (name, function, positions) in enumerate(self._interventions)
         ]
         may_mask = bool(hooks) or bool(hooked_names(self.lens))
         for layer in range(self.lens.cfg.n_layers):
-            hooks.append((f"blocks.{layer}.attn.hook_pattern", self._pattern_hook(layer)))
+            keep = partial(self._keep_queries, layer)
+            hooks.append((f"blocks.{layer}.attn.hook_pattern", keep))
             if may_mask:
                 hooks.append((f"blocks.{layer}.attn.hook_attn_scores", self._note_masked_rows))
         hooks += [(name, self._keep) for name in self._kept_names]
@@ -238,26 +240,26 @@ class Loop:
                 f"names_filter asks for {silent[0]}, a hook that never fired in this run."
             )
 
-    def _scoped_hook(
-        self, number: int, function: HookFunction, positions: frozenset[str]
-    ) -> HookFunction:
-        def hook_function(activation: Tensor, hook: Any) -> Tensor | None:
-            size = activation.shape[position_axis(hook.name)]
-            names = self._names[-size:]
-            columns = [i for i, name in enumerate(names) if name in positions]
-            if not columns:
-                return None
-            self._pass_fired.add(number)
-            return scoped(function, columns, activation, hook)
+    def _act(
+        self,
+        number: int,
+        function: HookFunction,
+        positions: frozenset[str],
+        activation: Tensor,
+        hook: Any,
+    ) -> Tensor | None:
+        """Apply an intervention to the columns of its positions, if the pass holds any."""
+        size = activation.shape[position_axis(hook.name)]
+        names = self._names[-size:]
+        columns = [i for i, name in enumerate(names) if name in positions]
+        if not columns:
+            return None
+        self._pass_fired.add(number)
+        return scoped(function, columns, activation, hook)
 
-        return hook_function
-
-    def _pattern_hook(self, layer: int) -> HookFunction:
-        def keep_queries(pattern: Tensor, hook: Any) -> None:
-            # Indexing by tensors copies, so that the pattern itself is not kept alive.
-            self._patterns[layer] = pattern.detach()[self._problems, :, self._columns]
-
-        return keep_queries
+    def _keep_queries(self, layer: int, pattern: Tensor, hook: Any) -> None:
+        # Indexing by tensors copies, so that the pattern itself is not kept alive.
+        self._patterns[layer] = pattern.detach()[self._problems, :, self._columns]
 
     def _note_masked_rows(self, scores: Tensor, hook: Any) -> None:
         real = self.mask[:, None, -scores.shape[2] :].bool()

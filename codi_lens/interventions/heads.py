@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -216,18 +217,20 @@ def _edits(
     for (hook_name, position), replace in replacements(
         context, list(names), at, mode, donors, seed
     ).items():
-
-        def put(
-            z: Float[Tensor, "problem pos head d_head"],
-            hook: object,
-            chosen: list[int] = names[hook_name],
-            replace: Callable[[Tensor], Tensor] = replace,
-        ) -> Tensor:
-            z[:, :, chosen] = replace(z)[:, :, chosen].to(z.dtype)
-            return z
-
+        put = partial(_put_heads, chosen=names[hook_name], replace=replace)
         edits.append(Intervention([(hook_name, put)], position))
     return edits
+
+
+def _put_heads(
+    z: Float[Tensor, "problem pos head d_head"],
+    hook: object,
+    *,
+    chosen: list[int],
+    replace: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "problem pos head d_head"]:
+    z[:, :, chosen] = replace(z)[:, :, chosen].to(z.dtype)
+    return z
 
 
 def _constant(value: Tensor) -> Callable[[Tensor], Tensor]:

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from codi_lens.errors import InterventionError, PositionError
 from codi_lens.experiments import donors_for, head_name
 from codi_lens.interventions import Context, Donors, Intervention
-from codi_lens.interventions.heads import replacements
+from codi_lens.interventions.heads import Mode, replacements
 from codi_lens.measure import check_work
 from codi_lens.model import CodiModel
 from codi_lens.outcomes import DIFFERENTIABLE, CleanAnswer, clean_answers, differentiable
@@ -42,7 +42,6 @@ from codi_lens.stats import benjamini_hochberg, mean_interval
 from codi_lens.thinking import prepare
 
 Method = Literal["patching", "integrated"]
-Mode = Literal["resample", "mean", "zero"]
 
 
 def attribute_heads(

@@ -18,16 +18,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from codi_lens.attribution import (
-    Agreement,
-    attribute_heads,
-    attribute_thoughts,
-    compare_with_exact,
-)
+from codi_lens.causal.agreement import Agreement, compare_with_exact
+from codi_lens.causal.attribution import attribute_heads, attribute_thoughts
+from codi_lens.causal.sweeps import sweep_heads, sweep_thoughts
 from codi_lens.interventions import Donors
 from codi_lens.model import CodiModel
 from codi_lens.problems import Problem, word_problems
-from codi_lens.sweeps import sweep_heads, sweep_thoughts
 
 HERE = Path(__file__).parent
 MODELS = ("tiny-gpt2", "tiny-llama")

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from codi_lens.layouts import empty_model, tied_names
+from codi_lens.loading.keys import empty_model, tied_names
 
 HERE = Path(__file__).parent
 GIB = 2**30

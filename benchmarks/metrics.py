@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from codi_lens.attention.scores import POSITION_SCORES, HeadScores
+from codi_lens.attention.views import thought_view
 from codi_lens.positions import key_names, possible_cells, query_names
-from codi_lens.scores import POSITION_SCORES, HeadScores
-from codi_lens.views import thought_view
 
 HERE = Path(__file__).parent
 N_THOUGHTS = 6

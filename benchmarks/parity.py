@@ -1,7 +1,7 @@
 """Parity of every layout and architecture: `make parity` writes benchmarks/results/parity.md.
 
 Random checkpoints in the original's key layout are loaded and compared with the independent
-Hugging Face loop of `codi_lens.reference` (float32, unmerged LoRA, batch 1).
+Hugging Face loop of `codi_lens.verification.reference` (float32, unmerged LoRA, batch 1).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from checkpoint_maker import ARCHITECTURES, LAYOUTS, make, recipe  # noqa: E402
 
 from codi_lens import CodiModel  # noqa: E402
 from codi_lens.errors import CheckpointWarning  # noqa: E402
-from codi_lens.verify import verify  # noqa: E402
+from codi_lens.verification.verify import verify  # noqa: E402
 
 NAMES = {
     "gpt2": "GPT-2",

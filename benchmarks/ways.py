@@ -14,8 +14,8 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PretrainedConfig
 
 from codi_lens import CodiModel
-from codi_lens.config import CodiConfig
-from codi_lens.convert import to_hooked_transformer, to_projection
+from codi_lens.loading.config import CodiConfig
+from codi_lens.loading.convert import to_hooked_transformer, to_projection
 
 LORA_RANK, LORA_SCALE = 128, 32 / 128
 LORA_TARGETS = {

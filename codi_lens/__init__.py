@@ -5,9 +5,17 @@ a TransformerLens model, runs its thoughts with every hook alive, and ranks its 
 """
 
 from codi_lens import metrics, problems
-from codi_lens.attribution import attribute_heads, attribute_thoughts, compare_with_exact
-from codi_lens.config import CodiConfig
-from codi_lens.dose import dose_response, score_vs_effect
+from codi_lens.attention.extract import extract, open_attention
+from codi_lens.attention.ranking import ConstantMetricWarning, rank_heads
+from codi_lens.attention.views import generation_view, thought_view
+from codi_lens.causal.agreement import compare_with_exact
+from codi_lens.causal.attribution import attribute_heads, attribute_thoughts
+from codi_lens.causal.dose import dose_response
+from codi_lens.causal.effects import compare_interventions
+from codi_lens.causal.restoration import restore
+from codi_lens.causal.running_totals import operand_swaps, total_swaps
+from codi_lens.causal.scores_vs_effects import score_vs_effect
+from codi_lens.causal.sweeps import sweep_edges, sweep_heads, sweep_layers, sweep_thoughts
 from codi_lens.errors import (
     AttentionError,
     CheckpointError,
@@ -18,42 +26,28 @@ from codi_lens.errors import (
     PositionError,
     ProblemError,
 )
-from codi_lens.experiments import compare_interventions
-from codi_lens.extract import extract, open_attention
-from codi_lens.heads import ConstantMetricWarning, rank_heads
-from codi_lens.interventions import (
-    Donors,
-    Intervention,
-    Planned,
-    ablate_heads,
-    check_untouched,
-    for_rows,
-    force_hub,
-    fraction_recovered,
-    freeze_patterns,
-    keep_heads,
-    knock_out,
-    patch_residual,
+from codi_lens.interventions.checks import check_untouched
+from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.edges import force_hub, knock_out, swap_columns
+from codi_lens.interventions.heads import ablate_heads, keep_heads, scale_heads
+from codi_lens.interventions.patterns import freeze_patterns, set_pattern, transplant_pattern
+from codi_lens.interventions.residual import fraction_recovered, patch_residual
+from codi_lens.interventions.thoughts import (
     patch_thoughts,
     reorder_thoughts,
-    scale_heads,
-    set_pattern,
     steer_thoughts,
-    swap_columns,
     swap_thoughts,
-    transplant_pattern,
     truncate_thoughts,
-    with_donors,
 )
+from codi_lens.loading.config import CodiConfig
 from codi_lens.model import CodiModel
-from codi_lens.pairs import Pair, operand_pairs
-from codi_lens.restoration import restore
-from codi_lens.running_totals import operand_swaps, total_swaps
-from codi_lens.study import StudyThresholds, run_study
-from codi_lens.sweeps import sweep_edges, sweep_heads, sweep_layers, sweep_thoughts
-from codi_lens.thinking import ThoughtRun
-from codi_lens.verify import Verification, verify
-from codi_lens.views import generation_view, thought_view
+from codi_lens.problems.pairs import Pair, operand_pairs
+from codi_lens.study import run_study
+from codi_lens.study.heads import StudyThresholds
+from codi_lens.thinking.hooks import Intervention
+from codi_lens.thinking.plan import Planned, for_rows, with_donors
+from codi_lens.thinking.run import ThoughtRun
+from codi_lens.verification.verify import Verification, verify
 
 __version__ = "0.1.0"
 

@@ -14,17 +14,20 @@ from torch import Tensor, nn
 from transformer_lens import HookedTransformer
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from codi_lens.checkpoint import read_checkpoint
-from codi_lens.config import CodiConfig
-from codi_lens.convert import to_hooked_transformer, to_projection
 from codi_lens.errors import CheckpointError
-from codi_lens.interventions import Intervention, Planned
-from codi_lens.problems import Problem
-from codi_lens.save import save_model
-from codi_lens.thinking import NamesFilter, ThoughtRun, think
+from codi_lens.loading.checkpoint import read_checkpoint
+from codi_lens.loading.config import CodiConfig
+from codi_lens.loading.convert import to_hooked_transformer, to_projection
+from codi_lens.loading.save import save_model
+from codi_lens.problems.problem import Problem
+from codi_lens.thinking.hooks import Intervention
+from codi_lens.thinking.loop import NamesFilter
+from codi_lens.thinking.plan import Planned
+from codi_lens.thinking.run import ThoughtRun
+from codi_lens.thinking.think import think
 
 if TYPE_CHECKING:
-    import codi_lens.verify
+    import codi_lens.verification.verify
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,10 +203,10 @@ class CodiModel:
         settings: bool = True,
         official_batch: bool = False,
         max_new_tokens: int = 64,
-    ) -> codi_lens.verify.Verification:
+    ) -> codi_lens.verification.verify.Verification:
         """Check that the model loaded right, against an independent implementation of CODI.
 
-        See `codi_lens.verify.verify` for the rule. `rich.print` shows the result.
+        See `codi_lens.verify` for the rule. `rich.print` shows the result.
 
         Args:
             problems: to run; built-in word problems by default.
@@ -220,7 +223,7 @@ class CodiModel:
         >>> model.verify(n=1, settings=False).passed
         True
         """
-        from codi_lens.verify import verify  # it builds on this module
+        from codi_lens.verification.verify import verify  # it builds on this module
 
         return verify(
             self,

@@ -74,32 +74,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def fixed(number: float, digits: int = 2) -> str:
-    """A number with so many decimals, without a minus before zero.
-
-    >>> fixed(-0.001), fixed(-1.25, 1)
-    ('0.00', '-1.2')
-    """
-    text = f"{number:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
-def with_interval(row: Any, column: str, digits: int = 2) -> str:
-    """A value of a table's row with its interval, from `column`, its `_low` and its `_high`.
-
-    >>> with_interval({"effect": -1.0, "effect_low": -1.5, "effect_high": -0.001}, "effect")
-    '-1.00 [-1.50, 0.00]'
-    """
-    low, high = fixed(row[f"{column}_low"], digits), fixed(row[f"{column}_high"], digits)
-    return f"{fixed(row[column], digits)} [{low}, {high}]"
-
-
-def p_text(p: float, name: str = "p") -> str:
-    """A p-value as a sentence gives it.
-
-    >>> p_text(0.0321), p_text(0.00001, "q")
-    ('p = 0.032', 'q < 0.001')
-    """
-    return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.3f}"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Bool, Float, Int, Real
 from scipy import stats as scipy_stats
+from statsmodels.stats.contingency_tables import mcnemar
+
+from codi_lens.errors import CodiLensError
 
 
 def resample_weights(
@@ -104,3 +109,144 @@ def benjamini_hochberg(p: Float[np.ndarray, "*test"]) -> Float[np.ndarray, "*tes
     if known.any():
         q[known] = multipletests(p[known], method="fdr_bh")[1]
     return q
+
+
+def mcnemar_p(before: Bool[np.ndarray, " problem"], after: Bool[np.ndarray, " problem"]) -> float:
+    """The exact two-sided McNemar p-value of two binary outcomes of each problem (statsmodels).
+
+    >>> before = np.array([True] * 10)
+    >>> round(mcnemar_p(before, ~before), 5)
+    0.00195
+    """
+
+    table = [[int((a & b).sum()) for b in (after, ~after)] for a in (before, ~before)]
+    return float(mcnemar(table, exact=True).pvalue)  # type: ignore[union-attr]
+
+
+def sign_flip_p(
+    differences: Real[np.ndarray, "problem *statistic"], *, n_resamples: int = 9999, seed: int = 0
+) -> Float[np.ndarray, "*statistic"]:
+    """Two-sided permutation p-value of the mean paired difference, by flipping signs.
+
+    Exact for up to 13 problems (all sign patterns), else by random flips that all statistics share,
+    the observed one counted (Phipson and Smyth 2010). A NaN is left out of its statistic; without a
+    value the p-value is NaN.
+
+    Args:
+        differences: one per problem; under the null hypothesis symmetric around 0.
+        n_resamples: random sign patterns.
+        seed: of the signs.
+
+    >>> sign_flip_p(np.array([[1.0], [2.0], [3.0]]))
+    array([0.25])
+    """
+    n, *shape = differences.shape
+    flat = differences.reshape(n, -1).astype(float)
+    known = np.isfinite(flat)
+    filled = np.where(known, flat, 0)
+    observed = np.abs(filled.sum(axis=0))
+    # Sums in another order differ in their last bits; what is equal must count as equal.
+    threshold = observed - 1e-9 * (observed + np.abs(filled).max(axis=0, initial=0))
+    exact = 2**n <= n_resamples + 1
+    if exact:
+        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    else:
+        signs = 1 - 2 * np.random.default_rng(seed).integers(0, 2, (n_resamples, n))
+    reached = (np.abs(signs @ filled) >= threshold).sum(axis=0)
+    p = reached / 2**n if exact else (reached + 1) / (n_resamples + 1)
+    return np.where(known.any(axis=0), p, np.nan).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Association:
+    """Spearman's rank correlation, its bootstrap interval, and a permutation p-value."""
+
+    rho: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def rank_association(
+    x: Real[np.ndarray, " head"],
+    y: Real[np.ndarray, " head"],
+    strata: Int[np.ndarray, " head"] | None = None,
+    *,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Association:
+    """Whether one quantity of the heads goes with another: Spearman's rho, stratified if asked.
+
+    With strata (layers), ranks are centred within each stratum before they are correlated, and
+    resamples and permutations stay within strata: what differs only between layers does not count.
+
+    Args:
+        x: one value per head, a score say.
+        y: another, a causal effect say.
+        strata: the stratum of each head, its layer say; one for all by default.
+        n_resamples: bootstrap resamples, and permutations.
+        level: of the percentile interval.
+        seed: of both.
+
+    Returns:
+        NaN for all but `n` where one side is constant.
+
+    Raises:
+        CodiLensError: lengths that differ, or fewer than three heads.
+
+    >>> heads = np.arange(6.0)
+    >>> rank_association(heads, heads**3).rho
+    1.0
+    """
+    if len(x) != len(y) or len(x) < 3:
+        raise CodiLensError(
+            f"A rank correlation needs two values of at least 3 heads; there are {len(x)} and "
+            f"{len(y)}."
+        )
+    rng = np.random.default_rng(seed)
+    groups = np.zeros(len(x), dtype=int) if strata is None else np.asarray(strata)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    drawn = np.concatenate(
+        [rng.choice(each, size=(n_resamples, len(each))) for each in members], axis=1
+    )
+    shuffled = np.concatenate(
+        [rng.permuted(np.tile(m, (n_resamples, 1)), axis=1) for m in members], 1
+    )
+    order = np.concatenate(members)
+    groups, x, y = groups[order], np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    rho = _rho(x[None, order], y[None, order], groups)[0]
+    low, high = percentile_interval(_known(_rho(x[drawn], y[drawn], groups)), level=level)
+    null = _rho(np.repeat(x[None, order], n_resamples, 0), y[shuffled], groups)
+    p = (1 + (np.abs(null) >= abs(rho) - 1e-9).sum()) / (n_resamples + 1)
+    p = p if np.isfinite(rho) else np.nan
+    return Association(float(rho), float(low), float(high), float(p), len(x))
+
+
+def area_p(observed: float, null: Float[np.ndarray, " draw"]) -> float:
+    """One-sided permutation p-value of an area against areas of random draws, itself counted.
+
+    >>> area_p(3.0, np.array([1.0, 2.0, 4.0]))
+    0.5
+    """
+    return float((1 + (null >= observed - 1e-12).sum()) / (len(null) + 1))
+
+
+def _rho(
+    x: Float[np.ndarray, "draw head"], y: Float[np.ndarray, "draw head"], groups: np.ndarray
+) -> Float[np.ndarray, " draw"]:
+    """Correlation of the ranks, centred within groups; NaN where one side is constant."""
+    ranked = [scipy_stats.rankdata(values, axis=1) for values in (x, y)]
+    for values in ranked:
+        for group in np.unique(groups):
+            some = groups == group
+            values[:, some] -= values[:, some].mean(axis=1, keepdims=True)
+    over = np.sqrt((ranked[0] ** 2).sum(axis=1) * (ranked[1] ** 2).sum(axis=1))
+    product = (ranked[0] * ranked[1]).sum(axis=1)
+    return np.divide(product, over, out=np.full(len(over), np.nan), where=over > 1e-9)
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    known = values[np.isfinite(values)]
+    return known if len(known) else np.array([np.nan])

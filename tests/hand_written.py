@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codi_lens.checkpoint import read_checkpoint
-from codi_lens.reference import Reference
+from codi_lens.loading.checkpoint import read_checkpoint
+from codi_lens.verification.reference import Reference
 
 Edit = Callable[[int, Tensor], Tensor]
 """From a layer and [head, query, key], [pos, head, d_head] or [pos, d_model] to a new one."""

@@ -13,22 +13,22 @@ from conftest import ROOT
 from torch import Tensor, nn
 
 from codi_lens import CodiModel, Intervention
-from codi_lens.attribution import (
+from codi_lens.causal.agreement import compare_with_exact
+from codi_lens.causal.attribution import (
     attribute_heads,
     attribute_thoughts,
-    compare_with_exact,
     head_attributions,
     summarise_attributions,
     thought_attributions,
 )
-from codi_lens.attribution_section import attribution_section
+from codi_lens.causal.measure import CLEAN, measure
+from codi_lens.causal.sweeps import sweep_heads, sweep_thoughts
 from codi_lens.errors import InterventionError, PositionError, ProblemError
+from codi_lens.head_names import all_heads
 from codi_lens.interventions import Donors, ablate_heads, patch_thoughts, scale_heads
-from codi_lens.interventions.heads import all_heads
-from codi_lens.measure import CLEAN, measure
-from codi_lens.plots.attribution import attribution_scatter, thought_attributions_figure
+from codi_lens.plots.causal.attribution import attribution_scatter, thought_attributions_figure
 from codi_lens.problems import word_problems
-from codi_lens.sweeps import sweep_heads, sweep_thoughts
+from codi_lens.reports.questions.heads import attribution_section
 
 PROBLEMS = word_problems(5, seed=17)
 OTHERS = word_problems(9, seed=18)

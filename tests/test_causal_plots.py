@@ -12,23 +12,23 @@ import pytest
 from conftest import ROOT
 
 from codi_lens import CodiModel
-from codi_lens.ablation import ablate_all, ablate_set, ablate_top
-from codi_lens.cli import main
-from codi_lens.dose import DoseResponse
+from codi_lens.causal.dose import DoseResponse
+from codi_lens.cli.main import main
 from codi_lens.errors import InterventionError, OutputError, ProblemError
-from codi_lens.pairs import random_pairs
-from codi_lens.patching import patch_positions
-from codi_lens.plots import style
-from codi_lens.plots.causal import (
+from codi_lens.plots.causal.effects import effect_points, redundancy_matrix
+from codi_lens.plots.causal.sweeps import (
     EFFECT_SCALE,
     causal_map,
     dose_response_curves,
     edge_matrix,
     score_effect_scatter,
 )
-from codi_lens.plots.causal_page import Section, causal_page
-from codi_lens.plots.effects import effect_points, redundancy_matrix
+from codi_lens.plots.drawing import style
 from codi_lens.problems import Problem, word_problems
+from codi_lens.problems.pairs import random_pairs
+from codi_lens.reports.ablate import ablate_all, ablate_set, ablate_top
+from codi_lens.reports.pages.section import Section, causal_page
+from codi_lens.reports.patch import patch_positions
 
 QUIET: dict[str, Any] = {"progress": False}
 

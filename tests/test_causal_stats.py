@@ -9,17 +9,20 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from codi_lens.dose import mean_over_dose, score_vs_effect
+from codi_lens.causal.dose import mean_over_dose
+from codi_lens.causal.effects import summarise
+from codi_lens.causal.measure import CLEAN
+from codi_lens.causal.scores_vs_effects import score_vs_effect
 from codi_lens.errors import CodiLensError
-from codi_lens.experiments import summarise
-from codi_lens.measure import CLEAN
-from codi_lens.significance import (
+from codi_lens.stats import (
     area_p,
+    benjamini_hochberg,
     mcnemar_p,
+    mean_interval,
     rank_association,
     sign_flip_p,
+    wilson_interval,
 )
-from codi_lens.stats import benjamini_hochberg, mean_interval, wilson_interval
 
 DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 """Darwin's cross- minus self-fertilised Zea mays, in eighths of an inch (Fisher 1935, §17, §21)."""

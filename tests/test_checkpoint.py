@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from codi_lens import CheckpointError, CodiModel
-from codi_lens.checkpoint import read_checkpoint
-from codi_lens.convert import to_hooked_transformer
+from codi_lens.loading.checkpoint import read_checkpoint
+from codi_lens.loading.convert import to_hooked_transformer
 
 State = dict[str, Tensor]
 WTE = "codi.base_model.model.transformer.wte.weight"

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 from codi_lens import open_attention, rank_heads
-from codi_lens.cli import main
+from codi_lens.cli.main import main
 from codi_lens.problems import word_problems
 
 TINY = str(ROOT / "checkpoints" / "tiny-gpt2")

@@ -9,10 +9,9 @@ import pytest
 from constructed import of_shape, random_attention
 
 from codi_lens import AttentionError, rank_heads
-from codi_lens.clusters import cluster_heads
-from codi_lens.hubs import hub_ratio_by_n_problems, hub_ratios
-from codi_lens.plots import hubs, profiles, structure, style, truth
-from codi_lens.profiles import (
+from codi_lens.attention.clusters import cluster_heads
+from codi_lens.attention.hubs import hub_ratio_by_n_problems, hub_ratios
+from codi_lens.attention.profiles import (
     FIRST_TOKEN,
     answer_view,
     destinations,
@@ -21,6 +20,10 @@ from codi_lens.profiles import (
     skip_profile,
     with_intervals,
 )
+from codi_lens.plots.attention import hubs, profiles
+from codi_lens.plots.attention import probes as truth
+from codi_lens.plots.attention import stability as structure
+from codi_lens.plots.drawing import style
 
 THOUGHTS = [f"ct{i}" for i in range(6)]
 

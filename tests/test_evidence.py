@@ -11,12 +11,19 @@ import xarray as xr
 from constructed import random_attention
 
 from codi_lens import rank_heads
-from codi_lens.evidence import Evidence, gather_evidence, probe_thoughts
-from codi_lens.hubs import hub_ratio_by_n_problems, hub_ratios
+from codi_lens.attention.evidence import Evidence, gather_evidence
+from codi_lens.attention.hubs import hub_ratio_by_n_problems, hub_ratios
+from codi_lens.attention.probes import probe_thoughts
+from codi_lens.attention.profiles import (
+    answer_view,
+    destinations,
+    skip_null,
+    skip_profile,
+    with_intervals,
+)
 from codi_lens.model import CodiModel
-from codi_lens.plots.evidence import evidence_figures
 from codi_lens.problems import word_problems
-from codi_lens.profiles import answer_view, destinations, skip_null, skip_profile, with_intervals
+from codi_lens.reports.pages.evidence import evidence_figures
 
 
 def evidence_of(attention: xr.DataArray, **options: Any) -> Evidence:

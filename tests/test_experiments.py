@@ -12,19 +12,16 @@ import torch
 import xarray as xr
 from conftest import ROOT
 
-import codi_lens.measure as measuring
+import codi_lens.causal.measure as measuring
 from codi_lens import CodiModel, Intervention
-from codi_lens.cli import main
-from codi_lens.dose import dose_response
+from codi_lens.causal.controls import halves, head_controls, matched_heads
+from codi_lens.causal.dose import dose_response
+from codi_lens.causal.effects import compare_interventions, summarise
+from codi_lens.causal.measure import CLEAN, measure
+from codi_lens.causal.sweeps import sweep_edges, sweep_heads, sweep_layers, sweep_thoughts
+from codi_lens.cli.main import main
 from codi_lens.errors import CodiLensError, InterventionError, OutputError, ProblemError
-from codi_lens.experiments import (
-    compare_interventions,
-    halves,
-    head_controls,
-    matched_heads,
-    parse_heads,
-    summarise,
-)
+from codi_lens.head_names import parse_heads
 from codi_lens.interventions import (
     Donors,
     ablate_heads,
@@ -43,10 +40,8 @@ from codi_lens.interventions import (
     transplant_pattern,
     truncate_thoughts,
 )
-from codi_lens.measure import CLEAN, measure
 from codi_lens.positions import key_names
 from codi_lens.problems import Problem, word_problems
-from codi_lens.sweeps import sweep_edges, sweep_heads, sweep_layers, sweep_thoughts
 
 PROBLEMS = word_problems(7, seed=3)
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import zarr
 
-from codi_lens import CodiModel, OutputError, ProblemError, extract, open_attention, rank_heads
+from codi_lens import CodiModel, OutputError, ProblemError, open_attention, rank_heads
+from codi_lens.attention import extract
+from codi_lens.attention.values import first_token_attention, value_weighted_attention
 from codi_lens.problems import Problem, parse_answer, word_problems
-from codi_lens.values import first_token_attention, value_weighted_attention
 
 PROBLEMS = word_problems(9, seed=1)
 

@@ -12,18 +12,25 @@ import xarray as xr
 from conftest import ROOT
 from constructed import block, from_blocks
 
-from codi_lens import CodiModel, extract
-from codi_lens.dose import dose_response, rankings_vs_effect
-from codi_lens.errors import InterventionError, OutputError
-from codi_lens.experiments import (
-    OTHER_ANSWER,
-    SAME_ANSWER,
-    answer_donors,
-    compare_interventions,
-    contrasts,
-    head_controls,
+from codi_lens import CodiModel
+from codi_lens.attention import extract
+from codi_lens.attention.views import thought_view
+from codi_lens.causal.controls import OTHER_ANSWER, SAME_ANSWER, answer_donors, head_controls
+from codi_lens.causal.dose import dose_response
+from codi_lens.causal.effects import compare_interventions, contrasts
+from codi_lens.causal.hub_moves import hub_moves, hub_of
+from codi_lens.causal.measure import CLEAN, measure
+from codi_lens.causal.redundancy import redundancy
+from codi_lens.causal.scores_vs_effects import rankings_vs_effect
+from codi_lens.causal.transplants import (
+    EVEN,
+    OWN,
+    mean_block,
+    spread_evenly,
+    stand_ins,
+    transplants,
 )
-from codi_lens.hub_moves import hub_moves, hub_of
+from codi_lens.errors import InterventionError, OutputError
 from codi_lens.interventions import (
     Donors,
     ablate_heads,
@@ -34,11 +41,7 @@ from codi_lens.interventions import (
     swap_thoughts,
     transplant_pattern,
 )
-from codi_lens.measure import CLEAN, measure
 from codi_lens.problems import Problem, word_problems
-from codi_lens.redundancy import redundancy
-from codi_lens.transplants import EVEN, OWN, mean_block, spread_evenly, stand_ins, transplants
-from codi_lens.views import thought_view
 
 PROBLEMS = word_problems(12, seed=6, n_operations=[3, 4])
 EVERY = [(layer, head) for layer in range(3) for head in range(8)]

@@ -20,9 +20,9 @@ from codi_lens import (
     rank_heads,
     thought_view,
 )
-from codi_lens.heads import layer_band
+from codi_lens.attention.ranking import layer_band
+from codi_lens.attention.views import VIEWS, View
 from codi_lens.positions import key_names, query_names
-from codi_lens.views import VIEWS, View
 
 THOUGHTS = [f"ct{i}" for i in range(6)]
 

@@ -9,7 +9,7 @@ import pytest
 from constructed import GIVEN, block, from_blocks, noisy, of_shape, random_attention
 
 from codi_lens import AttentionError, thought_view
-from codi_lens.hubs import (
+from codi_lens.attention.hubs import (
     head_hub_ratios,
     hub_ratio_by_n_problems,
     hub_ratios,

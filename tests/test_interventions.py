@@ -20,7 +20,6 @@ from codi_lens import (
     ThoughtRun,
     ablate_heads,
     check_untouched,
-    extract,
     for_rows,
     fraction_recovered,
     keep_heads,
@@ -33,8 +32,9 @@ from codi_lens import (
     truncate_thoughts,
     with_donors,
 )
+from codi_lens.attention import extract
 from codi_lens.problems import Problem, is_correct, word_problems
-from codi_lens.thinking import prepare
+from codi_lens.thinking.prompts import prepare
 
 PROBLEMS = word_problems(6, seed=21)
 TEXTS = [problem.question for problem in PROBLEMS]

@@ -20,7 +20,6 @@ from codi_lens import (
     ThoughtRun,
     ablate_heads,
     check_untouched,
-    extract,
     for_rows,
     force_hub,
     freeze_patterns,
@@ -31,6 +30,7 @@ from codi_lens import (
     thought_view,
     transplant_pattern,
 )
+from codi_lens.attention import extract
 from codi_lens.problems import word_problems
 
 THOUGHTS = [f"ct{i}" for i in range(6)]

@@ -14,11 +14,11 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from codi_lens import CheckpointError, CodiModel, OutputError
-from codi_lens.architectures import lens_config, supported
-from codi_lens.checkpoint import read_checkpoint
-from codi_lens.config import known_checkpoints
 from codi_lens.errors import CheckpointWarning
-from codi_lens.verify import verify
+from codi_lens.loading.architectures import lens_config, supported
+from codi_lens.loading.checkpoint import read_checkpoint
+from codi_lens.loading.config import known_checkpoints
+from codi_lens.verification.verify import verify
 
 QUESTION = "Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"
 
@@ -281,7 +281,7 @@ def response_error(kind: type[Exception]) -> Callable[..., None]:
 def test_hub_refusals_say_what_to_do(
     kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codi_lens.files.snapshot_download", response_error(kind))
+    monkeypatch.setattr("codi_lens.loading.files.snapshot_download", response_error(kind))
     with pytest.raises(CheckpointError, match=message):
         CodiModel.from_pretrained("owner/name", revision="main2")
 
@@ -294,7 +294,7 @@ def test_gated_base_says_what_to_do(
         path.unlink()
     in_hub_cache(made, "zen-E/CODI-llama3.2-1b-Instruct", hub_cache)
     monkeypatch.setattr(
-        "codi_lens.checkpoint.AutoConfig.from_pretrained", response_error(GatedRepoError)
+        "codi_lens.loading.checkpoint.AutoConfig.from_pretrained", response_error(GatedRepoError)
     )
     with pytest.raises(CheckpointError, match=r"1B-Instruct is gated: accept .* pass base="):
         CodiModel.from_pretrained("zen-E/CODI-llama3.2-1b-Instruct")

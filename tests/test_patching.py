@@ -14,13 +14,21 @@ import pytest
 import torch
 
 from codi_lens import CodiModel, Intervention
+from codi_lens.causal.measure import CLEAN, measure
+from codi_lens.causal.restoration import restore
+from codi_lens.causal.running_totals import (
+    ALONE,
+    COUNTERPART,
+    UNRELATED,
+    UP_TO,
+    _prediction,
+    carried_totals,
+    operand_swaps,
+    total_swaps,
+)
 from codi_lens.errors import InterventionError, OutputError, PositionError, ProblemError
 from codi_lens.interventions import Donors, ablate_heads, fraction_recovered, swap_thoughts
-from codi_lens.measure import CLEAN, measure
-from codi_lens.pairs import Pair, both_problems, operand_pairs
-from codi_lens.patching_sections import restoration_section, running_totals_section
-from codi_lens.plots.causal_page import causal_page
-from codi_lens.plots.patching import restoration_map, thought_swap_matrix, total_swap_matrix
+from codi_lens.plots.causal.pairs import restoration_map, thought_swap_matrix, total_swap_matrix
 from codi_lens.problems import (
     Operation,
     Problem,
@@ -31,17 +39,9 @@ from codi_lens.problems import (
     with_one_operand_changed,
     word_problems,
 )
-from codi_lens.restoration import restore
-from codi_lens.running_totals import (
-    ALONE,
-    COUNTERPART,
-    UNRELATED,
-    UP_TO,
-    _prediction,
-    carried_totals,
-    operand_swaps,
-    total_swaps,
-)
+from codi_lens.problems.pairs import Pair, both_problems, operand_pairs
+from codi_lens.reports.pages.section import causal_page
+from codi_lens.reports.questions.pairs import restoration_section, running_totals_section
 
 FREE = 2e-5
 QUIET: dict[str, Any] = {"progress": False}

@@ -14,15 +14,15 @@ import xarray as xr
 from constructed import block, from_blocks
 
 from codi_lens import CodiModel
+from codi_lens.causal.effects import check_known
+from codi_lens.causal.hub_moves import hub_moves, hub_of
+from codi_lens.causal.restoration import restore
 from codi_lens.errors import AttentionError, InterventionError, PositionError, ProblemError
-from codi_lens.experiments import check_known
-from codi_lens.hub_moves import hub_moves, hub_of
-from codi_lens.pairs import Pair, counterparts, operand_pairs, random_pairs
-from codi_lens.patching import patch_positions
-from codi_lens.patching_sections import restoration_section, running_totals_section
-from codi_lens.position_sections import _about_edges, _about_groups, about_hub
 from codi_lens.problems import Problem, split_of, word_problems
-from codi_lens.restoration import restore
+from codi_lens.problems.pairs import Pair, counterparts, operand_pairs, random_pairs
+from codi_lens.reports.patch import patch_positions
+from codi_lens.reports.questions.pairs import restoration_section, running_totals_section
+from codi_lens.reports.questions.positions import _about_edges, _about_groups, about_hub
 
 ROOT = Path(__file__).parent.parent
 QUIET: dict[str, Any] = {"progress": False}

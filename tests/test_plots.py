@@ -8,8 +8,8 @@ from plotly.colors import sample_colorscale
 
 from codi_lens import plots
 from codi_lens.errors import AttentionError, CodiLensError, PositionError
-from codi_lens.plots import style
-from codi_lens.plots.views import check_view
+from codi_lens.plots.drawing import style
+from codi_lens.plots.drawing.views import check_view
 from codi_lens.positions import key_names, possible_cells, query_names
 
 TYPES = ("Forward Flow", "Hub Aggregator", "Skip Connection", "Multi-Purpose")

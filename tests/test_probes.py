@@ -12,8 +12,9 @@ import pytest
 import torch
 from constructed import random_attention
 
-from codi_lens import CodiModel, ProblemError, extract
-from codi_lens.probes import (
+from codi_lens import CodiModel, ProblemError
+from codi_lens.attention import extract
+from codi_lens.attention.probes import (
     answer_reads_by_length,
     ground_truth,
     probe_totals,

@@ -8,7 +8,7 @@ from constructed import GIVEN, OWN, from_blocks, noisy, of_shape, random_attenti
 from scipy import stats as scipy_stats
 
 from codi_lens import AttentionError
-from codi_lens.profiles import (
+from codi_lens.attention.profiles import (
     FIRST_TOKEN,
     KINDS,
     answer_view,

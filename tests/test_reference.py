@@ -10,9 +10,9 @@ from conftest import ORACLE_SETTINGS, ROOT, Oracle
 from test_thinking import FORCED, FREE, FREE_ATTENTION, largest
 
 from codi_lens import CheckpointError, PositionError
-from codi_lens.checkpoint import Checkpoint, read_checkpoint
-from codi_lens.reference import Reference
-from codi_lens.reference_model import SpecialTokens
+from codi_lens.loading.checkpoint import Checkpoint, read_checkpoint
+from codi_lens.verification.reference import Reference
+from codi_lens.verification.reference_model import SpecialTokens
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ import xarray as xr
 from constructed import block, from_blocks, noisy, of_shape, random_attention
 from sklearn.metrics import adjusted_rand_score
 
-from codi_lens import AttentionError, metrics, rank_heads, scores, thought_view
-from codi_lens.clusters import cluster_heads
-from codi_lens.heads import ConstantMetricWarning, ranks
-from codi_lens.scores import POSITION_SCORES, HeadScores, score_problems
-from codi_lens.stability import half_weights, split_halves
-from codi_lens.views import VIEWS, View
+from codi_lens import AttentionError, metrics, rank_heads, thought_view
+from codi_lens.attention import scores
+from codi_lens.attention.clusters import cluster_heads
+from codi_lens.attention.ranking import ConstantMetricWarning, ranks
+from codi_lens.attention.scores import POSITION_SCORES, HeadScores, score_problems
+from codi_lens.attention.stability import half_weights, split_halves
+from codi_lens.attention.views import VIEWS, View
 
 SHAPES = ("uniform", "sequential", "self", "ct1")
 

@@ -11,21 +11,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from codi_lens.corrected import corrected_quantities
+from codi_lens.attention.quantities import corrected_quantities
+from codi_lens.attention.ranking import functional_types, rank_heads
 from codi_lens.errors import AttentionError
-from codi_lens.heads import functional_types, rank_heads
-from codi_lens.measured import what_the_study_measured
 from codi_lens.positions import key_names, possible_cells, query_names
-from codi_lens.study import (
-    Study,
-    StudyThresholds,
-    attention_summary,
-    counts,
-    mean_and_std,
-    rank_by,
-    run_study,
-    study_heads,
-)
+from codi_lens.study import Study, run_study
+from codi_lens.study.heads import StudyThresholds, counts, mean_and_std, rank_by, study_heads
+from codi_lens.study.measured import what_the_study_measured
 from codi_lens.study.published import (
     published_heads,
     published_hubs,
@@ -33,6 +25,7 @@ from codi_lens.study.published import (
     published_spread,
     published_study,
 )
+from codi_lens.study.summary import attention_summary
 
 MODELS = published_study()["models"]
 ROUNDING = 0.005

@@ -20,15 +20,13 @@ from test_explorer import browser as browser  # a fixture
 from test_study import random_attention
 
 from codi_lens import open_attention, rank_heads
-from codi_lens.cli import main
-from codi_lens.corrected import corrected_quantities
+from codi_lens.attention.evidence import Evidence, gather_evidence
+from codi_lens.attention.quantities import corrected_quantities
+from codi_lens.cli.main import main
 from codi_lens.errors import AttentionError
-from codi_lens.evidence import Evidence, gather_evidence
-from codi_lens.measured import Measured
-from codi_lens.plots import style
-from codi_lens.plots.comparison import model_comparison
-from codi_lens.plots.measured import corrected_triptych, published_hub_bars, published_patterns
-from codi_lens.plots.study import (
+from codi_lens.plots.drawing import style
+from codi_lens.plots.study.comparison import model_comparison
+from codi_lens.plots.study.figures import (
     attention_by_layer,
     critical_heads,
     hub_flow_skip,
@@ -36,9 +34,15 @@ from codi_lens.plots.study import (
     strongest_heads,
     study_figures,
 )
-from codi_lens.plots.study_page import report_figures, study_page
+from codi_lens.plots.study.published import (
+    corrected_triptych,
+    published_hub_bars,
+    published_patterns,
+)
+from codi_lens.reports.pages.study import report_figures, study_page
+from codi_lens.reports.study import write_png
 from codi_lens.study import Study, run_study
-from codi_lens.study_report import write_png
+from codi_lens.study.measured import Measured
 
 STUDY = run_study(random_attention(n_layers=6, n_heads=5), "some model")
 OTHER = run_study(random_attention(n_layers=2, n_heads=4, n=4, seed=1), "another model")

@@ -20,7 +20,7 @@ from codi_lens import (
 from codi_lens.interventions import position_axis
 from codi_lens.positions import possible_cells, thought_names
 from codi_lens.problems import word_problems
-from codi_lens.thinking import ThoughtRun
+from codi_lens.thinking.run import ThoughtRun
 
 # The oracle's README gives these: the recurrence amplifies float32 noise in free runs.
 FORCED, FREE, FREE_ATTENTION = 5e-5, 1e-3, 3e-4

@@ -8,9 +8,13 @@ import torch
 from conftest import Oracle
 
 from codi_lens import AttentionError, CodiModel
+from codi_lens.attention.profiles import destinations
+from codi_lens.attention.values import (
+    first_token_attention,
+    value_weighted,
+    value_weighted_attention,
+)
 from codi_lens.positions import key_names, query_names
-from codi_lens.profiles import destinations
-from codi_lens.values import first_token_attention, value_weighted, value_weighted_attention
 
 
 @pytest.mark.parametrize("n_value_heads", [1, 2, 4])

@@ -12,14 +12,14 @@ import pytest
 import torch
 from conftest import FIXTURES, ORACLE_SETTINGS, ROOT, Oracle
 
-import codi_lens.checkpoint
-import codi_lens.convert
-import codi_lens.layouts
+import codi_lens.loading.checkpoint
+import codi_lens.loading.convert
+import codi_lens.loading.keys
 import codi_lens.model
 from codi_lens import CodiModel, ProblemError, problems
-from codi_lens.cli import main
+from codi_lens.cli.main import main
 from codi_lens.problems import Problem
-from codi_lens.verify import Verification, verify
+from codi_lens.verification.verify import Verification, verify
 
 TINY = str(ROOT / "checkpoints" / "tiny-gpt2")
 
@@ -73,9 +73,9 @@ def break_model(monkeypatch: pytest.MonkeyPatch, damage: Callable[[Any], None]) 
 
 
 def test_flipped_sign_of_lora_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    merge = codi_lens.checkpoint.merge
+    merge = codi_lens.loading.checkpoint.merge
     monkeypatch.setattr(
-        codi_lens.checkpoint, "merge", lambda t, alpha, *a, **k: merge(t, -alpha, *a, **k)
+        codi_lens.loading.checkpoint, "merge", lambda t, alpha, *a, **k: merge(t, -alpha, *a, **k)
     )
     verification = check(load("gpt2"))
     assert not verification.passed
@@ -84,7 +84,7 @@ def test_flipped_sign_of_lora_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_dropped_rope_scaling_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    make = codi_lens.convert.lens_config
+    make = codi_lens.loading.convert.lens_config
 
     def unscaled(*args: Any, **kwargs: Any) -> Any:
         config = make(*args, **kwargs)
@@ -92,19 +92,19 @@ def test_dropped_rope_scaling_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
         config.use_NTK_by_parts_rope = False
         return config
 
-    monkeypatch.setattr(codi_lens.convert, "lens_config", unscaled)
+    monkeypatch.setattr(codi_lens.loading.convert, "lens_config", unscaled)
     assert "thoughts" in failed(check(load("llama")))
 
 
 def test_transposed_conv1d_delta_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    transposed = codi_lens.layouts.conv1d_weights
+    transposed = codi_lens.loading.keys.conv1d_weights
     square = "transformer.h.0.attn.c_proj.weight"
 
     def without_one(model: Any) -> set[str]:
         assert square in transposed(model)
         return transposed(model) - {square}
 
-    monkeypatch.setattr(codi_lens.layouts, "conv1d_weights", without_one)
+    monkeypatch.setattr(codi_lens.loading.keys, "conv1d_weights", without_one)
     assert "thoughts" in failed(check(load("gpt2")))
 
 

@@ -4,13 +4,11 @@ An `Intervention` holds ordinary TransformerLens hooks; a `Planned` one works ou
 the problems are known, because its values come from donors or from a clean run of them.
 """
 
-from codi_lens.interventions.base import HookFunction, Intervention, position_axis, scoped
 from codi_lens.interventions.checks import check_untouched
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.edges import force_hub, knock_out, swap_columns
 from codi_lens.interventions.heads import ablate_heads, keep_heads, scale_heads
 from codi_lens.interventions.patterns import freeze_patterns, set_pattern, transplant_pattern
-from codi_lens.interventions.plan import Context, Planned, for_rows, plan_all, with_donors
 from codi_lens.interventions.residual import fraction_recovered, patch_residual
 from codi_lens.interventions.thoughts import (
     patch_thoughts,
@@ -19,6 +17,8 @@ from codi_lens.interventions.thoughts import (
     swap_thoughts,
     truncate_thoughts,
 )
+from codi_lens.thinking.hooks import HookFunction, Intervention, position_axis, scoped
+from codi_lens.thinking.plan import Context, Planned, for_rows, plan_all, with_donors
 
 __all__ = [
     "Context",

@@ -10,11 +10,11 @@ from codi_lens.errors import InterventionError
 from codi_lens.positions import rank, thought_names
 
 if TYPE_CHECKING:
-    import codi_lens.thinking
+    import codi_lens.thinking.run
 
 
 def check_untouched(
-    clean: codi_lens.thinking.ThoughtRun, run: codi_lens.thinking.ThoughtRun, first: str
+    clean: codi_lens.thinking.run.ThoughtRun, run: codi_lens.thinking.run.ThoughtRun, first: str
 ) -> None:
     """Whether everything before the first touched position is the clean run's, bit for bit.
 

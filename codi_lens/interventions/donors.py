@@ -14,14 +14,14 @@ from torch import Tensor
 from transformer_lens import HookedTransformer
 
 from codi_lens.errors import InterventionError, PositionError
-from codi_lens.interventions.base import position_axis
 from codi_lens.positions import rank, thought_names
-from codi_lens.problems import Number, Problem, parse_answer
+from codi_lens.problems.problem import Number, Problem, parse_answer
+from codi_lens.thinking.hooks import position_axis
 
 if TYPE_CHECKING:
-    import codi_lens.interventions.plan
     import codi_lens.model
-    import codi_lens.thinking
+    import codi_lens.thinking.plan
+    import codi_lens.thinking.run
 
 _GROUPS = ("question", "answer")
 
@@ -94,7 +94,7 @@ class Donors:
                 f"Donors needs at least one problem and a batch size of at least 1; it was given "
                 f"{len(problems)} and {batch_size}."
             )
-        from codi_lens.thinking import prepare  # it builds on this module
+        from codi_lens.thinking.prompts import prepare  # it builds on this module
 
         ids = [problem.id for problem in problems]
         questions = [problem.question for problem in problems]
@@ -102,7 +102,7 @@ class Donors:
         self._set(model.lens, model.config.opening, model.think, prompts, ids, seed, batch_size)
 
     @classmethod
-    def of_call(cls, context: codi_lens.interventions.plan.Context, seed: int) -> Donors:
+    def of_call(cls, context: codi_lens.thinking.plan.Context, seed: int) -> Donors:
         """The problems of one call of `think`, each prompt once."""
         donors = cls.__new__(cls)
         call = dict(zip(context.batch, context.batch_ids, strict=True))
@@ -115,7 +115,7 @@ class Donors:
         self,
         lens: HookedTransformer,
         opening: Sequence[int],
-        think: Callable[..., codi_lens.thinking.ThoughtRun],
+        think: Callable[..., codi_lens.thinking.run.ThoughtRun],
         prompts: Sequence[Sequence[int]],
         ids: Sequence[str],
         seed: int,

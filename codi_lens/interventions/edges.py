@@ -15,17 +15,11 @@ from torch import Tensor
 from transformer_lens import HookedTransformer
 
 from codi_lens.errors import InterventionError, PositionError
-from codi_lens.interventions.base import Intervention
-from codi_lens.interventions.heads import (
-    Heads,
-    all_heads,
-    by_layer,
-    check_heads,
-    heads_name,
-    scope_name,
-)
-from codi_lens.interventions.plan import Context, Planned
+from codi_lens.head_names import Heads, all_heads, by_layer, check_heads, heads_name
+from codi_lens.interventions.heads import scope_name
 from codi_lens.positions import Scope, first_position, rank, resolve, thought_names
+from codi_lens.thinking.hooks import Intervention
+from codi_lens.thinking.plan import Context, Planned
 
 Pattern = Float[Tensor, "problem head query key"]
 ROUNDING = 16  # multiples of the dtype's epsilon by which a row may miss a sum of 1

@@ -9,15 +9,14 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens import HookedTransformer
 
-from codi_lens.errors import InterventionError, PositionError
-from codi_lens.interventions.base import Intervention
+from codi_lens.errors import InterventionError
+from codi_lens.head_names import Heads, all_heads, by_layer, check_heads, heads_name
 from codi_lens.interventions.donors import Donors, seeded
-from codi_lens.interventions.plan import Context, Planned
 from codi_lens.positions import Scope, first_position, rank, resolve
+from codi_lens.thinking.hooks import Intervention
+from codi_lens.thinking.plan import Context, Planned
 
-Heads = Sequence[tuple[int, int]]
 Mode = Literal["resample", "mean", "zero"]
 
 
@@ -114,56 +113,6 @@ def scale_heads(heads: Heads, factor: float | int, at: Scope = "thinking") -> Pl
 
     name = f"{heads_name(heads)} x {factor:g} at {scope_name(at)}"
     return Planned(name, first_position(at), build)
-
-
-def all_heads(lens: HookedTransformer) -> list[tuple[int, int]]:
-    """Every head of a model."""
-    cfg = lens.cfg
-    return [(layer, head) for layer in range(cfg.n_layers) for head in range(cfg.n_heads)]
-
-
-def by_layer(heads: Heads) -> dict[int, list[int]]:
-    """The heads of each layer.
-
-    >>> by_layer([(1, 5), (0, 2), (1, 0)])
-    {0: [2], 1: [0, 5]}
-    """
-    layers = sorted({layer for layer, _ in heads})
-    return {layer: sorted({h for other, h in heads if other == layer}) for layer in layers}
-
-
-def check_heads(heads: Heads, lens: HookedTransformer) -> None:
-    """Refuse heads that the model does not have.
-
-    Raises:
-        PositionError: names the first that is missing.
-    """
-    cfg = lens.cfg
-    for layer, head in heads:
-        if not (0 <= layer < cfg.n_layers and 0 <= head < cfg.n_heads):
-            raise PositionError(
-                f"There is no head L{layer}H{head}; the model has layers 0..{cfg.n_layers - 1} and "
-                f"heads 0..{cfg.n_heads - 1}."
-            )
-
-
-def heads_name(heads: Heads) -> str:
-    """What tables call a set of heads.
-
-    Raises:
-        InterventionError: no head.
-
-    >>> heads_name([(1, 5), (2, 0)]), heads_name([(0, i) for i in range(9)])
-    ('L1H5+L2H0', 'L0H0+L0H1+… (9 heads, 2420f2)')
-    """
-    if not heads:
-        raise InterventionError("The intervention was given no head; give pairs of layer and head.")
-    names = [f"L{layer}H{head}" for layer, head in heads]
-    if len(names) <= 6:
-        return "+".join(names)
-    # The digest keeps names of different sets apart, which tables and resumed runs rely on.
-    digest = f"{seeded(0, *sorted(names)):x}"[:6]
-    return f"{names[0]}+{names[1]}+… ({len(names)} heads, {digest})"
 
 
 def scope_name(at: Scope) -> str:

@@ -7,31 +7,44 @@ they read well with their module: `plots.hub_ratios(hubs.hub_ratios(attention))`
 
 from __future__ import annotations
 
-from codi_lens.plots.attribution import attribution_scatter, thought_attributions_figure
-from codi_lens.plots.causal import (
+from codi_lens.explorer.page import explorer_page
+from codi_lens.plots.attention.charts import incoming, score_intervals, sequential, skips
+from codi_lens.plots.attention.heads import head_map, pattern, top_heads
+from codi_lens.plots.attention.hubs import hub_ratio_by_n_problems, hub_ratios
+from codi_lens.plots.attention.probes import (
+    answer_reads_by_length,
+    decodable_totals,
+    thoughts_and_attention,
+)
+from codi_lens.plots.attention.profiles import (
+    answer_reads,
+    by_distance,
+    destinations,
+    sequential_intervals,
+)
+from codi_lens.plots.attention.stability import clusters, clusters_and_types, rank_intervals
+from codi_lens.plots.causal.attribution import attribution_scatter, thought_attributions_figure
+from codi_lens.plots.causal.effects import effect_points, redundancy_matrix
+from codi_lens.plots.causal.pairs import restoration_map, thought_swap_matrix, total_swap_matrix
+from codi_lens.plots.causal.sweeps import (
     causal_map,
     dose_response_curves,
     edge_matrix,
     score_effect_scatter,
 )
-from codi_lens.plots.charts import incoming, score_intervals, sequential, skips
-from codi_lens.plots.comparison import model_comparison
-from codi_lens.plots.effects import effect_points, redundancy_matrix
-from codi_lens.plots.explorer import explorer_page
-from codi_lens.plots.figures import head_map, pattern, top_heads
-from codi_lens.plots.hubs import hub_ratio_by_n_problems, hub_ratios
-from codi_lens.plots.measured import corrected_triptych, published_hub_bars, published_patterns
-from codi_lens.plots.patching import restoration_map, thought_swap_matrix, total_swap_matrix
-from codi_lens.plots.profiles import answer_reads, by_distance, destinations, sequential_intervals
-from codi_lens.plots.structure import clusters, clusters_and_types, rank_intervals
-from codi_lens.plots.study import (
+from codi_lens.plots.study.comparison import model_comparison
+from codi_lens.plots.study.figures import (
     attention_by_layer,
     critical_heads,
     hub_flow_skip,
     metric_distributions,
     strongest_heads,
 )
-from codi_lens.plots.truth import answer_reads_by_length, decodable_totals, thoughts_and_attention
+from codi_lens.plots.study.published import (
+    corrected_triptych,
+    published_hub_bars,
+    published_patterns,
+)
 
 __all__ = [
     "answer_reads",

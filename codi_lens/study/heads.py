@@ -11,8 +11,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from codi_lens import metrics
-from codi_lens.errors import AttentionError
-from codi_lens.heads import (
+from codi_lens.attention.ranking import (
     CONSISTENT_STD,
     MULTI_PURPOSE_THRESHOLD,
     SEQUENTIAL_THRESHOLD,
@@ -22,7 +21,8 @@ from codi_lens.heads import (
     functional_types,
     layer_band,
 )
-from codi_lens.views import generation_view
+from codi_lens.attention.views import generation_view
+from codi_lens.errors import AttentionError
 
 N_TOP = 20
 """The study lists, counts and draws its twenty best heads."""

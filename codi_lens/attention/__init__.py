@@ -1,0 +1,1 @@
+"""What attends to what: extraction, views, and one question per module."""

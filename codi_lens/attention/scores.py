@@ -1,0 +1,220 @@
+"""Scores of all heads over many problems, in one vectorised pass whose memory is bounded.
+
+Attention is read some problems at a time, so that it may be larger than memory. In the position
+view every score is taken per problem and averaged; in the generation view, as in the study, it is
+taken on the mean matrix. `HeadScores.reweighted` gives the scores under any weights of the
+problems, which is all that the bootstrap, disjoint halves and subsamples need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from einops import einsum, rearrange
+from jaxtyping import Float
+
+from codi_lens import metrics
+from codi_lens.attention.views import View, select_view
+from codi_lens.errors import AttentionError
+
+STUDY_SCORES: dict[str, Callable[..., Any]] = {
+    "flow": metrics.flow_score,
+    "hub": metrics.hub_score,
+    "skip": metrics.skip_score,
+}
+POSITION_SCORES: dict[str, Callable[..., Any]] = {
+    "flow": metrics.flow_score,
+    "hub": metrics.hub_excess_score,
+    "skip": metrics.skip_excess_score,
+    "sequential": metrics.sequential_score,
+    "sequential_excess": metrics.sequential_excess_score,
+    "self": metrics.self_score,
+}
+
+CHUNK_BYTES = 4_000_000
+"""Attention handled at once, as float64. Larger than a processor's cache is slower, not faster."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeadScores:
+    """The scores of every head in one view; heads are numbered layer by layer.
+
+    Attributes:
+        view: "position" or "generation".
+        n_layers, n_heads: the model's, per layer.
+        n_problems: how many problems were averaged.
+        names: the labels of the queries and keys of the view.
+        mean: the mean matrix over problems.
+        values: each score, `composite` last.
+        constant: the scores that are equal for all heads.
+    """
+
+    view: View
+    n_layers: int
+    n_heads: int
+    n_problems: int
+    names: dict[str, list[str]]
+    mean: Float[np.ndarray, "head query key"]
+    values: dict[str, Float[np.ndarray, " head"]]
+    constant: list[str]
+    _attention: xr.DataArray
+    _per_problem: dict[str, Float[np.ndarray, "problem head"]]
+
+    @classmethod
+    def of(cls, attention: xr.DataArray, view: View = "position") -> HeadScores:
+        """Score labelled attention [problem, layer, head, query, key], in memory or on disk.
+
+        Raises:
+            AttentionError: not labelled attention, no problems, or NaN in it.
+        """
+        n_problems, n_layers, n_heads, *square = _selected(attention, view).shape
+        total = np.zeros((n_layers * n_heads, *square))
+        per_problem: dict[str, np.ndarray] = {}
+        if view == "position":
+            shape = (n_problems, n_layers * n_heads)
+            per_problem = {name: np.empty(shape) for name in POSITION_SCORES}
+        for some, blocks in problem_blocks(attention, view):
+            total += blocks.sum(axis=0)
+            if view == "position":
+                for name, values in position_scores(blocks).items():
+                    per_problem[name][some] = values
+        mean = total / n_problems
+        if view == "position":
+            values = {name: each.mean(axis=0) for name, each in per_problem.items()}
+        else:
+            values = {name: function(mean) for name, function in STUDY_SCORES.items()}
+        constant = [name for name, each in values.items() if metrics.is_constant(each)]
+        values["composite"] = _composite(values, constant if view == "position" else [])
+        selected = _selected(attention, view)
+        names = {dim: [str(name) for name in selected[dim].values] for dim in ("query", "key")}
+        return cls(
+            view,
+            n_layers,
+            n_heads,
+            n_problems,
+            names,
+            mean,
+            values,
+            constant,
+            attention,
+            per_problem,
+        )
+
+    @property
+    def head_names(self) -> list[str]:
+        """`L0H0`, `L0H1`, …, in the order of every array here."""
+        return [f"L{layer}H{head}" for layer, head in np.ndindex(self.n_layers, self.n_heads)]
+
+    def reweighted(
+        self, weights: Float[np.ndarray, "resample problem"]
+    ) -> dict[str, Float[np.ndarray, "resample head"]]:
+        """Every score as it would be if the problems had these weights (each row sums to 1).
+
+        The composite leaves out the same scores as `values["composite"]` does.
+        """
+        if self.view == "position":
+            samples = {name: weights @ values for name, values in self._per_problem.items()}
+        else:
+            means = self.mean_under(weights)
+            samples = {name: function(means) for name, function in STUDY_SCORES.items()}
+        leave_out = self.constant if self.view == "position" else []
+        samples["composite"] = np.stack(
+            [
+                _composite({name: values[i] for name, values in samples.items()}, leave_out)
+                for i in range(len(weights))
+            ]
+        )
+        return samples
+
+    def mean_under(
+        self, weights: Float[np.ndarray, "resample problem"]
+    ) -> Float[np.ndarray, "resample head query key"]:
+        """The mean matrix as it would be if the problems had these weights."""
+        means = np.zeros((len(weights), self.mean.size))
+        for some, blocks in problem_blocks(self._attention, self.view):
+            means += weights[:, some] @ rearrange(blocks, "problem h q k -> problem (h q k)")
+        return means.reshape(len(weights), *self.mean.shape)
+
+
+def score_problems(attention: xr.DataArray) -> xr.Dataset:
+    """Every position-view score of every head on every problem: (problem, layer, head).
+
+    Raises:
+        AttentionError: not labelled attention, no problems, or NaN in it.
+    """
+    scores = HeadScores.of(attention, "position")
+    split, n_layers = "problem (layer head) -> problem layer head", scores.n_layers
+    dims = ("problem", "layer", "head")
+    return xr.Dataset(
+        {
+            name: (dims, rearrange(values, split, layer=n_layers))
+            for name, values in scores._per_problem.items()
+        },
+        coords={dim: attention[dim] for dim in dims if dim in attention.coords},
+    )
+
+
+def position_scores(
+    blocks: Float[np.ndarray, "*batch query key"],
+) -> dict[str, Float[np.ndarray, "*batch"]]:
+    """`POSITION_SCORES` of many patterns at once, by one matrix product.
+
+    All but two of the scores are linear in the pattern, so that their values on the unit patterns
+    (one cell 1, all others 0) are the weights of a single product; flow is a quotient of linear
+    scores, and hub the variance of the hub excess, whose mean is 0.
+    """
+    n = blocks.shape[-1]
+    units = np.eye(n * n).reshape(n * n, n, n)
+    linear = [name for name in POSITION_SCORES if name not in ("flow", "hub")]
+    weights = [np.asarray(POSITION_SCORES[name](units))[:, None] for name in linear]
+    weights += [np.asarray(metrics.attention_to_earlier(units)).sum(axis=-1, keepdims=True)]
+    weights += [np.asarray(metrics.hub_excess(units))]
+    flat = rearrange(blocks, "... query key -> ... (query key)") @ np.concatenate(weights, axis=-1)
+    scores = {name: flat[..., place] for place, name in enumerate(linear)}
+    earlier, excess = flat[..., len(linear)], flat[..., len(linear) + 1 :]
+    visible = earlier + n * scores["self"]
+    scores["flow"] = earlier / (visible + (visible == 0))
+    scores["hub"] = einsum(excess, excess, "... key, ... key -> ...") / n
+    return {name: scores[name] for name in POSITION_SCORES}
+
+
+def problem_blocks(
+    attention: xr.DataArray, view: View
+) -> Iterator[tuple[slice, Float[np.ndarray, "problem head query key"]]]:
+    """The thought blocks of all heads, some problems at a time, as float64.
+
+    Raises:
+        AttentionError: not labelled attention, no problems, or NaN in it.
+    """
+    selected = _selected(attention, view)
+    n_problems = selected.sizes["problem"]
+    size = max(1, CHUNK_BYTES // max(1, 8 * selected[0].size))
+    for start in range(0, n_problems, size):
+        some = slice(start, min(start + size, n_problems))
+        values = np.asarray(selected[some].values, dtype=np.float64)
+        if np.isnan(values.min()):  # the least number is NaN if any is
+            first = np.isnan(values).any(axis=(1, 2, 3, 4)).argmax()
+            bad = selected["problem"].values[some][first]
+            raise AttentionError(
+                f"The attention of problem {bad} holds NaN; extract it again before ranking heads."
+            )
+        yield some, rearrange(values, "problem layer head q k -> problem (layer head) q k")
+
+
+def _selected(attention: xr.DataArray, view: View) -> xr.DataArray:
+    selected = select_view(attention, view)
+    if "problem" not in selected.dims:
+        raise AttentionError("Attention needs a problem dimension; average only afterwards.")
+    if selected.sizes["problem"] == 0:
+        raise AttentionError("Attention holds no problem, so heads cannot be ranked.")
+    return selected.transpose("problem", "layer", "head", "query", "key")
+
+
+def _composite(scores: dict[str, Any], leave_out: Collection[str]) -> Any:
+    return metrics.composite_score(
+        scores["flow"], scores["hub"], scores["skip"], leave_out=leave_out
+    )

@@ -1,0 +1,282 @@
+"""Estimated effects of replacing heads and thoughts, from gradients through all thoughts.
+
+Every head (or thought) gets a gate g: its output x becomes x + g (replacement - x). At g = 0 the
+run is clean, at g = 1 it is the ablated one. The derivative of the clean number's log-probability
+by all gates at once takes one backward pass through the thought loop. At g = 0 it is attribution
+patching: gradient times (replacement - clean). Its mean over gates that open together from 0 to 1
+is integrated gradients, whose values sum to the effect of replacing everything that was opened.
+
+Sources: Sundararajan et al. 2017, "Axiomatic attribution for deep networks"; Nanda 2023,
+"Attribution patching"; Syed et al. 2023, "Attribution patching outperforms automated circuit
+discovery".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from einops import rearrange
+from jaxtyping import Float
+
+from codi_lens.causal.controls import donors_for
+from codi_lens.causal.gradients import Replaced, gate_attributions, gate_path
+from codi_lens.errors import PositionError
+from codi_lens.head_names import head_name
+from codi_lens.interventions.donors import Donors
+from codi_lens.model import CodiModel
+from codi_lens.positions import Scope, rank, resolve, thought_names
+from codi_lens.problems.problem import Problem
+from codi_lens.stats import (
+    benjamini_hochberg,
+    mean_interval,
+    sign_flip_p,
+)
+
+
+def attribute_heads(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    *,
+    method: str = "patching",
+    outcome: str = "log_prob",
+    mode: str = "resample",
+    at: Scope = "thinking",
+    donors: Donors | None = None,
+    steps: int = 16,
+    seed: int = 0,
+    **running: Any,
+) -> pd.DataFrame:
+    """Estimate what `sweep_heads` measures, for all heads in a few backward passes.
+
+    Where the clean answer is all but certain, the gradient of its log-probability is nearly 0:
+    "patching" then says little. The logit difference does not saturate so.
+
+    Args:
+        model: the model.
+        problems: what to think about.
+        method: "patching", the gradient at the clean run; or "integrated", its mean while all
+            heads are replaced together, so that all heads sum to the effect of replacing them all.
+        outcome: "log_prob" (`effect` in `sweep_heads`) or "logit_difference" (`logit_effect`).
+        mode: "resample", "mean" or "zero".
+        at: where, by name.
+        donors: whose values replace the heads'; by default the problems themselves.
+        steps: points of the path of "integrated" (Gauss-Legendre).
+        seed: of donors, bootstrap and permutations.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Returns:
+        One row per head: `layer`, `head`, `name`, and the columns of `summarise_attributions`.
+        `attribution` has the sign and the unit of the effect: nats (or logits), negative where
+        the clean number would become less likely.
+
+    Raises:
+        CodiLensError: an unknown method, outcome, mode or position; see
+            `codi_lens.causal.measure.measure`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(8)
+    >>> table = attribute_heads(model, some, mode="zero", progress=False)
+    >>> table.loc[table["attribution"].idxmin(), "name"]
+    'L1H7'
+    """
+    values = head_attributions(
+        model,
+        problems,
+        method=method,
+        outcome=outcome,
+        mode=mode,
+        at=at,
+        donors=donors,
+        steps=steps,
+        seed=seed,
+        **running,
+    )
+    heads = [(int(layer), int(head)) for layer in values["layer"] for head in values["head"]]
+    labels = pd.DataFrame(heads, columns=["layer", "head"])
+    labels["name"] = [head_name(head) for head in heads]
+    whole = rearrange(values.sum("position", skipna=False).values, "p layer head -> p (layer head)")
+    return pd.concat([labels, summarise_attributions(whole, seed=seed)], axis=1)
+
+
+def attribute_thoughts(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    modes: Sequence[str] = ("resample", "mean", "zero"),
+    *,
+    method: str = "patching",
+    outcome: str = "log_prob",
+    donors: Donors | None = None,
+    steps: int = 16,
+    seed: int = 0,
+    **running: Any,
+) -> pd.DataFrame:
+    """Estimate what `sweep_thoughts` measures: the effect of replacing each thought as it enters.
+
+    Args:
+        model: the model.
+        problems: what to think about.
+        modes: "resample", "mean" or "zero".
+        method: "patching", the gradient at the clean run; or "integrated", its mean while that
+            thought alone is replaced and the later ones follow, which converges to the effect.
+        outcome: "log_prob" (`effect` in `sweep_thoughts`) or "logit_difference" (`logit_effect`).
+        donors: whose thoughts are put in; by default those of the problems themselves.
+        steps: points of the path of "integrated" (Gauss-Legendre).
+        seed: of donors, bootstrap and permutations.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Returns:
+        One row per thought and mode: `thought`, `mode`, and the columns of
+        `summarise_attributions`, whose q-values are over all rows, as in `sweep_thoughts`.
+
+    Raises:
+        CodiLensError: an unknown method, outcome or mode; see `codi_lens.causal.measure.measure`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(4)
+    >>> attribute_thoughts(model, some, ["mean"], progress=False)["thought"].tolist()
+    ['ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
+    """
+    donors = Donors(model, problems, seed=seed) if donors is None else donors
+    settings = {
+        "method": method,
+        "outcome": outcome,
+        "donors": donors,
+        "steps": steps,
+        "seed": seed,
+        **running,
+    }
+    values = [thought_attributions(model, problems, mode=mode, **settings) for mode in modes]
+    labels = [
+        {"thought": str(name), "mode": mode}
+        for mode, found in zip(modes, values, strict=True)
+        for name in found["thought"].values
+    ]
+    together = np.concatenate([found.values for found in values], axis=1)
+    return pd.concat([pd.DataFrame(labels), summarise_attributions(together, seed=seed)], axis=1)
+
+
+def head_attributions(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    *,
+    method: str = "patching",
+    outcome: str = "log_prob",
+    mode: str = "resample",
+    at: Scope = "thinking",
+    donors: Donors | None = None,
+    steps: int = 16,
+    seed: int = 0,
+    **running: Any,
+) -> xr.DataArray:
+    """The attributions behind `attribute_heads`, per problem and position; same arguments.
+
+    Returns:
+        Nats, with dimensions problem, layer, head, position. Summed over positions they estimate
+        the effect of replacing the head at all of them. NaN for a problem whose clean answer holds
+        no number.
+
+    Raises:
+        CodiLensError: see `attribute_heads`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(4)
+    >>> head_attributions(model, some, at=["bot", "ct2"], progress=False).shape
+    (4, 3, 8, 2)
+    """
+    cfg = model.lens.cfg
+    positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
+    names = [f"blocks.{layer}.attn.hook_z" for layer in range(cfg.n_layers)]
+    path = gate_path(method, steps, mode)
+    donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
+    replaced = Replaced(names, mode, donors, seed)
+    values = gate_attributions(model, problems, replaced, [positions], path, outcome, **running)
+    return xr.DataArray(
+        rearrange(values, "problem position layer head -> problem layer head position"),
+        dims=("problem", "layer", "head", "position"),
+        coords={
+            "problem": [problem.id for problem in problems],
+            "layer": range(cfg.n_layers),
+            "head": range(cfg.n_heads),
+            "position": positions,
+        },
+        name="attribution",
+    )
+
+
+def thought_attributions(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    which: Scope = "thoughts",
+    *,
+    method: str = "patching",
+    outcome: str = "log_prob",
+    mode: str = "resample",
+    donors: Donors | None = None,
+    steps: int = 16,
+    seed: int = 0,
+    **running: Any,
+) -> xr.DataArray:
+    """The attributions behind `attribute_thoughts`, per problem, in one mode.
+
+    Arguments are those of `attribute_thoughts`; `which` names the thoughts.
+
+    Returns:
+        Nats, with dimensions problem and thought; NaN for a problem whose clean answer holds no
+        number.
+
+    Raises:
+        CodiLensError: see `attribute_thoughts`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(4)
+    >>> thought_attributions(model, some, method="integrated", steps=2, progress=False).dims
+    ('problem', 'thought')
+    """
+    names = sorted(resolve(which, model.config.n_thoughts), key=rank)
+    others = [name for name in names if name not in thought_names(model.config.n_thoughts)]
+    if others:
+        raise PositionError(f"{others[0]!r} is not a thought; give names from ct0 on.")
+    path = gate_path(method, steps, mode)
+    if donors is None and mode != "zero":
+        donors = Donors(model, problems, seed=seed)
+    opened = [names] if method == "patching" else [[name] for name in names]
+    replaced = Replaced(["hook_embed"], mode, donors, seed)
+    values = gate_attributions(model, problems, replaced, opened, path, outcome, **running)
+    return xr.DataArray(
+        rearrange(values, "problem thought 1 1 -> problem thought"),
+        dims=("problem", "thought"),
+        coords={"problem": [problem.id for problem in problems], "thought": names},
+        name="attribution",
+    )
+
+
+def summarise_attributions(
+    values: Float[np.ndarray, "problem unit"], *, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """The mean attribution of each unit over problems, with the statistics of `summarise`.
+
+    Returns:
+        `n` problems, `n_known` of them with a number in the clean answer; `attribution` with its
+        bootstrap interval `_low`, `_high`; `p` of the sign-flip permutation test and `q` over all
+        units (Benjamini-Hochberg).
+
+    >>> summarise_attributions(np.array([[1.0, -1.0], [3.0, -1.0]]))["attribution"].tolist()
+    [2.0, -1.0]
+    """
+    mean, low, high = mean_interval(values, level=level, seed=seed)
+    p = sign_flip_p(values, seed=seed)
+    return pd.DataFrame(
+        {
+            "n": len(values),
+            "n_known": np.isfinite(values).sum(axis=0),
+            "attribution": mean,
+            "attribution_low": low,
+            "attribution_high": high,
+            "p": p,
+            "q": benjamini_hochberg(p),
+        }
+    )

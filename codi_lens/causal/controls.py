@@ -1,0 +1,191 @@
+"""What an effect has to beat: donors, random heads, placebo, disjoint halves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from codi_lens.causal.measure import Arm
+from codi_lens.errors import ProblemError
+from codi_lens.head_names import Head
+from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.heads import ablate_heads
+from codi_lens.model import CodiModel
+from codi_lens.positions import Scope, resolve, thought_names
+from codi_lens.problems.problem import Problem
+
+
+def donors_for(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    *,
+    mode: str,
+    donors: Donors | None = None,
+    seed: int = 0,
+) -> Donors | None:
+    """The given donors, or the problems themselves; their head outputs are computed at once."""
+    if mode == "zero":
+        return donors
+    donors = Donors(model, problems, seed=seed) if donors is None else donors
+    donors.prepare([f"blocks.{layer}.attn.hook_z" for layer in range(model.lens.cfg.n_layers)])
+    return donors
+
+
+def head_controls(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    heads: Sequence[Head],
+    *,
+    mode: Any = "resample",
+    at: Scope = "thinking",
+    n_random: int = 5,
+    donors: Donors | None = None,
+    candidates: Sequence[Problem] = (),
+    seed: int = 0,
+) -> dict[str, Arm]:
+    """A set of heads ablated in every mode, with the controls that the effect has to beat.
+
+    Random sets have as many heads in every layer as the set itself, and none of its heads where the
+    layer has enough others. The placebo ablates the same heads at the last thought, which generates
+    no thought: only `eot` and the answer can read what it changes. It is left out where `at` holds
+    that thought. Donors whose correct
+    answer is the same, and donors whose answer is another, tell what a head says about the
+    answer from what any foreign value breaks; see `answer_donors`.
+
+    Args:
+        model: the model.
+        problems: what to think about; donors by default.
+        heads: the set.
+        mode: of the controls, and first of the modes.
+        at: where, by name.
+        n_random: how many random sets, all different; fewer where there are no more.
+        donors: whose values replace the heads'.
+        candidates: among which donors with the same and with other answers are looked for; none
+            leaves these two arms out, and so does a problem whose answer no candidate has.
+        seed: of donors and random sets.
+
+    Raises:
+        PositionError: a head or position that does not exist.
+    """
+    prepared = donors_for(model, problems, mode="resample", donors=donors, seed=seed)
+    modes = [mode, *(other for other in ("resample", "mean", "zero") if other != mode)]
+    arms: dict[str, Arm] = {
+        f"heads, {each}": ablate_heads(heads, each, at, prepared, seed) for each in modes
+    }
+    matched = matched_sets(heads, model.lens.cfg.n_heads, n_random, seed=seed)
+    for i, chosen in enumerate(matched):
+        arms[f"random {i + 1}, {mode}"] = ablate_heads(chosen, mode, at, prepared, seed)
+    last = thought_names(model.config.n_thoughts)[-1]
+    if last not in resolve(at, model.config.n_thoughts):
+        arms[f"heads at {last}, {mode}"] = ablate_heads(heads, mode, last, prepared, seed)
+    by_answer = answer_donors(problems, candidates, seed=seed)
+    if by_answer is not None:
+        for name, pairs in by_answer.items():
+            corpus = list({donor.id: donor for donor in pairs.values()}.values())
+            matching = donors_for(model, corpus, mode="resample", seed=seed)
+            assert matching is not None
+            matching = matching.paired({id: donor.id for id, donor in pairs.items()})
+            arms[f"heads, {name}"] = ablate_heads(heads, "resample", at, matching, seed)
+    return arms
+
+
+SAME_ANSWER, OTHER_ANSWER = "donors with the same answer", "donors with another answer"
+
+
+def answer_donors(
+    problems: Sequence[Problem], candidates: Sequence[Problem], *, seed: int = 0
+) -> dict[str, dict[str, Problem]] | None:
+    """For each problem a donor with the same correct answer, and one with another.
+
+    Args:
+        problems: that need donors.
+        candidates: that may be donors; never for their own question.
+        seed: of the draws.
+
+    Returns:
+        By kind (`SAME_ANSWER`, `OTHER_ANSWER`) and problem id, the donor; None if a problem has no
+        known answer, or none of the candidates has the same one.
+
+    >>> from codi_lens.problems import word_problems
+    >>> some = word_problems(5)
+    >>> found = answer_donors(some, word_problems(600, split="train"))
+    >>> all(found[SAME_ANSWER][each.id].answer == each.answer for each in some)
+    True
+    >>> answer_donors(some, []) is None
+    True
+    """
+    found: dict[str, dict[str, Problem]] = {SAME_ANSWER: {}, OTHER_ANSWER: {}}
+    for problem in problems:
+        draw = random.Random(f"{seed} {problem.id}")
+        order = draw.sample(candidates, len(candidates))
+        for name, same in ((SAME_ANSWER, True), (OTHER_ANSWER, False)):
+            donor = next(
+                (
+                    each
+                    for each in order
+                    if each.question != problem.question
+                    and each.answer is not None
+                    and (each.answer == problem.answer) == same
+                ),
+                None,
+            )
+            if donor is None or problem.answer is None:
+                return None
+            found[name][problem.id] = donor
+    return found
+
+
+def matched_heads(heads: Sequence[Head], n_heads: int, *, seed: int = 0) -> list[Head]:
+    """Random heads, as many in each layer as in the set, none of the set where others suffice.
+
+    >>> matched = matched_heads([(0, 1), (2, 5), (2, 6)], 8, seed=1)
+    >>> [layer for layer, _ in matched], set(matched) & {(0, 1), (2, 5), (2, 6)}
+    ([0, 2, 2], set())
+    """
+    draw = random.Random(seed)
+    chosen: list[Head] = []
+    for layer in sorted({layer for layer, _ in heads}):
+        own = {head for at, head in heads if at == layer}
+        others = [head for head in range(n_heads) if head not in own]
+        some = draw.sample(others, min(len(own), len(others)))
+        some += draw.sample(sorted(own), len(own) - len(some))
+        chosen += [(layer, head) for head in sorted(some)]
+    return chosen
+
+
+def matched_sets(heads: Sequence[Head], n_heads: int, n: int, *, seed: int = 0) -> list[list[Head]]:
+    """Different sets of `matched_heads`, none of them the set itself; fewer if so few exist.
+
+    >>> len(matched_sets([(0, 1)], 8, 5)), matched_sets([(0, 0), (0, 1)], 2, 5)
+    (5, [])
+    """
+    found: list[list[Head]] = []
+    for i in range(50 * n):
+        chosen = matched_heads(heads, n_heads, seed=seed + i)
+        if chosen not in found and set(chosen) != set(heads):
+            found.append(chosen)
+        if len(found) == n:
+            break
+    return found
+
+
+def halves(problems: Sequence[Problem], *, seed: int = 0) -> tuple[list[Problem], list[Problem]]:
+    """Two disjoint random halves: one to rank heads on, the other to ablate them on.
+
+    Raises:
+        ProblemError: fewer than two problems.
+
+    >>> from codi_lens.problems import word_problems
+    >>> first, second = halves(word_problems(5))
+    >>> len(first), len(second), {p.id for p in first} & {p.id for p in second}
+    (2, 3, set())
+    """
+    if len(problems) < 2:
+        raise ProblemError(f"Two halves need at least 2 problems; there are {len(problems)}.")
+    order = random.Random(seed).sample(range(len(problems)), len(problems))
+    middle = len(problems) // 2
+    return (
+        [problems[i] for i in sorted(order[:middle])],
+        [problems[i] for i in sorted(order[middle:])],
+    )

@@ -1,0 +1,420 @@
+"""Which thought carries which running total, asked by swapping thoughts between problems.
+
+Two questions. `operand_swaps`: if a thought comes from a counterpart that differs in one operand,
+does the answer follow the counterpart? It does where the thought carries a total that this operand
+is part of and the rest of the run relies on it. `total_swaps`: if a thought comes from an unrelated
+problem, is the answer what the donor's total after operation k and the problem's own remaining
+operations come to? Only the total that the thought stands for predicts the answers, and neither
+the donor's answer nor the problem's own does (interchange interventions, Geiger et al. 2021,
+"Causal abstractions of neural networks").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from codi_lens.causal.measure import CLEAN, measure
+from codi_lens.errors import InterventionError, ProblemError
+from codi_lens.interventions.donors import Donors, seeded
+from codi_lens.interventions.thoughts import swap_thoughts
+from codi_lens.model import CodiModel
+from codi_lens.positions import thought_names
+from codi_lens.problems.pairs import Pair, both_problems
+from codi_lens.problems.problem import Number, Problem
+from codi_lens.problems.words import MAX_TOTAL, WordProblem, totals_of
+from codi_lens.stats import benjamini_hochberg, mean_interval, sign_flip_p, wilson_interval
+
+COUNTERPART = "counterpart"
+"""A donor that differs in one operand."""
+UNRELATED = "unrelated"
+"""A donor with another start, other operations and another answer."""
+ALONE = "alone"
+"""One thought is swapped; the later ones are the model's own."""
+UP_TO = "with all before"
+"""The thought and every one before it are swapped."""
+_HALF = 0.5
+
+
+def operand_swaps(
+    model: CodiModel,
+    pairs: Sequence[Pair],
+    out: str | Path | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    **running: Any,
+) -> pd.DataFrame:
+    """Feed a problem the thoughts of its counterpart: for which operands does the answer follow?
+
+    Each thought is swapped alone, and with all thoughts before it. As a baseline the same thoughts
+    come from an unrelated problem of the same pairs: the answer should then be that problem's only
+    by coincidence of their operations (see `total_swaps`, which leaves such pairs out).
+    A pair counts only where the model answers the problem and the donor right.
+
+    Args:
+        model: the model.
+        pairs: of `operand_pairs`, of one or several numbers of operations.
+        out: a folder for the outcomes, resumable.
+        level: of the intervals.
+        seed: of the unrelated donors, bootstrap and permutations.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Returns:
+        One row per `n_operations`, `donor` ("counterpart" or "unrelated"), `thought`, `swapped`
+        ("alone" or "with all before") and `operand` (0 for the start, missing where the donor is
+        unrelated): `n` pairs, `n_wrong` left out because a clean answer is wrong; `donor_share`,
+        `own_share` and `neither_share` of the answers that equal the donor's answer, the problem's
+        own, or neither, with Wilson intervals `_low`, `_high`; `chance`, the share of answers that
+        equal the answer of another pair's donor; `effect`, the mean change of the log-probability
+        of the own number in nats, with its bootstrap interval, `p` of the sign-flip permutation
+        test and `q` over the rows (Benjamini-Hochberg). Shares are NaN without a pair.
+
+    Raises:
+        ProblemError: pairs not of built-in word problems, without a known operand, or with ids that
+            occur twice.
+        InterventionError: a problem without an unrelated donor.
+        CodiLensError: see `measure`.
+
+    >>> from codi_lens.problems.pairs import operand_pairs
+    >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+    >>> table = operand_swaps(model, operand_pairs(16), progress=False)
+    >>> some = table[(table["donor"] == "counterpart") & (table["swapped"] == "alone")]
+    >>> some.query("thought == 'ct0'")[["operand", "donor_share"]].values.tolist()
+    [[0, 1.0], [1, 1.0], [2, 0.0], [3, 0.0]]
+    """
+    every = _built_in(both_problems(pairs))
+    problems = every[: len(pairs)]
+    if any(pair.operand is None for pair in pairs):
+        raise ProblemError("A pair names no operand; operand_swaps needs to know where it differs.")
+    partners = {
+        COUNTERPART: {pair.clean.id: pair.corrupted.id for pair in pairs},
+        UNRELATED: _unrelated(problems, seed),
+    }
+    swaps = [
+        _Swap(donor, thought, swapped, partner)
+        for donor, partner in partners.items()
+        for swapped in (ALONE, UP_TO)
+        for thought in thought_names(model.config.n_thoughts)
+    ]
+    outcomes = _run(model, problems, Donors(model, every), swaps, out, running, every)
+    answers = {problem.id: problem.answer for problem in every}
+    operands = {pair.clean.id: pair.operand for pair in pairs}
+    lengths = {problem.id: len(problem.operations) for problem in problems}
+    rows: list[dict[str, Any]] = []
+    for n_operations in sorted(set(lengths.values())):
+        group = [problem.id for problem in problems if lengths[problem.id] == n_operations]
+        for swap in swaps:
+            paired = swap.donor == COUNTERPART
+            for operand in range(n_operations + 1) if paired else [None]:
+                ids = [id for id in group if not paired or operands[id] == operand]
+                if not ids:
+                    continue
+                labels = {"n_operations": n_operations, **swap.labels, "operand": operand}
+                shares = _shares(outcomes, swap, ids, answers, level)
+                right = outcomes.right(swap, ids)
+                rows.append(labels | shares | _effect(outcomes, swap, right, level, seed))
+    return _with_q(rows).astype({"operand": "Int64"})
+
+
+def total_swaps(
+    model: CodiModel,
+    problems: Sequence[WordProblem],
+    out: str | Path | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    **running: Any,
+) -> pd.DataFrame:
+    """Feed one thought of an unrelated problem: whose total after which operation does it bring?
+
+    For each k the prediction is the donor's total after operation k, then the problem's own
+    operations after k. A pair counts where the model answers both problems right and the prediction
+    lies in 0..49 and differs from the problem's own answer, from the donor's answer, and from the
+    predictions of all other k: then one prediction at most can come true, and neither a thought
+    that carries the donor's answer nor one that carries nothing makes it so.
+
+    Args:
+        model: the model.
+        problems: of `codi_lens.problems.word_problems`; donors have as many operations, another
+            start, other operations and another answer.
+        out: a folder for the outcomes, resumable.
+        level: of the intervals.
+        seed: of the donors, bootstrap and permutations.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Returns:
+        One row per `n_operations`, `thought` and `operation` k (0 for the start): `predicted_share`
+        of the answers that equal the prediction, with its Wilson interval; `own_share` and
+        `donor_share` of the same pairs; `chance`, the share of answers that equal the prediction of
+        another pair; `effect`, the mean change of the log-probability of the own number in nats,
+        with its bootstrap interval, `p` and `q` as in `operand_swaps`; `n` pairs. The last k is
+        missing: its prediction is the donor's answer.
+
+    Raises:
+        ProblemError: problems that are not built-in word problems.
+        InterventionError: a problem without an unrelated donor.
+        CodiLensError: see `measure`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+    >>> table = total_swaps(model, word_problems(24, n_operations=3), progress=False)
+    >>> (table.query("thought == 'ct1'")["predicted_share"] > 0.5).tolist()
+    [False, False, True]
+    """
+    problems = _built_in(problems)
+    donor_of = _unrelated(problems, seed)
+    swaps = [
+        _Swap(UNRELATED, thought, ALONE, donor_of)
+        for thought in thought_names(model.config.n_thoughts)
+    ]
+    outcomes = _run(model, problems, Donors(model, problems), swaps, out, running, problems)
+    by_id = {problem.id: problem for problem in problems}
+    rows: list[dict[str, Any]] = []
+    for n_operations in sorted({len(problem.operations) for problem in problems}):
+        group = [id for id in by_id if len(by_id[id].operations) == n_operations]
+        for swap in swaps:
+            for operation in range(n_operations):
+                found = {
+                    id: _prediction(by_id[id], by_id[donor_of[id]], operation)
+                    for id in outcomes.right(swap, group)
+                }
+                ids = [id for id, value in found.items() if value is not None]
+                given = outcomes.answered(swap, ids)
+                expected = np.array([found[id] for id in ids], dtype=float)
+                own = np.array([by_id[id].answer for id in ids], dtype=float)
+                donor = np.array([by_id[donor_of[id]].answer for id in ids], dtype=float)
+                row: dict[str, Any] = {"n_operations": n_operations, "thought": swap.thought}
+                row |= {"operation": operation, "n": len(ids)}
+                row |= _share("predicted_share", given == expected, level)
+                row |= _share("own_share", given == own, level)
+                row |= _share("donor_share", given == donor, level)
+                row["chance"] = _chance(given, expected)
+                rows.append(row | _effect(outcomes, swap, ids, level, seed))
+    return _with_q(rows)
+
+
+def carried_totals(swaps: pd.DataFrame) -> pd.DataFrame:
+    """How far the total of each thought reaches, of `operand_swaps` of single thoughts.
+
+    A thought carries the total after operation k if the answer follows the donor for every operand
+    up to k and stays for every later one: in more than half of the pairs and in less, beyond the
+    interval. k = 0 is the start itself.
+
+    Args:
+        swaps: of `operand_swaps`.
+
+    Returns:
+        One row per `n_operations` and `thought`: `reaches`, the last operand of those from the
+        start on that the answer follows, missing where it does not follow the start; `clear`,
+        whether it stays for every later one; `sentence`.
+
+    Raises:
+        InterventionError: a table without such swaps.
+
+    >>> rows = [(3, "ct1", 0, 0.8, 1.0), (3, "ct1", 1, 0.8, 1.0), (3, "ct1", 2, 0.0, 0.2)]
+    >>> names = ["n_operations", "thought", "operand", "donor_share_low", "donor_share_high"]
+    >>> table = pd.DataFrame(rows, columns=names).assign(donor=COUNTERPART, swapped=ALONE)
+    >>> carried_totals(table)["sentence"].item()
+    'ct1 carries the total after operation 1'
+    """
+    missing = {"donor", "swapped", "operand", "donor_share_low"} - set(swaps)
+    if missing:
+        raise InterventionError(
+            f"The table has no column {sorted(missing)[0]!r}; give what operand_swaps returns."
+        )
+    single = swaps[(swaps["donor"] == COUNTERPART) & (swaps["swapped"] == ALONE)]
+    rows: list[dict[str, Any]] = []
+    for (n_operations, thought), cells in single.groupby(["n_operations", "thought"], sort=False):
+        cells = cells.sort_values("operand")
+        follows = (cells["donor_share_low"] > _HALF).to_numpy()
+        stays = (cells["donor_share_high"] < _HALF).to_numpy()
+        n_followed = int(np.cumprod(follows).sum())
+        clear = bool(stays[n_followed:].all())
+        reaches = int(cells["operand"].iloc[n_followed - 1]) if n_followed else None
+        rows.append(
+            {"n_operations": n_operations, "thought": thought, "reaches": reaches, "clear": clear}
+            | {"sentence": f"{thought} {_carries(reaches, clear)}"}
+        )
+    return pd.DataFrame(rows).astype({"reaches": "Int64"})
+
+
+def _carries(reaches: int | None, clear: bool) -> str:
+    if not clear:
+        return "is followed for some operands and not clearly for others"
+    if reaches is None:
+        return "alone carries no total that the answer relies on"
+    return f"carries {'the start' if reaches == 0 else f'the total after operation {reaches}'}"
+
+
+@dataclass(frozen=True)
+class _Swap:
+    """Thoughts that come from another problem."""
+
+    donor: str
+    thought: str
+    swapped: str
+    partner: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return f"{self.thought} {self.swapped}, {self.donor}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {"donor": self.donor, "thought": self.thought, "swapped": self.swapped}
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcomes:
+    """Numbers and log-probabilities by problem and arm, and which clean answers are right."""
+
+    numbers: pd.DataFrame
+    log_probs: pd.DataFrame
+    correct: Mapping[str, bool]
+
+    def right(self, swap: _Swap, ids: Sequence[str]) -> list[str]:
+        """The problems that the model answers right, and whose donor it answers right."""
+        return [id for id in ids if self.correct[id] and self.correct[swap.partner[id]]]
+
+    def answered(self, swap: _Swap, ids: Sequence[str]) -> Float[np.ndarray, " pair"]:
+        """The numbers that problems give with swapped thoughts, NaN where there is none."""
+        return self.numbers.loc[list(ids), swap.name].to_numpy(dtype=float)
+
+
+def _run(
+    model: CodiModel,
+    problems: Sequence[WordProblem],
+    donors: Donors,
+    swaps: Sequence[_Swap],
+    out: str | Path | None,
+    running: Mapping[str, Any],
+    corpus: Sequence[Problem],
+) -> _Outcomes:
+    arms = {
+        swap.name: swap_thoughts(_which(swap), donors.paired(swap.partner), name=swap.donor)
+        for swap in swaps
+    }
+    table = measure(model, problems, arms, out, **running)
+    log_probs, numbers = (
+        table.pivot(index="problem", columns="arm", values=column)
+        for column in ("log_prob", "number")
+    )
+    correct = {
+        problem.id: answer == problem.answer
+        for problem, answer in zip(corpus, donors.answers, strict=True)
+    }
+    return _Outcomes(numbers, log_probs, correct)
+
+
+def _which(swap: _Swap) -> list[str]:
+    last = int(swap.thought[2:])
+    return [swap.thought] if swap.swapped == ALONE else list(thought_names(last + 1))
+
+
+def _shares(
+    outcomes: _Outcomes,
+    swap: _Swap,
+    ids: Sequence[str],
+    answers: Mapping[str, Number | None],
+    level: float,
+) -> dict[str, Any]:
+    """Whose answer is given, of the pairs whose clean answers are right."""
+    right = outcomes.right(swap, ids)
+    given = outcomes.answered(swap, right)
+    own, donor = (
+        np.array([answers[id] for id in some], dtype=float)
+        for some in (right, [swap.partner[id] for id in right])
+    )
+    row: dict[str, Any] = {"n": len(right), "n_wrong": len(ids) - len(right)}
+    row |= _share("donor_share", given == donor, level)
+    row |= _share("own_share", given == own, level)
+    row |= _share("neither_share", (given != donor) & (given != own), level)
+    return row | {"chance": _chance(given, donor)}
+
+
+def _effect(
+    outcomes: _Outcomes, swap: _Swap, ids: Sequence[str], level: float, seed: int
+) -> dict[str, float]:
+    """What happens to the log-probability of the own number."""
+    names = ("effect", "effect_low", "effect_high", "p")
+    if not ids:
+        return dict.fromkeys(names, float("nan"))
+    table = outcomes.log_probs.loc[list(ids)]
+    change = (table[swap.name] - table[CLEAN]).to_numpy(dtype=float)
+    values = (*mean_interval(change, level=level, seed=seed), sign_flip_p(change, seed=seed))
+    return {name: float(value) for name, value in zip(names, values, strict=True)}
+
+
+def _with_q(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    table["q"] = benjamini_hochberg(table["p"].to_numpy(dtype=float))
+    return table
+
+
+def _share(name: str, hits: Bool[np.ndarray, " pair"], level: float) -> dict[str, float]:
+    low = high = share = float("nan")
+    if len(hits):
+        share = float(hits.mean())
+        low, high = wilson_interval(int(hits.sum()), len(hits), level=level)
+    return {name: share, f"{name}_low": low, f"{name}_high": high}
+
+
+def _chance(given: Float[np.ndarray, " pair"], expected: Float[np.ndarray, " pair"]) -> float:
+    """The share of answers that equal what is expected of another pair."""
+    if len(given) < 2:
+        return float("nan")
+    equal = given[:, None] == expected[None]
+    return float((equal.sum() - np.trace(equal)) / (len(given) * (len(given) - 1)))
+
+
+def _prediction(problem: WordProblem, donor: WordProblem, operation: int) -> int | None:
+    """The donor's total after an operation and the own operations after it, if it tells apart."""
+    before = (donor.start, *donor.totals)
+    steps = [(before[k], *totals_of(before[k], problem.operations[k:])) for k in range(len(before))]
+    value = steps[operation][-1]
+    possible = all(0 <= total <= MAX_TOTAL for total in steps[operation])
+    alike = [value == other[-1] for k, other in enumerate(steps) if k != operation]
+    return value if possible and not any(alike) and value != problem.answer else None
+
+
+def _unrelated(problems: Sequence[WordProblem], seed: int) -> dict[str, str]:
+    """For each problem another one with another start, other operations and another answer."""
+    donors: dict[str, str] = {}
+    for problem in problems:
+        order = np.random.default_rng(seeded(seed, "unrelated", problem.id)).permutation(
+            len(problems)
+        )
+        fitting = (
+            other.id
+            for other in (problems[i] for i in order.tolist())
+            if len(other.operations) == len(problem.operations)
+            and other.start != problem.start
+            and other.operations != problem.operations
+            and other.answer != problem.answer
+        )
+        donor = next(fitting, None)
+        if donor is None:
+            raise InterventionError(
+                f"The problem {problem.id!r} has no unrelated donor among {len(problems)}; give "
+                f"more problems with {len(problem.operations)} operations."
+            )
+        donors[problem.id] = donor
+    return donors
+
+
+def _built_in(problems: Sequence[Problem]) -> list[WordProblem]:
+    checked: list[WordProblem] = []
+    for problem in problems:
+        if not isinstance(problem, WordProblem):
+            raise ProblemError(
+                f"The running totals of {problem.id!r} are not known; give built-in word problems."
+            )
+        checked.append(problem)
+    return checked

@@ -1,0 +1,228 @@
+"""One intervention of a kind at a time, on heads, edges, thoughts or layers; one row for each.
+
+All sweeps share what their interventions cannot change; see `codi_lens.causal.measure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from codi_lens.causal.controls import donors_for
+from codi_lens.causal.effects import compare_interventions
+from codi_lens.errors import InterventionError
+from codi_lens.head_names import Head, head_name
+from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.edges import knock_out
+from codi_lens.interventions.heads import ablate_heads
+from codi_lens.interventions.residual import patch_residual
+from codi_lens.interventions.thoughts import patch_thoughts
+from codi_lens.model import CodiModel
+from codi_lens.positions import Scope, rank, resolve, thought_names
+from codi_lens.problems.problem import Problem
+from codi_lens.thinking.plan import Planned
+
+
+def sweep_heads(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    heads: Sequence[Head] | None = None,
+    out: str | Path | None = None,
+    *,
+    mode: Any = "resample",
+    at: Scope = "thinking",
+    donors: Donors | None = None,
+    seed: int = 0,
+    **running: Any,
+) -> pd.DataFrame:
+    """Ablate heads one at a time; one row per head, with its layer, number and name.
+
+    Args:
+        model: the model.
+        problems: what to think about.
+        heads: pairs of layer and head; all by default.
+        out: a folder for the outcomes, resumable.
+        mode: "resample", "mean" or "zero"; zero is off-distribution.
+        at: where, by name.
+        donors: whose values replace the heads'; by default the problems themselves, each with
+            another one as its donor, run clean once.
+        seed: of donors, bootstrap and permutations.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Raises:
+        CodiLensError: see `measure`; a head or position that does not exist.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(8)
+    >>> sweep_heads(model, some, [(1, 7), (0, 2)], progress=False)["name"].tolist()
+    ['L1H7', 'L0H2']
+    """
+    cfg = model.lens.cfg
+    if heads is None:
+        heads = [(layer, head) for layer in range(cfg.n_layers) for head in range(cfg.n_heads)]
+    prepared = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
+    arms = [ablate_heads([head], mode, at, prepared, seed) for head in heads]
+    labels = [
+        {"layer": layer, "head": head, "name": head_name((layer, head))} for layer, head in heads
+    ]
+    return _sweep(model, problems, arms, labels, out, seed=seed, **running)
+
+
+def sweep_edges(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    queries: Scope | None = None,
+    keys: Scope | None = None,
+    out: str | Path | None = None,
+    *,
+    heads: Sequence[Head] | None = None,
+    seed: int = 0,
+    **running: Any,
+) -> pd.DataFrame:
+    """Knock out the attention from one named position to another, one pair at a time.
+
+    Args:
+        model: the model.
+        problems: what to think about.
+        queries: positions that attend; by default `bot`, the thoughts, `eot` and the answer.
+        keys: positions attended to; by default the question, `bot`, the thoughts and `eot`. Only
+            pairs whose key comes before the query are cut.
+        out: a folder for the outcomes, resumable.
+        heads: in these heads only; in all by default.
+        seed: of bootstrap and permutations.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Returns:
+        One row per pair, with `query` and `key`.
+
+    Raises:
+        CodiLensError: see `measure`; a position that does not exist.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(4)
+    >>> table = sweep_edges(model, some, "ct2", ["ct0", "ct1", "ct2"], progress=False)
+    >>> table[["query", "key"]].values.tolist()
+    [['ct2', 'ct0'], ['ct2', 'ct1']]
+    """
+    n = model.config.n_thoughts
+    rows = resolve(["bot", "thoughts", "eot", "answer"] if queries is None else queries, n)
+    columns = resolve(["question", "bot", "thoughts", "eot"] if keys is None else keys, n)
+    pairs = [
+        (query, key)
+        for query in sorted(rows, key=rank)
+        for key in sorted(columns, key=rank)
+        if rank(key) < rank(query)
+    ]
+    arms = [knock_out(query, key, heads) for query, key in pairs]
+    labels = [{"query": query, "key": key} for query, key in pairs]
+    return _sweep(model, problems, arms, labels, out, seed=seed, **running)
+
+
+def sweep_thoughts(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    modes: Sequence[Any] = ("resample", "mean", "zero", "noise"),
+    out: str | Path | None = None,
+    *,
+    donors: Donors | None = None,
+    seed: int = 0,
+    **running: Any,
+) -> pd.DataFrame:
+    """Replace one thought at a time, in every mode; zero and noise are off-distribution.
+
+    Args:
+        model: the model.
+        problems: what to think about.
+        modes: of `codi_lens.interventions.patch_thoughts`.
+        out: a folder for the outcomes, resumable.
+        donors: whose thoughts are put in; by default those of the problems themselves, each with
+            another one as its donor.
+        seed: of donors, noise, bootstrap and permutations.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Returns:
+        One row per thought and mode, with `thought` and `mode`.
+
+    Raises:
+        CodiLensError: see `measure`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(4)
+    >>> table = sweep_thoughts(model, some, ["mean"], progress=False)
+    >>> table["thought"].tolist()
+    ['ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
+    """
+    donors = Donors(model, problems, seed=seed) if donors is None else donors
+    pairs = [(name, mode) for mode in modes for name in thought_names(model.config.n_thoughts)]
+    arms = [patch_thoughts(name, mode, donors, seed) for name, mode in pairs]
+    labels = [{"thought": name, "mode": mode} for name, mode in pairs]
+    return _sweep(model, problems, arms, labels, out, seed=seed, **running)
+
+
+def sweep_layers(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    at: Scope = "thinking",
+    out: str | Path | None = None,
+    *,
+    component: Any = "resid_pre",
+    mode: Any = "resample",
+    donors: Donors | None = None,
+    seed: int = 0,
+    **running: Any,
+) -> pd.DataFrame:
+    """Replace the residual stream, or what a block adds to it, at one layer and position at a time.
+
+    Args:
+        model: the model.
+        problems: what to think about.
+        at: positions, each patched by itself.
+        out: a folder for the outcomes, resumable.
+        component: "resid_pre", "resid_post", "mlp_out" or "attn_out".
+        mode: "resample", "mean" or "zero".
+        donors: whose activations are put in; by default those of the problems themselves, each
+            with another one as its donor.
+        seed: of donors, bootstrap and permutations.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Returns:
+        One row per layer and position, with `layer` and `position`.
+
+    Raises:
+        CodiLensError: see `measure`; a position that does not exist.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(4)
+    >>> table = sweep_layers(model, some, "ct2", progress=False)
+    >>> table[["layer", "position"]].values.tolist()
+    [[0, 'ct2'], [1, 'ct2'], [2, 'ct2']]
+    """
+    donors = Donors(model, problems, seed=seed) if donors is None else donors
+    positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
+    layers = range(model.lens.cfg.n_layers)
+    donors.prepare([f"blocks.{layer}.hook_{component}" for layer in layers])
+    pairs = [(layer, position) for layer in layers for position in positions]
+    arms = [
+        patch_residual(layer, position, mode, component, donors, seed) for layer, position in pairs
+    ]
+    labels = [{"layer": layer, "position": position} for layer, position in pairs]
+    return _sweep(model, problems, arms, labels, out, seed=seed, **running)
+
+
+def _sweep(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    arms: Sequence[Planned],
+    labels: Sequence[Mapping[str, Any]],
+    out: str | Path | None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """The effects of arms that are named by their interventions, beside their labels."""
+    named = {arm.name: arm for arm in arms}
+    if len(named) < len(arms):
+        raise InterventionError("A sweep was given the same intervention twice; give each once.")
+    table = compare_interventions(model, problems, named, out, **settings)
+    return pd.concat([table[["arm"]], pd.DataFrame(labels), table.drop(columns="arm")], axis=1)

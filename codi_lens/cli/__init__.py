@@ -1,0 +1,1 @@
+"""The command line: `codi-lens verify`, `analyze`, `study`, `ablate` and `patch`."""

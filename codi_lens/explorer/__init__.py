@@ -1,0 +1,1 @@
+"""The explorer: one interactive page of attention between thoughts."""

@@ -1,0 +1,273 @@
+"""From the files of a CODI checkpoint to its settings, its tensors and its base model's config.
+
+Reading is strict: what a checkpoint holds is consumed or named, and what it does not say is asked
+for. The weights stay as they are in the file until `Checkpoint.merged` makes them dense.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import GatedRepoError
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+
+from codi_lens.errors import CheckpointError, CheckpointWarning
+from codi_lens.loading.architectures import supported
+from codi_lens.loading.config import CodiConfig, read_settings, require
+from codi_lens.loading.files import first_line, is_hub_name, read_tensors, resolve_folder
+from codi_lens.loading.keys import (
+    base_name,
+    check_language_model,
+    check_projection,
+    empty_model,
+    is_tied,
+    lora_pairs,
+    merge,
+    sort_keys,
+    tied_names,
+)
+
+N_SPECIAL_TOKENS = 3
+"""CODI appends pad, bot and eot to the base model's vocabulary, in this order."""
+THOUGHT_TOKENS = (("<|bocot|>", "<|eocot|>"), ("<|start-latent|>", "<|end-latent|>"))
+"""Tokens that open and close thinking where a tokenizer has its own."""
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A CODI checkpoint, every key accounted for.
+
+    Attributes:
+        config: the CODI settings.
+        backbone: the Hugging Face configuration, its vocabulary as large as the checkpoint's.
+        tensors: the language model as in the file: Hugging Face names, LoRA unmerged.
+        projection: the projection's tensors ("1.weight", "3.bias", "ln.weight", …), maybe empty.
+        tokenizer: the checkpoint's own, or the base model's.
+    """
+
+    config: CodiConfig
+    backbone: PretrainedConfig
+    tensors: Mapping[str, Tensor]
+    projection: Mapping[str, Tensor]
+    tokenizer: PreTrainedTokenizerBase
+
+    def merged(
+        self, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    ) -> dict[str, Tensor]:
+        """The language model's dense state dict, LoRA merged, Hugging Face names.
+
+        Raises:
+            CheckpointError: NaN or infinite values.
+        """
+        name, alpha = self.config.source, self.config.lora_alpha
+        return merge(self.tensors, alpha, self.backbone, name, dtype=dtype, device=device)
+
+
+def read_checkpoint(
+    source: str | Path,
+    *,
+    base: str | Path | None = None,
+    lora_alpha: int | float | None = None,
+    n_thoughts: int | None = None,
+    remove_eos: bool | None = None,
+    bot: str | int | None = None,
+    eot: str | int | None = None,
+    revision: str | None = None,
+) -> Checkpoint:
+    """Read a CODI checkpoint from a folder or a Hugging Face hub repository.
+
+    Settings left None come from `codi_config.json`, the adapter config or the table of known
+    checkpoints (`known_checkpoints.toml`).
+
+    Args:
+        source: a folder, or the name of a hub repository.
+        base: where configuration and tokenizer of the base model are (folder or hub name); by
+            default the checkpoint's own folder, or what the settings name.
+        lora_alpha: the LoRA scaling; accepted and unused where the file holds no LoRA.
+        n_thoughts: how many thoughts to think.
+        remove_eos: whether the model was trained without EOS between question and thoughts.
+        bot, eot: the tokens that open and close thinking, or their ids; by default the tokenizer's
+            own (`<|bocot|>`, `<|start-latent|>`) or the ones CODI adds to the base vocabulary.
+        revision: a branch, tag or commit of the hub repository.
+
+    Raises:
+        CheckpointError: the source does not exist, is not a CODI checkpoint, is truncated, holds
+            code, NaN, missing or unexpected keys, or leaves a setting unsaid.
+    """
+    name = str(source)
+    folder = resolve_folder(source, revision)
+    given = {
+        "lora_alpha": lora_alpha,
+        "n_thoughts": n_thoughts,
+        "remove_eos": remove_eos,
+        "bot": bot,
+        "eot": eot,
+    }
+    settings = read_settings(folder, name, given)
+    layout = sort_keys(read_tensors(folder), name, plain=(folder / "codi_config.json").is_file())
+
+    named_base = base if base is not None else settings.get("base")
+    backbone = _read_config(folder, base, named_base, name)
+    tokenizer = _read_tokenizer(folder, named_base, name)
+    base_vocabulary = backbone.vocab_size
+    backbone.vocab_size = _vocabulary(layout.tensors, backbone, name)
+    tokens = _special_tokens(settings, tokenizer, base_vocabulary, backbone.vocab_size, name)
+    notes = layout.notes
+    if backbone.tie_word_embeddings and not is_tied(layout.tensors, backbone):
+        backbone.tie_word_embeddings = False
+        notes += (
+            f"{name} holds an unembedding of its own, though its config ties it to the embedding; "
+            "the file counts.",
+        )
+    check_language_model(layout.tensors, backbone, name)
+    check_projection(layout.projection, backbone.hidden_size, name)
+
+    pairs = lora_pairs(layout.tensors, name)
+    for note in notes:
+        warnings.warn(note, CheckpointWarning, stacklevel=3)
+    config = CodiConfig(
+        source=name,
+        n_thoughts=require(settings, "n_thoughts", name, "6"),
+        remove_eos=require(settings, "remove_eos", name, "True"),
+        lora_alpha=require(settings, "lora_alpha", name, "32") if pairs else None,
+        lora_rank=max(a.shape[0] for a, _ in pairs.values()) if pairs else None,
+        eos_after_eot=settings.get("eos_after_eot"),
+        eos=_eos(tokenizer, name),
+        base=None if named_base is None else str(named_base),
+        revision=revision,
+        notes=notes,
+        **tokens,
+    )
+    return Checkpoint(config, backbone, layout.tensors, layout.projection, tokenizer)
+
+
+def _read_config(
+    folder: Path, base: str | Path | None, named_base: str | Path | None, name: str
+) -> PretrainedConfig:
+    """The given base's config, else the checkpoint's own, else that of the base it names."""
+    own = (folder / "config.json").is_file()
+    where = base if base is not None else folder if own else named_base
+    if where is None:
+        raise CheckpointError(
+            f"{name} does not say its base model; pass base=, the folder or hub name of the "
+            "model that it was trained from (for its config and tokenizer)."
+        )
+    config = _from_base(AutoConfig, where)
+    if config.model_type not in supported():
+        raise CheckpointError(
+            f"The architecture {config.model_type!r} of {name} is not supported; supported are "
+            f"{', '.join(supported())}."
+        )
+    return config
+
+
+def _read_tokenizer(
+    folder: Path, named_base: str | Path | None, name: str
+) -> PreTrainedTokenizerBase:
+    """The checkpoint's own tokenizer, which knows its thought tokens, else the base model's."""
+    own = any((folder / file_name).is_file() for file_name in _TOKENIZER_FILES)
+    if not own and named_base is None:
+        raise CheckpointError(
+            f"{name} holds no tokenizer; pass base=, the folder or hub name of the model that it "
+            "was trained from."
+        )
+    return _from_base(AutoTokenizer, folder if own or named_base is None else named_base)
+
+
+def _from_base(kind: Any, where: str | Path) -> Any:
+    if not Path(where).is_dir() and not is_hub_name(str(where)):
+        raise CheckpointError(
+            f"There is no base model folder {where}, and it is not a hub name (owner/name)."
+        )
+    try:
+        return kind.from_pretrained(where, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds for odd files
+        if _is_gated(error):
+            raise CheckpointError(
+                f"The base model {where} is gated: accept its licence on huggingface.co and run "
+                "`hf auth login`, or pass base= a local copy of its config and tokenizer."
+            ) from error
+        raise CheckpointError(
+            f"The config and tokenizer of the base model could not be read from {where} "
+            f"({first_line(error)}); pass base= a folder that holds them."
+        ) from error
+
+
+def _is_gated(error: BaseException | None) -> bool:
+    """Transformers wraps the hub's error in one of its own."""
+    while error is not None:
+        if isinstance(error, GatedRepoError) or "gated repo" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _vocabulary(tensors: Mapping[str, Tensor], backbone: PretrainedConfig, name: str) -> int:
+    ends = tied_names(empty_model(backbone))
+    rows = [value.shape[0] for key, value in tensors.items() if base_name(key) in ends]
+    if not rows:
+        raise CheckpointError(f"{name} holds no embedding and no unembedding.")
+    return max(rows)
+
+
+def _special_tokens(
+    settings: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    base_vocabulary: int,
+    rows: int,
+    name: str,
+) -> dict[str, int]:
+    """The ids of pad, bot and eot, and how many ids are tokens rather than padding."""
+    given = {key: settings[key] for key in ("bot", "eot") if key in settings}
+    if len(given) == 1:
+        raise CheckpointError(f"{name} says {next(iter(given))} alone; give both bot and eot.")
+    if not given:
+        own = tokenizer.get_vocab()
+        pairs = [pair for pair in THOUGHT_TOKENS if own.keys() >= set(pair)]
+        given = dict(zip(("bot", "eot"), pairs[0], strict=True)) if len(pairs) == 1 else {}
+    if given:
+        ids = {key: _token_id(token, tokenizer, name) for key, token in given.items()}
+        pad = settings.get("pad", tokenizer.pad_token_id)
+        ids["pad"] = ids["bot"] if pad is None else _token_id(pad, tokenizer, name)
+        n_tokens = min(max(len(tokenizer), *(id + 1 for id in ids.values())), rows)
+        if ids["bot"] == ids["eot"]:
+            raise CheckpointError(f"{name} opens and closes thinking with the same token.")
+    else:
+        expected = base_vocabulary + N_SPECIAL_TOKENS
+        if rows < expected:
+            raise CheckpointError(
+                f"The embedding of {name} has {rows} rows; the base vocabulary of "
+                f"{base_vocabulary} with pad, bot and eot makes {expected} (pass bot= and eot= "
+                "where the vocabulary has tokens of its own for them)."
+            )
+        ids = {key: base_vocabulary + i for i, key in enumerate(("pad", "bot", "eot"))}
+        n_tokens = expected
+    outside = {key: id for key, id in ids.items() if not 0 <= id < rows}
+    if outside:
+        key, id = next(iter(outside.items()))
+        raise CheckpointError(
+            f"The token {key} of {name} has the id {id}, but its embedding has {rows} rows."
+        )
+    return {**ids, "n_tokens": settings.get("n_tokens", n_tokens)}
+
+
+def _token_id(token: str | int, tokenizer: PreTrainedTokenizerBase, name: str) -> int:
+    if isinstance(token, int):
+        return token
+    if token not in tokenizer.get_vocab():
+        raise CheckpointError(f"The tokenizer of {name} has no token {token!r}.")
+    return int(tokenizer.get_vocab()[token])
+
+
+def _eos(tokenizer: PreTrainedTokenizerBase, name: str) -> int:
+    eos: Any = tokenizer.eos_token_id
+    if eos is None:
+        raise CheckpointError(f"The tokenizer of {name} has no EOS token, at which answers end.")
+    return int(eos)

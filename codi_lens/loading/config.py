@@ -1,0 +1,152 @@
+"""What a CODI model needs to think, beside its weights: `CodiConfig`, and where it is read from.
+
+A setting comes from an argument, else from the checkpoint's `codi_config.json`, else from its
+adapter config, else from the table of known checkpoints. What none of them says is never guessed.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from codi_lens.errors import CheckpointError
+from codi_lens.loading.files import read_json
+
+
+@dataclass(frozen=True)
+class CodiConfig:
+    """The settings a CODI model was loaded with.
+
+    Attributes:
+        source: the folder or hub name that the model came from.
+        n_thoughts: how many thoughts it is run with (6 for the published models).
+        remove_eos: True if no EOS stands between the question and `bot`.
+        lora_alpha: the LoRA scaling that was merged, None without LoRA.
+        lora_rank: the largest rank of the LoRA matrices, None without LoRA.
+        pad, bot, eot, eos: token ids; `bot` and `eot` open and close thinking.
+        eos_after_eot: whether an EOS follows `eot`; None means where it stands before `bot`, as
+            in the original code.
+        n_tokens: how many ids are tokens; rows of the vocabulary beyond them are padding. None
+            means all.
+        base: where config and tokenizer came from, if not from `source`.
+        revision: the revision of the hub repository, if one was asked for.
+        notes: what was left out in loading, one sentence each.
+    """
+
+    source: str
+    n_thoughts: int
+    remove_eos: bool
+    lora_alpha: int | float | None
+    lora_rank: int | None
+    pad: int
+    bot: int
+    eot: int
+    eos: int
+    eos_after_eot: bool | None = None
+    n_tokens: int | None = None
+    base: str | None = None
+    revision: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def opening(self) -> list[int]:
+        """The tokens after a question: `[bot]`, or `[eos, bot]` where EOS is kept."""
+        return [self.bot] if self.remove_eos else [self.eos, self.bot]
+
+    @property
+    def closing(self) -> list[int]:
+        """The tokens after the thoughts: `[eot]`, or `[eot, eos]` where EOS is kept."""
+        after = not self.remove_eos if self.eos_after_eot is None else self.eos_after_eot
+        return [self.eot, self.eos] if after else [self.eot]
+
+    def never_decoded(self, vocabulary: int) -> list[int]:
+        """The ids that greedy decoding passes over: `eot`, as in the original, and padding rows.
+
+        >>> CodiConfig("m", 6, True, None, None, 4, 5, 6, 0, n_tokens=7).never_decoded(9)
+        [6, 7, 8]
+        """
+        return [self.eot, *range(self.n_tokens or vocabulary, vocabulary)]
+
+
+@cache
+def known_checkpoints() -> Mapping[str, Mapping[str, Any]]:
+    """Settings of the published checkpoints, by hub name.
+
+    >>> known_checkpoints()["zen-E/CODI-gpt2"]["lora_alpha"]
+    32
+    """
+    table = resources.files("codi_lens.loading").joinpath("known_checkpoints.toml")
+    return tomllib.loads(table.read_text("utf-8"))
+
+
+def read_settings(folder: Path, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a checkpoint, from the arguments, its files and the known table.
+
+    Args:
+        folder: where its files are.
+        name: what the caller called it: a folder or a hub name.
+        given: arguments; None means not given.
+
+    Raises:
+        CheckpointError: a setting of the wrong kind, or an adapter that merges otherwise.
+    """
+    settings = dict(known_checkpoints().get(name, {}))
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        values = read_json(adapter)
+        for key in ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern"):
+            if values.get(key):
+                raise CheckpointError(
+                    f"{adapter} sets {key}, which codi_lens does not merge; merge the adapter into "
+                    "the weights first."
+                )
+        settings |= _checked(values, ("lora_alpha",), str(adapter))
+    own = folder / "codi_config.json"
+    if own.is_file():
+        settings |= _checked(read_json(own), tuple(_KINDS), str(own))
+    return settings | _checked(given, tuple(_KINDS), "The call")
+
+
+def require(settings: Mapping[str, Any], key: str, name: str, example: str) -> Any:
+    """A setting that nothing else can stand in for.
+
+    Raises:
+        CheckpointError: it is not there; says how to pass it.
+    """
+    if key not in settings:
+        raise CheckpointError(
+            f"{name} does not say {key}; pass it, as in {key}={example} "
+            "(the value of the published models)."
+        )
+    return settings[key]
+
+
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "base": ((str, Path), "a folder or hub name"),
+    "lora_alpha": ((int, float), "a number"),
+    "n_thoughts": ((int,), "a whole number"),
+    "remove_eos": ((bool,), "true or false"),
+    "eos_after_eot": ((bool,), "true or false"),
+    "pad": ((int, str), "a token or its id"),
+    "bot": ((int, str), "a token or its id"),
+    "eot": ((int, str), "a token or its id"),
+    "n_tokens": ((int,), "a whole number"),
+}
+
+
+def _checked(values: Mapping[str, Any], keys: tuple[str, ...], where: str) -> dict[str, Any]:
+    settings = {key: values[key] for key in keys if values.get(key) is not None}
+    for key, value in settings.items():
+        kinds, expected = _KINDS[key]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise CheckpointError(f"{where} gives {key} = {value!r}; it must be {expected}.")
+    if settings.get("n_thoughts", 1) < 1:
+        raise CheckpointError(
+            f"{where} gives n_thoughts = {settings['n_thoughts']}; it must be at least 1."
+        )
+    return settings

@@ -1,0 +1,347 @@
+"""What the keys of a CODI checkpoint mean: language model, LoRA, projection, and what is dropped.
+
+Every key of a file is consumed, dropped with a sentence that says so, or named in an error; every
+parameter of the architecture is filled or named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from codi_lens.errors import CheckpointError
+from codi_lens.loading.files import first_line
+
+_WRAPPERS = ("module.", "_orig_mod.")  # distributed training, torch.compile
+_MODEL_PREFIXES = ("codi.base_model.model.", "codi.")
+_TRAINING_ONLY = ("decoder.", "pj_in.", "pj_out.")
+_OLD_BUFFERS = (".attn.masked_bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
+_OLD_MASKS = (".attn.bias", ".attention.bias")
+_RENAMED = {"embed_out.weight": "lm_head.weight"}  # GPT-NeoX's head before transformers 5.14
+_LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>\w+))?\.weight")
+_SAVED_WHOLE = re.compile(r"(.+)\.modules_to_save\.\w+(\..+)")  # PEFT's copy of a trained module
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The tensors of a checkpoint, sorted by what they are.
+
+    Attributes:
+        tensors: of the language model, as in the file: Hugging Face names, LoRA unmerged
+            (`X.base_layer.weight`, `X.lora_A.default.weight`, `X.lora_B.default.weight`).
+        projection: "1.weight", "1.bias", "3.weight", "3.bias", perhaps "ln.…"; empty without one.
+        notes: one sentence for everything that was dropped.
+    """
+
+    tensors: dict[str, Tensor]
+    projection: dict[str, Tensor]
+    notes: tuple[str, ...]
+
+
+def sort_keys(state: Mapping[str, Tensor], name: str, *, plain: bool = False) -> Layout:
+    """Sort a checkpoint's keys.
+
+    Args:
+        state: the file's tensors.
+        name: what errors call the checkpoint.
+        plain: whether language-model keys may come without the prefix `codi.`, as in a merged
+            export; they always may where the checkpoint has a projection.
+
+    Raises:
+        CheckpointError: not a CODI checkpoint, or a key that CODI does not know.
+    """
+    state = _unwrapped(state)
+    plain = plain or any(key.startswith("prj.") for key in state)
+    has_prefix = any(key.startswith("codi.") for key in state)
+    if not has_prefix and not plain:
+        raise CheckpointError(
+            f"{name} is not a CODI checkpoint: no key begins with `codi.` or `prj.` "
+            f"(found {listed(state)}); expected keys like codi.base_model.model.…"
+        )
+    tensors: dict[str, Tensor] = {}
+    projection: dict[str, Tensor] = {}
+    unexpected: list[str] = []
+    dropped = 0
+    for key, value in state.items():
+        prefix = next((p for p in _MODEL_PREFIXES if key.startswith(p)), None)
+        if key.startswith("prj."):
+            projection[key.removeprefix("prj.")] = value
+        elif key.startswith(_TRAINING_ONLY):
+            dropped += 1
+        elif has_prefix and prefix is None:
+            unexpected.append(key)
+        elif not _is_old_buffer(key, value) and ".original_module." not in key:
+            target = _SAVED_WHOLE.sub(r"\1\2", key.removeprefix(prefix or ""))
+            tensors[_RENAMED.get(target, target)] = value
+    known = {f"{i}.{part}" for i in (1, 3, "ln") for part in ("weight", "bias")}
+    unexpected += [f"prj.{key}" for key in projection if key not in known]
+    if unexpected:
+        raise CheckpointError(f"{name} holds keys that CODI does not know: {listed(unexpected)}.")
+    if not tensors:
+        raise CheckpointError(f"{name} holds no language model, only {listed(state)}.")
+    notes = (
+        (
+            f"{name} holds {dropped} tensors of an auxiliary decoder that only training uses "
+            "(SIM-CoT); they are not part of the model and were dropped.",
+        )
+        if dropped
+        else ()
+    )
+    return Layout(_one_adapter(tensors, name), projection, notes)
+
+
+def check_projection(projection: Mapping[str, Tensor], d_model: int, name: str) -> None:
+    """That a projection is complete and fits the model; of any inner width.
+
+    Raises:
+        CheckpointError: names what is missing or has the wrong shape.
+    """
+    if not projection:
+        return
+    needed = {f"{i}.{part}" for i in (1, 3) for part in ("weight", "bias")}
+    if any(key.startswith("ln.") for key in projection):
+        needed |= {"ln.weight", "ln.bias"}
+    missing = sorted(needed - projection.keys())
+    if missing:
+        raise CheckpointError(f"{name} lacks {listed([f'prj.{key}' for key in missing])}.")
+    inner = projection["1.weight"].shape[0] if projection["1.weight"].ndim else 0
+    expected = {
+        "1.weight": (inner, d_model),
+        "1.bias": (inner,),
+        "3.weight": (d_model, inner),
+        "3.bias": (d_model,),
+        "ln.weight": (d_model,),
+        "ln.bias": (d_model,),
+    }
+    for key, value in projection.items():
+        if tuple(value.shape) != expected[key]:
+            raise CheckpointError(
+                f"prj.{key} of {name} has shape {tuple(value.shape)}; a projection within d_model "
+                f"{d_model} has {expected[key]}."
+            )
+        _check_finite(f"prj.{key}", value, name)
+
+
+def check_language_model(
+    tensors: Mapping[str, Tensor], backbone: PretrainedConfig, name: str
+) -> None:
+    """That tensors and architecture match: names, shapes, and complete LoRA pairs.
+
+    Raises:
+        CheckpointError: names what is missing, unknown or of the wrong shape.
+    """
+    model = empty_model(backbone)
+    expected = model.state_dict()
+    dense = {base_name(key): value for key, value in tensors.items() if ".lora_" not in key}
+    if len(dense) < sum(".lora_" not in key for key in tensors):
+        twice = next(key for key in dense if key in tensors and _wrapped(key) in tensors)
+        raise CheckpointError(f"{name} holds {twice} both with and without .base_layer.")
+    missing = expected.keys() - dense.keys()
+    if backbone.tie_word_embeddings:
+        tied = tied_names(model)
+        missing = {key for key in missing if key not in tied or not tied & dense.keys()}
+    unexpected = sorted(dense.keys() - expected.keys())
+    if missing or unexpected:
+        problems = [f"lacks {listed(sorted(missing))}"] * bool(missing)
+        problems += [f"holds unknown {listed(unexpected)}"] * bool(unexpected)
+        raise CheckpointError(
+            f"{name} does not fit the architecture {type(model).__name__}: it "
+            f"{' and '.join(problems)}."
+        )
+    for key, value in dense.items():
+        if value.shape != expected[key].shape:
+            raise CheckpointError(
+                f"{key} of {name} has shape {tuple(value.shape)}; the base model's config makes "
+                f"{tuple(expected[key].shape)}."
+            )
+    transposed = conv1d_weights(model)
+    for module, (a, b) in lora_pairs(tensors, name).items():
+        _check_lora(module, a, b, dense, transposed, name)
+
+
+def lora_pairs(tensors: Mapping[str, Tensor], name: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """The LoRA matrices A [rank, in] and B [out, rank] of every wrapped module.
+
+    Raises:
+        CheckpointError: one without the other, or a LoRA tensor of another kind.
+    """
+    sides: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if ".lora_" in key:
+            match = _LORA.fullmatch(key)
+            if match is None:
+                raise CheckpointError(
+                    f"{name} holds {key}, which is not a LoRA matrix codi_lens knows."
+                )
+            sides.setdefault(match["module"], {})[match["side"]] = value
+    for module, pair in sides.items():
+        if len(pair) < 2:
+            have = "AB".replace("A" if "B" in pair else "B", "")
+            raise CheckpointError(
+                f"{name} holds {module}.lora_{have}.default.weight without its other half."
+            )
+    return {module: (pair["A"], pair["B"]) for module, pair in sides.items()}
+
+
+def merge(
+    tensors: Mapping[str, Tensor],
+    alpha: int | float | None,
+    backbone: PretrainedConfig,
+    name: str,
+    *,
+    dtype: torch.dtype,
+    device: str | torch.device = "cpu",
+) -> dict[str, Tensor]:
+    """The dense state dict of the architecture: W + alpha / rank · B A, in at least float32.
+
+    One tensor at a time, so that no more than one is in memory in two precisions. Tied tensors
+    are the same object. The result never shares memory with the file.
+
+    Raises:
+        CheckpointError: NaN or infinite values.
+    """
+    model = empty_model(backbone)
+    transposed = conv1d_weights(model)
+    pairs = lora_pairs(tensors, name)
+    exact = torch.promote_types(torch.float32, dtype)
+    merged: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if ".lora_" in key:
+            continue
+        target = base_name(key)
+        pair = pairs.get(target.removesuffix(".weight")) if target.endswith(".weight") else None
+        if pair is not None and alpha is not None:
+            a, b = (matrix.to(device=device, dtype=exact) for matrix in pair)
+            delta = b @ a
+            delta = delta.T if target in transposed else delta
+            value = value.to(device=device, dtype=exact).add(delta, alpha=alpha / a.shape[0])
+            merged[target] = value.to(dtype)
+        else:
+            merged[target] = value.to(device=device, dtype=dtype, copy=True)
+        _check_finite(target, merged[target], name)
+    if backbone.tie_word_embeddings:
+        tied = tied_names(model)
+        given = next(key for key in merged if key in tied)
+        merged |= dict.fromkeys(tied, merged[given])
+    return merged
+
+
+def is_tied(tensors: Mapping[str, Tensor], backbone: PretrainedConfig) -> bool:
+    """Whether embedding and unembedding are one, as the config says and the file bears out."""
+    if not backbone.tie_word_embeddings:
+        return False
+    ends = tied_names(empty_model(backbone))
+    given = [value for key, value in tensors.items() if base_name(key) in ends]
+    return len(given) < 2 or torch.equal(given[0], given[1])
+
+
+def empty_model(backbone: PretrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The Hugging Face architecture without memory for its weights.
+
+    Raises:
+        CheckpointError: the config does not describe a model.
+    """
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(backbone, dtype=dtype)
+    except Exception as error:  # whatever transformers thinks of an odd config
+        raise CheckpointError(
+            f"The base model's config does not describe a model ({first_line(error)})."
+        ) from error
+
+
+def tied_names(model: PreTrainedModel) -> set[str]:
+    """The names of the input embedding and of the unembedding."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    return {f"{path}.weight" for path, module in model.named_modules() if module in ends}
+
+
+def conv1d_weights(model: PreTrainedModel) -> set[str]:
+    """The weights that are stored as [in, out], GPT-2's convention."""
+    return {f"{p}.weight" for p, module in model.named_modules() if isinstance(module, Conv1D)}
+
+
+def base_name(key: str) -> str:
+    """The architecture's name of a tensor that LoRA may have wrapped.
+
+    >>> base_name("transformer.h.0.attn.c_attn.base_layer.weight")
+    'transformer.h.0.attn.c_attn.weight'
+    """
+    return key.replace(".base_layer.", ".")
+
+
+def listed(keys: Iterable[str], most: int = 4) -> str:
+    """Some names and how many more there are, for an error."""
+    keys = list(keys)
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(keys[:most]) + more
+
+
+def _unwrapped(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    for prefix in _WRAPPERS:
+        if state and all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _is_old_buffer(key: str, value: Tensor) -> bool:
+    """Buffers that old releases of transformers saved; GPT-2's causal mask has four axes."""
+    return key.endswith(_OLD_BUFFERS) or (key.endswith(_OLD_MASKS) and value.ndim == 4)
+
+
+def _one_adapter(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """LoRA matrices under the adapter name `default`, whatever they were saved under."""
+    adapters: set[str] = set()
+    renamed: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        match = _LORA.fullmatch(key)
+        if match is not None:
+            adapters.add(match["adapter"] or "default")
+            key = f"{match['module']}.lora_{match['side']}.default.weight"
+        renamed[key] = value
+    if len(adapters) > 1:
+        raise CheckpointError(
+            f"{name} holds several LoRA adapters ({listed(sorted(adapters))}); merge them first."
+        )
+    return renamed
+
+
+def _wrapped(key: str) -> str:
+    module, _, part = key.rpartition(".")
+    return f"{module}.base_layer.{part}"
+
+
+def _check_lora(
+    module: str,
+    a: Tensor,
+    b: Tensor,
+    dense: Mapping[str, Tensor],
+    transposed: set[str],
+    name: str,
+) -> None:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+        raise CheckpointError(
+            f"The LoRA matrices of {module} in {name} have shapes {tuple(a.shape)} and "
+            f"{tuple(b.shape)}; expected [rank, in] and [out, rank]."
+        )
+    target = f"{module}.weight"
+    if target not in dense:
+        raise CheckpointError(f"{name} holds LoRA matrices of {module} without its base weight.")
+    delta = (b.shape[0], a.shape[1])
+    delta = delta[::-1] if target in transposed else delta
+    if delta != tuple(dense[target].shape):
+        raise CheckpointError(
+            f"The LoRA matrices of {module} in {name} make a delta of shape {delta}, but its "
+            f"weight has {tuple(dense[target].shape)}."
+        )
+
+
+def _check_finite(key: str, value: Tensor, name: str) -> None:
+    if not torch.isfinite(value).all():
+        raise CheckpointError(f"{name} holds NaN or infinite values in {key}.")

@@ -1,0 +1,60 @@
+"""Write a CODI model as a merged folder of safetensors that loads back identically."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import save_file
+from torch import nn
+from transformer_lens import HookedTransformer
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from codi_lens.errors import OutputError
+from codi_lens.loading.config import CodiConfig
+from codi_lens.loading.convert import to_hugging_face
+
+
+def save_model(
+    folder: str | Path,
+    lens: HookedTransformer,
+    projection: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    config: CodiConfig,
+    backbone: PretrainedConfig,
+) -> Path:
+    """Write the parts of a model; see `CodiModel.save_pretrained`."""
+    folder = Path(folder)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and is not empty; give a new folder.")
+    weights = to_hugging_face(lens, backbone)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        save_torch_state_dict(weights, partial, max_shard_size="5GB")
+        tensors = {key: v.contiguous().cpu() for key, v in projection.state_dict().items()}
+        if tensors:
+            save_file(tensors, partial / "projection.safetensors")
+        backbone.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        settings = {
+            "n_thoughts": config.n_thoughts,
+            "remove_eos": config.remove_eos,
+            "eos_after_eot": config.eos_after_eot,
+            "pad": config.pad,
+            "bot": config.bot,
+            "eot": config.eot,
+            "n_tokens": config.n_tokens,
+        }
+        said = {key: value for key, value in settings.items() if value is not None}
+        (partial / "codi_config.json").write_text(json.dumps(said, indent=2) + "\n")
+        if folder.is_dir():
+            folder.rmdir()
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder

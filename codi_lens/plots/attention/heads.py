@@ -1,0 +1,193 @@
+"""Heatmaps of heads: the layer × head map, one head's pattern, the patterns of the best heads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import xarray as xr
+
+from codi_lens.attention.views import View
+from codi_lens.errors import AttentionError
+from codi_lens.plots.drawing import style
+from codi_lens.plots.drawing.panels import (
+    PATTERN_NOTES,
+    cell_numbers,
+    cell_texts,
+    cell_traces,
+    pattern_panels,
+    self_outlines,
+)
+from codi_lens.plots.drawing.views import (
+    PatternView,
+    best_heads,
+    cells,
+    check_metric,
+    check_view,
+    constant_metrics,
+)
+
+_NUMBERS_UP_TO = 8
+_PATTERN_NAMES = {
+    "position": "position view",
+    "generation": "generation view",
+    "run": "whole run",
+}
+
+
+def head_map(heads: pd.DataFrame, metric: str = "composite") -> go.Figure:
+    """A layer × head heatmap of one metric, layer 0 at the top.
+
+    Args:
+        heads: one row per head, as from `rank_heads`.
+        metric: any column of `heads` that has an interval (`flow`, `hub`, `skip`, `composite`, …).
+
+    Raises:
+        AttentionError: no such metric, or an empty table.
+    """
+    check_metric(heads, metric)
+    table = heads.sort_values(["layer", "head"]).assign(hover=head_texts(heads, metric))
+    grid = table.pivot(index="layer", columns="head", values=metric)
+    hover = table.pivot(index="layer", columns="head", values="hover")
+    low, high = np.nanmin([*table[metric], np.inf]), np.nanmax([*table[metric], -np.inf])
+    if not low < high:
+        low, high = (low - 0.5, high + 0.5) if np.isfinite(low) else (0.0, 1.0)
+    view = heads.attrs.get("view")
+    notes = [f"{_PATTERN_NAMES[view]}" if view in _PATTERN_NAMES else ""]
+    if metric in constant_metrics(heads):
+        notes.append(f"{metric} is constant over all heads, so it ranks nothing")
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid.to_numpy(dtype=float),
+            x=[str(head) for head in grid.columns],
+            y=[str(layer) for layer in grid.index],
+            customdata=hover.to_numpy(dtype=object),
+            hovertemplate="%{customdata}<extra></extra>",
+            colorscale=style.SCORE_SCALE,
+            zmin=low,
+            zmax=high,
+            showscale=bool(table[metric].nunique() > 1),
+            xgap=1,
+            ygap=1,
+            colorbar={
+                "title": {"text": metric, "side": "right"},
+                "tickfont": {"size": style.SMALL_FONT_SIZE},
+                "thickness": 14,
+                "outlinewidth": 0,
+            },
+        ),
+        layout=style.base_layout(
+            f"{metric.capitalize()} of every head",
+            "; ".join(note for note in notes if note),
+            xaxis=style.cell_axis("head", tick_size=style.SMALL_FONT_SIZE),
+            yaxis=style.cell_axis("layer", rows=True, tick_size=style.SMALL_FONT_SIZE),
+            height=round(150 + len(grid) * np.clip(400 / len(grid), 24, 80)),
+        ),
+    )
+    if grid.shape[1] <= _NUMBERS_UP_TO:
+        values = grid.to_numpy(dtype=float)
+        rows, columns = [str(layer) for layer in grid.index], [str(head) for head in grid.columns]
+        numbers = cell_numbers(values, rows, columns, style.SCORE_SCALE, low, high)
+        figure.add_trace(numbers.update(text=[text or "–" for text in cell_texts(values).flat]))
+    return figure
+
+
+def pattern(
+    attention: xr.DataArray, layer: int, head: int, view: PatternView = "position"
+) -> go.Figure:
+    """One head's attention, with the numbers in the cells.
+
+    Cells that causality forbids are grey with an ×; self-attention is outlined. A possible cell
+    that is blank is undefined (an `anchor` row of runs whose answers hold no number).
+
+    Args:
+        attention: (layer, head, query, key), the mean over problems.
+        layer: the layer, from 0.
+        head: the head, from 0.
+        view: "position" or "generation" for the thought block; "run" for all labelled rows.
+
+    Raises:
+        PositionError: there is no such layer or head.
+        AttentionError: an unknown view, or attention with other dims or labels.
+    """
+    shown = cells(attention, view)
+    values = shown.of_head(layer, head)
+    figure = go.Figure(
+        cell_traces(values, shown, view, numbers=True),
+        layout=style.base_layout(
+            f"L{layer}H{head} · {_PATTERN_NAMES[view]}",
+            f"{PATTERN_NOTES[view]};<br>outlined = self-attention, × = impossible (the key is "
+            "later than the query)",
+            coloraxis=style.attention_axis(),
+            # "question" and "answer" are wider than a cell of the whole run.
+            xaxis=style.cell_axis(style.KEY_TITLE) | {"tickangle": -40 if view == "run" else 0},
+            yaxis=style.cell_axis(style.QUERY_TITLE, rows=True),
+            width=660 if view == "run" else 580,
+            height=600 if view == "run" else 540,
+        ),
+    )
+    figure.update_layout(shapes=self_outlines(shown.is_self))
+    return figure
+
+
+def top_heads(
+    attention: xr.DataArray,
+    heads: pd.DataFrame,
+    n: int = 20,
+    view: View | None = None,
+    metric: str = "composite",
+) -> go.Figure:
+    """The thought blocks of the `n` best heads as small multiples, five in a row.
+
+    Args:
+        attention: (layer, head, query, key), the mean over problems.
+        heads: one row per head, as from `rank_heads`.
+        n: how many heads (all of them if there are fewer).
+        view: "position" or "generation"; by default the view `heads` was computed in.
+        metric: what the heads are ordered by, a column of `heads` that has an interval.
+
+    Raises:
+        AttentionError: no such metric or view, `n` below 1, or `heads` computed in another view.
+        PositionError: `heads` names a head that `attention` does not have.
+    """
+    own_view = heads.attrs.get("view")
+    if view is None:
+        view = "generation" if own_view == "generation" else "position"
+    check_view(view)
+    if own_view not in (None, view):
+        raise AttentionError(
+            f"The heads table was computed in the {own_view} view, so its scores do not describe "
+            f'the {view} view; use rank_heads(attention, view="{view}").'
+        )
+    best = best_heads(heads, metric, n)
+    shown = cells(attention, view)
+    return pattern_panels(
+        [
+            (
+                f"{place}. {row['name']} · {row['type']} · {row[metric]:.2f}",
+                shown.of_head(int(row["layer"]), int(row["head"])),
+            )
+            for place, row in enumerate(best.to_dict("records"), 1)
+        ],
+        shown,
+        view,
+        title=f"Top {len(best)} heads by {metric} · {_PATTERN_NAMES[view]}",
+        subtitle=f"{PATTERN_NOTES[view]}; outlined = self-attention, × = impossible",
+    )
+
+
+def head_texts(heads: pd.DataFrame, metric: str) -> pd.Series:
+    """What a pointer on each head says: name, value with its interval, rank, type, hub position."""
+    return heads.apply(lambda row: _head_text(row, metric), axis=1)
+
+
+def _head_text(row: pd.Series, metric: str) -> str:
+    value, low, high = (row.get(f"{metric}{end}", np.nan) for end in ("", "_low", "_high"))
+    score = "undefined" if pd.isna(value) else f"{value:.3f}"
+    if not (pd.isna(value) or pd.isna(low) or pd.isna(high)):
+        score += f" [{low:.3f}, {high:.3f}]"
+    lines = [f"<b>{row['name']}</b>", f"{metric} {score}"]
+    lines += [f"{label} {row[label]}" for label in ("rank", "type") if label in row]
+    if "hub_position" in row and not pd.isna(row["hub_position"]):
+        lines.append(f"hub position {row['hub_position']}")
+    return "<br>".join(lines)

@@ -1,0 +1,271 @@
+"""The ground truth beside attention: which thought holds which running total, and who reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from codi_lens.plots.drawing import style
+from codi_lens.plots.drawing.panels import cell_numbers
+from codi_lens.plots.drawing.whiskers import LEGEND
+
+SUPERVISED_NOTE = "outlined = training supervised this thought to hold this total"
+
+
+def decodable_totals(probes: pd.DataFrame, supervised: Sequence[str] | None = None) -> go.Figure:
+    """Which running total each thought holds: held-out probe accuracy, beside shuffled labels.
+
+    Args:
+        probes: from `probe_totals`.
+        supervised: thoughts that training made decode to the total of their own step (`ct0` to that
+            after operation 1, and so on); outlined and named in the figure. None says that it is
+            not known.
+    """
+    thoughts = [str(name) for name in probes["thought"].unique()]
+    steps = [int(step) for step in probes["step"].unique()]
+    labels = ["start" if step == 0 else str(step) for step in steps]
+    if supervised is None:
+        note = "the checkpoint does not say which thoughts training supervised"
+    elif supervised:
+        note = f"{SUPERVISED_NOTE}<br>({', '.join(supervised)}): no discovery"
+    else:
+        note = "no thought was supervised to hold a total"
+    figure = make_subplots(
+        rows=1,
+        cols=2,
+        subplot_titles=["held-out accuracy", "control: shuffled totals"],
+        horizontal_spacing=0.1,
+    )
+    figure.update_annotations(font={"size": style.FONT_SIZE})
+    for place, column in enumerate(("accuracy", "control"), 1):
+        grid = probes.pivot(index="thought", columns="step", values=column)
+        values = grid.reindex(index=thoughts, columns=steps).to_numpy(dtype=float)
+        figure.add_heatmap(
+            z=values,
+            x=labels,
+            y=thoughts,
+            coloraxis="coloraxis",
+            xgap=1,
+            ygap=1,
+            hovertemplate="%{y} → running total after %{x}<br>"
+            + column
+            + " %{z:.3f}<extra></extra>",
+            hoverongaps=False,
+            row=1,
+            col=place,
+        )
+        numbers = cell_numbers(values, thoughts, labels, style.SCORE_SCALE, 0.0, 1.0)
+        # A cell without enough problems is undefined, which is not an accuracy of 0.
+        texts = [text or "–" for text in np.array(numbers.text)]
+        figure.add_trace(numbers.update(text=texts), row=1, col=place)
+    cells = [(thoughts.index(name), thoughts.index(name) + 1) for name in supervised or ()]
+    outlined = _outlined([(row, steps.index(step)) for row, step in cells if step in steps])
+    figure.update_layout(
+        style.base_layout(
+            "Which running total can be read from which thought",
+            f"linear probes on held-out problems; {note};<br>– = too few problems",
+            coloraxis={
+                "colorscale": style.SCORE_SCALE,
+                "cmin": 0,
+                "cmax": 1,
+                "colorbar": {
+                    "title": {
+                        "text": "accuracy",
+                        "side": "right",
+                        "font": {"size": style.FONT_SIZE},
+                    },
+                    "tickfont": {"size": style.SMALL_FONT_SIZE},
+                    "thickness": 14,
+                    "outlinewidth": 0,
+                },
+            },
+            width=940,
+            height=200 + 44 * len(thoughts),
+        )
+    )
+    figure.update_layout(shapes=outlined, margin_t=144)
+    figure.update_xaxes(style.cell_axis("running total after operation"))
+    figure.update_yaxes(style.cell_axis("", rows=True))
+    figure.update_yaxes(title_text="thought", col=1)
+    return figure
+
+
+def answer_reads_by_length(table: pd.DataFrame, probes: pd.DataFrame | None = None) -> go.Figure:
+    """Which thought the answer reads, by the number of operations of the problem.
+
+    Args:
+        table: from `probes.answer_reads_by_length`.
+        probes: from `probe_totals`; if given, the thought that holds the total before the last
+            operation best is outlined in each row.
+    """
+    thoughts = [str(name) for name in table["thought"].unique()]
+    lengths = [int(length) for length in table["n_operations"].unique()]
+    counts = table.groupby("n_operations", sort=False)["n"].first()
+    rows = [f"{length} ({counts[length]} problems)" for length in lengths]
+    values = table.pivot(index="n_operations", columns="thought", values="mean")
+    grid = values.reindex(index=lengths, columns=thoughts).to_numpy(dtype=float)
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid,
+            x=thoughts,
+            y=rows,
+            coloraxis="coloraxis",
+            xgap=1,
+            ygap=1,
+            hovertemplate="%{y}<br>anchor → %{x}: %{z:.3f}<extra></extra>",
+        ),
+        layout=style.base_layout(
+            "Which thought the answer reads, by length of the problem",
+            "attention of the anchor, whose logits give the answer's number; mean over all heads;"
+            "<br>the rest goes to question, bot, eot and answer"
+            + (
+                ""
+                if probes is None
+                else ";<br>outlined = the thought whose probe reads the total before the last "
+                "operation best"
+            ),
+            coloraxis=style.attention_axis(),
+            xaxis=style.cell_axis(style.KEY_TITLE),
+            yaxis=style.cell_axis("operations", rows=True),
+            width=720,
+            height=220 + 44 * len(rows),
+        ),
+    )
+    figure.add_trace(
+        cell_numbers(grid, rows, thoughts, style.ATTENTION_SCALE, *style.ATTENTION_RANGE)
+    )
+    if probes is not None:
+        known = probes.dropna(subset="accuracy")
+        best = known.loc[known.groupby("step")["accuracy"].idxmax()].set_index("step")["thought"]
+        cells = [
+            (row, thoughts.index(best[length - 1]))
+            for row, length in enumerate(lengths)
+            if length > 1 and length - 1 in best
+        ]
+        figure.update_layout(shapes=_outlined(cells))
+    return figure
+
+
+def thoughts_and_attention(truth: pd.DataFrame) -> go.Figure:
+    """Per thought: the total it holds, what the answer reads of it, and its hub ratio.
+
+    Args:
+        truth: from `ground_truth`.
+    """
+    thoughts = [str(name) for name in truth["thought"]]
+    figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    rows: list[tuple[int, str, str, str]] = [
+        (1, "accuracy", "probe accuracy", style.LATER_COLOUR),
+        (2, "from_eot", "attention of eot", "#7b6ca8"),
+        (2, "from_anchor", "attention of the anchor", "#00795b"),
+        (3, "hub_ratio", "hub ratio", style.SELF_BAR_COLOUR),
+    ]
+    for row, column, name, colour in rows:
+        values = truth[column]
+        shift = {"from_eot": -0.1, "from_anchor": 0.1}.get(column, 0.0)
+        figure.add_scatter(
+            x=np.arange(len(thoughts)) + shift,
+            y=values,
+            error_y={
+                "array": (truth[f"{column}_high"] - values).clip(lower=0),
+                "arrayminus": (values - truth[f"{column}_low"]).clip(lower=0),
+                "thickness": 1.6,
+                "width": 5,
+            },
+            mode="markers",
+            marker={"size": 9, "color": colour},
+            name=name,
+            showlegend=True,
+            customdata=thoughts,
+            hovertemplate="%{customdata}: %{y:.3f}<extra>" + name + "</extra>",
+            row=row,
+            col=1,
+        )
+    supervised = truth["supervised"].to_numpy(dtype=bool)
+    taught = bool(supervised.any())
+    if taught:
+        figure.add_scatter(
+            x=np.flatnonzero(supervised),
+            y=truth["accuracy"][supervised],
+            mode="markers",
+            marker={
+                "size": 17,
+                "symbol": "circle-open",
+                "color": style.SELF_COLOUR,
+                "line": {"width": 2.5},
+            },
+            name="supervised in training",
+            showlegend=True,
+            hoverinfo="skip",
+            row=1,
+            col=1,
+        )
+    figure.add_scatter(
+        x=np.arange(len(thoughts)),
+        y=truth["control"],
+        mode="markers",
+        marker={"symbol": "line-ew-open", "size": 16, "color": style.NULL_COLOUR},
+        name="control: shuffled totals",
+        showlegend=True,
+        row=1,
+        col=1,
+    )
+    for place, row in enumerate(truth.to_dict("records")):
+        step = row["step"]
+        figure.add_annotation(
+            x=place,
+            y=row["accuracy"],
+            yshift=-20,
+            yanchor="top",
+            text="start" if step == 0 else f"total<br>after {step}",
+            showarrow=False,
+            font={"size": style.SMALL_FONT_SIZE, "color": style.MUTED},
+            row=1,
+            col=1,
+        )
+        if pd.isna(row["hub_ratio"]):
+            figure.add_annotation(
+                x=place, y=0, yanchor="bottom", text="×", showarrow=False, row=3, col=1
+            )
+    figure.add_hline(y=1, line={"color": style.NULL_COLOUR, "width": 1.5, "dash": "dash"}, row=3)  # type: ignore
+    figure.update_layout(
+        style.base_layout(
+            "What each thought holds, and who reads it",
+            "top: the running total that a linear probe reads best; middle: attention of the "
+            "answer; bottom: hub ratio<br>(dashed: no preference; × = impossible). Whiskers: 95 %."
+            + (" A total that training supervised is no discovery." if taught else ""),
+            width=760,
+            height=720,
+            legend=LEGEND,
+        )
+    )
+    figure.update_layout(margin_b=112)
+    ticks: dict[str, Any] = {"tickvals": list(range(len(thoughts))), "ticktext": thoughts}
+    ticks |= {"showgrid": False, "zeroline": False, "range": [-0.5, len(thoughts) - 0.5]}
+    figure.update_xaxes(style.value_axis("", **ticks))
+    figure.update_xaxes(title_text="thought", row=3)
+    figure.update_yaxes(style.value_axis("held-out accuracy", range=[0, 1.08]), row=1)
+    figure.update_yaxes(style.value_axis("attention", rangemode="tozero"), row=2)
+    figure.update_yaxes(style.value_axis("hub ratio", rangemode="tozero"), row=3)
+    return figure
+
+
+def _outlined(cells: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "rect",
+            "xref": "x",
+            "yref": "y",
+            "x0": column - 0.46,
+            "x1": column + 0.46,
+            "y0": row - 0.46,
+            "y1": row + 0.46,
+            "line": {"color": style.SELF_COLOUR, "width": 2.5},
+        }
+        for row, column in cells
+    ]

@@ -1,0 +1,150 @@
+"""How firm the findings are: ranks with their intervals, and heads clustered by shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from codi_lens.attention.clusters import HeadClusters
+from codi_lens.errors import AttentionError
+from codi_lens.plots.drawing import style
+from codi_lens.plots.drawing.panels import cell_numbers, pattern_panels
+from codi_lens.plots.drawing.views import Cells
+
+
+def rank_intervals(heads: pd.DataFrame, n: int = 20) -> go.Figure:
+    """How firm the ranking is: rank with its bootstrap interval, and how often in the top ten.
+
+    Args:
+        heads: from `rank_heads`.
+        n: how many heads, from the best on (all of them if there are fewer).
+
+    Raises:
+        AttentionError: an empty table, or `n` below 1.
+    """
+    if heads.empty or n < 1:
+        raise AttentionError("Ranks need a heads table with rows, and at least 1 head to draw.")
+    best = heads.sort_values("rank").head(n)
+    last = float(np.nanmax([*best["rank"], *best["rank_high"], 10]))
+    view = f"{heads.attrs['view']} view; " if "view" in heads.attrs else ""
+    figure = go.Figure(
+        layout=style.base_layout(
+            f"How firm the ranking is: the top {len(best)} of {len(heads)} heads",
+            f"{view}whiskers: 95 % bootstrap interval of the rank; right: how often among the "
+            "best 10",
+            xaxis=style.value_axis("rank by composite", zeroline=False, range=[0.5, last + 0.5]),
+            yaxis=style.cell_axis("", rows=True)
+            | {"categoryorder": "array", "categoryarray": best["name"].tolist(), "dtick": 1},
+            width=720,
+            height=max(260, 150 + 24 * len(best)),
+        )
+    )
+    figure.update_layout(margin_r=72)
+    figure.add_vline(x=10.5, line={"color": style.THRESHOLD_COLOUR, "width": 1.5, "dash": "dash"})
+    figure.add_scatter(
+        x=best["rank"],
+        y=best["name"],
+        error_x={
+            "array": best["rank_high"] - best["rank"],
+            "arrayminus": best["rank"] - best["rank_low"],
+            "thickness": 1.6,
+            "width": 4,
+        },
+        mode="markers",
+        marker={"color": style.LATER_COLOUR, "size": 8},
+        customdata=best[["rank_low", "rank_high", "in_top_10"]],
+        hovertemplate="%{y}: rank %{x} [%{customdata[0]:.0f}, %{customdata[1]:.0f}]<br>among the "
+        "best 10 in %{customdata[2]:.0%} of resamples<extra></extra>",
+        showlegend=False,
+    )
+    for name, share in zip(best["name"], best["in_top_10"], strict=True):
+        figure.add_annotation(
+            x=1,
+            xref="paper",
+            y=name,
+            xanchor="left",
+            xshift=8,
+            text="–" if pd.isna(share) else f"{share:.0%}",
+            showarrow=False,
+            font={"size": style.SMALL_FONT_SIZE},
+        )
+    return figure
+
+
+def clusters(found: HeadClusters) -> go.Figure:
+    """The mean pattern of each cluster of heads, and where its thoughts look.
+
+    Args:
+        found: from `cluster_heads`.
+    """
+    patterns = found.patterns
+    n = patterns.sizes["key"]
+    possible = np.tril(np.ones((n, n), dtype=bool))
+    shown = Cells(patterns, possible, np.eye(n, dtype=bool))
+    look = ["outside", "self", "previous", "further"]
+    panels = []
+    for name, rows in found.heads.groupby("cluster"):
+        shares = rows[look].mean()
+        heading = f"<b>{name}</b> · {len(rows)} head{'s' if len(rows) > 1 else ''}<br>" + (
+            f"self {shares['self']:.0%}, previous {shares['previous']:.0%},"
+            f"<br>further {shares['further']:.0%}"
+        )
+        panels.append((heading, np.where(possible, patterns.sel(cluster=name).values, np.nan)))
+    halves = f"; agreement of disjoint halves of the problems {found.stability:.2f} (Rand)"
+    return pattern_panels(
+        panels,
+        shown,
+        "position",
+        title=f"{len(panels)} clusters of heads by the shape of their attention",
+        subtitle="mean patterns; the rest of each row is question and bot;<br>outlined = "
+        "self-attention, × = impossible;<br>"
+        f"mean silhouette {found.heads['silhouette'].mean():.2f}"
+        + ("" if np.isnan(found.stability) else halves),
+        columns=min(4, len(panels)),
+        numbers=True,
+        panel_height=270,
+    )
+
+
+def clusters_and_types(found: HeadClusters, types: pd.Series) -> go.Figure:
+    """How many heads of each cluster have which type: do the study's types follow the shapes?
+
+    Args:
+        found: from `cluster_heads`.
+        types: a label of each head (the study's type), by head name.
+
+    Raises:
+        AttentionError: a head without a label.
+    """
+    agreement = found.agreement(types)
+    own = types[found.heads["name"]].to_numpy()
+    counts = pd.crosstab(found.heads["cluster"].to_numpy(), own)
+    values = counts.to_numpy(dtype=float)
+    rows = [f"cluster {name}" for name in counts.index]
+    columns = [str(name).replace(" ", "<br>") for name in counts.columns]
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=columns,
+            y=rows,
+            colorscale=style.SCORE_SCALE,
+            zmin=0,
+            zmax=float(values.max()),
+            showscale=False,
+            xgap=1,
+            ygap=1,
+            hovertemplate="%{y}, %{x}: %{z} heads<extra></extra>",
+        ),
+        layout=style.base_layout(
+            "Clusters of heads beside the study's types",
+            f"number of heads; agreement {agreement:.2f} (adjusted Rand index: 1 = the same "
+            "grouping,<br>0 = chance)",
+            xaxis=style.cell_axis("type by the study's thresholds"),
+            yaxis=style.cell_axis("", rows=True),
+            width=620,
+            height=220 + 40 * len(rows),
+        ),
+    )
+    numbers = cell_numbers(values, rows, columns, style.SCORE_SCALE, 0.0, float(values.max()))
+    return figure.add_trace(numbers.update(text=values.astype(int).astype(str).ravel()))

@@ -1,0 +1,1 @@
+"""Figures of effects: sweeps, sets of heads, pairs of problems, attribution."""

@@ -1,0 +1,165 @@
+"""Effects of named interventions as points with intervals, and of pairs of heads as a matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from codi_lens.errors import InterventionError
+from codi_lens.plots.causal.sweeps import EFFECT_SCALE, UNIT
+from codi_lens.plots.drawing import style
+from codi_lens.plots.drawing.panels import cell_labels
+from codi_lens.plots.drawing.whiskers import LEGEND, SERIES_COLOURS, shift_of
+from codi_lens.wording import fixed
+
+_ROW, _AROUND = 30, 130
+
+
+def effect_points(
+    effects: pd.DataFrame,
+    label: str,
+    series: str | None = None,
+    *,
+    column: str = "effect",
+    title: str,
+    subtitle: str = "",
+    axis: str = UNIT,
+) -> go.Figure:
+    """One effect per label, with its interval; several series stand beside each other.
+
+    Args:
+        effects: with the columns `label`, `series`, and `column` with its `_low` and `_high`.
+        label: the column of the rows' names.
+        series: the column that tells series apart; None for a single one.
+        column: what is drawn.
+        title: of the figure.
+        subtitle: of the figure.
+        axis: title of the value axis.
+
+    Raises:
+        InterventionError: a column that the table does not have, or more series than colours.
+    """
+    named = [
+        label,
+        column,
+        f"{column}_low",
+        f"{column}_high",
+        *([] if series is None else [series]),
+    ]
+    missing = [name for name in named if name not in effects]
+    if missing:
+        raise InterventionError(f"The table has no column {missing[0]!r}.")
+    labels = list(dict.fromkeys(effects[label]))
+    kinds = [None] if series is None else list(dict.fromkeys(effects[series]))
+    if len(kinds) > len(SERIES_COLOURS):
+        raise InterventionError(
+            f"There are {len(kinds)} series; a figure holds up to {len(SERIES_COLOURS)}."
+        )
+    figure = go.Figure(
+        layout=style.base_layout(
+            title,
+            subtitle,
+            xaxis=style.value_axis(axis, zeroline=True),
+            yaxis={
+                **style.value_axis(""),
+                "tickvals": list(range(len(labels))),
+                "ticktext": labels,
+                "range": [len(labels) - 0.5, -0.5],
+                "zeroline": False,
+            },
+            legend=LEGEND,
+            width=760,
+            height=_AROUND
+            + 20 * (1 + subtitle.count("<br>"))
+            + _ROW * len(labels) * _spread(kinds),
+        )
+    )
+    for place, kind in enumerate(kinds):
+        some = effects if kind is None else effects[effects[series] == kind]
+        values = some[column].to_numpy(dtype=float)
+        figure.add_scatter(
+            x=values,
+            y=[labels.index(name) + shift_of(place, len(kinds)) for name in some[label]],
+            error_x={
+                "array": np.maximum(some[f"{column}_high"].to_numpy(dtype=float) - values, 0),
+                "arrayminus": np.maximum(values - some[f"{column}_low"].to_numpy(dtype=float), 0),
+                "thickness": 1.6,
+                "width": 4,
+            },
+            mode="markers",
+            marker={"color": SERIES_COLOURS[place], "size": 8},
+            name="" if kind is None else str(kind),
+            showlegend=kind is not None,
+            customdata=some[[label, f"{column}_low", f"{column}_high"]],
+            hovertemplate="%{customdata[0]}: %{x:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]"
+            + f"<extra>{'' if kind is None else kind}</extra>",
+        )
+    return figure
+
+
+def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
+    """How much more, or less, two heads cost together than the sum of each alone, in logits.
+
+    Args:
+        pairs: of `codi_lens.causal.redundancy.redundancy`. The diagonal shows the effects alone.
+
+    Raises:
+        InterventionError: a table without interactions.
+    """
+    if "logit_interaction" not in pairs:
+        raise InterventionError("The table has no column 'logit_interaction'; give `redundancy`'s.")
+    names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
+    place = {name: i for i, name in enumerate(names)}
+    shape = (len(names), len(names))
+    interaction = np.full(shape, np.nan)
+    text = np.full(shape, "", dtype=object)
+    for row in pairs.to_dict("records"):
+        i, j = place[row["a"]], place[row["b"]]
+        value = row["logit_interaction"]
+        unsure = row["logit_interaction_low"] <= 0 <= row["logit_interaction_high"]
+        sign = "○" if unsure else "•" if row["logit_q"] < 0.05 else ""
+        interaction[j, i] = value
+        text[j, i] = f"{sign}<br>{fixed(value)}"
+        for k, effect in ((i, row["logit_a"]), (j, row["logit_b"])):
+            text[k, k] = f"alone<br>{fixed(effect)}"
+    limit = float(np.nanmax(np.abs(interaction), initial=1e-12))
+    figure = go.Figure(
+        layout=style.base_layout(
+            "Do the heads cover for each other?",
+            "joint effect on the logit difference minus the sum of both alone: below 0 the pair "
+            "costs more than its parts<br>(redundant), above 0 less (both break the same thing); "
+            "○ = 95 % interval holds 0, • = q < 0.05, no mark: in between",
+            xaxis=style.cell_axis(""),
+            yaxis=style.cell_axis("", rows=True),
+            width=760,
+            height=180 + 52 * len(names),
+        )
+    )
+    cells: dict[str, Any] = {"xgap": 1, "ygap": 1, "x": names, "y": names}
+    figure.add_heatmap(
+        z=interaction,
+        zmin=-limit,
+        zmax=limit,
+        colorscale=EFFECT_SCALE,
+        colorbar={"title": {"text": "interaction (logits)", "side": "right"}, "thickness": 14},
+        hovertemplate="%{x} and %{y}: %{z:.3f} logits<extra></extra>",
+        **cells,
+    )
+    figure.add_heatmap(
+        z=np.where(np.eye(len(names)), 0.0, np.nan),
+        colorscale=[[0, "#f0f2f5"], [1, "#f0f2f5"]],
+        showscale=False,
+        hoverinfo="skip",
+        **cells,
+    )
+    values = np.where(np.isfinite(interaction), interaction, 0)
+    figure.add_trace(cell_labels(text, values, names, names, EFFECT_SCALE, -limit, limit))
+    return figure
+
+
+def _spread(kinds: list[Any]) -> int:
+    """Rows with several series need more room."""
+    return 1 if len(kinds) < 3 else 2

@@ -1,0 +1,1 @@
+"""What figures are drawn with: colours and scales, panels, whiskers, views."""

@@ -1,0 +1,79 @@
+"""Points with whiskers, one series beside the other: means with their bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from codi_lens.errors import AttentionError
+from codi_lens.plots.drawing import style
+
+SERIES_COLOURS = (style.LATER_COLOUR, style.SELF_BAR_COLOUR, "#00795b", "#a3367c")
+LEGEND: dict[str, Any] = {
+    "orientation": "h",
+    "yref": "container",
+    "y": 0,
+    "yanchor": "bottom",
+    "x": 0,
+    "font": {"size": style.SMALL_FONT_SIZE},
+}
+"""A legend in one line below the figure."""
+
+
+def labelled_series(
+    tables: Mapping[str, pd.DataFrame] | pd.DataFrame, axis: str
+) -> dict[str, pd.DataFrame]:
+    """Tables by name; a single one is named "attention".
+
+    Raises:
+        AttentionError: no table, or tables whose `axis` labels differ.
+    """
+    series = {"attention": tables} if isinstance(tables, pd.DataFrame) else dict(tables)
+    labels = {tuple(table[axis]) for table in series.values()}
+    if len(labels) != 1:
+        raise AttentionError(
+            f"Tables side by side need the same {axis} labels; there are {len(labels)} different "
+            "ones."
+        )
+    return series
+
+
+def add_points(
+    figure: go.Figure,
+    table: pd.DataFrame,
+    column: str,
+    name: str,
+    colour: str,
+    shift: float,
+    row: int | None = None,
+) -> None:
+    """Add the means of a table (`column`, `low`, `high`), `shift` beside their places."""
+    where: dict[str, Any] = {} if row is None else {"row": row, "col": 1}
+    figure.add_scatter(
+        x=np.arange(len(table)) + shift,
+        y=table[column],
+        error_y={
+            "array": (table["high"] - table[column]).clip(lower=0),
+            "arrayminus": (table[column] - table["low"]).clip(lower=0),
+            "thickness": 1.6,
+            "width": 5,
+        },
+        mode="markers",
+        name=name,
+        showlegend=True,
+        marker={"color": colour, "size": 9},
+        customdata=table[["low", "high"]],
+        hovertemplate="%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>"
+        + name
+        + "</extra>",
+        **where,
+    )
+
+
+def shift_of(place: int, n: int) -> float:
+    """Where the points of series `place` of `n` stand, beside the middle of their label."""
+    return 0.0 if n == 1 else 0.3 * (place / (n - 1) - 0.5)

@@ -1,0 +1,33 @@
+"""Problems to think about: built-in word problems with known running totals, GSM8K, files.
+
+A `Problem` is a question with a number for an answer. The built-in `word_problems` also know every
+operation and every running total, which is what makes claims about thoughts testable. One parser,
+`parse_answer`, reads the number out of any answer, so that every accuracy means the same thing.
+"""
+
+from codi_lens.problems.corpora import gsm8k, load_problems, sample_indices
+from codi_lens.problems.problem import Number, Problem, Split, answer_span, is_correct, parse_answer
+from codi_lens.problems.words import (
+    MAX_OPERATIONS,
+    MAX_TOTAL,
+    Operation,
+    WordProblem,
+    word_problems,
+)
+
+__all__ = [
+    "MAX_OPERATIONS",
+    "MAX_TOTAL",
+    "Number",
+    "Operation",
+    "Problem",
+    "Split",
+    "WordProblem",
+    "answer_span",
+    "gsm8k",
+    "is_correct",
+    "load_problems",
+    "parse_answer",
+    "sample_indices",
+    "word_problems",
+]

@@ -1,0 +1,1 @@
+"""One report per command: its questions, asked and written into a folder with a page."""

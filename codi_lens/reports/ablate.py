@@ -1,0 +1,253 @@
+"""`codi-lens ablate`: are these heads causal? One report for a set, for the top k, or for all."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from codi_lens.attention.extract import extract
+from codi_lens.attention.ranking import ConstantMetricWarning, rank_heads
+from codi_lens.causal.controls import donors_for, halves
+from codi_lens.causal.effects import check_known
+from codi_lens.causal.sweeps import sweep_heads
+from codi_lens.causal.transplants import mean_block
+from codi_lens.errors import InterventionError, ProblemError
+from codi_lens.head_names import Head, head_name, heads_of
+from codi_lens.model import CodiModel
+from codi_lens.outputs import model_names
+from codi_lens.positions import Scope
+from codi_lens.problems.problem import Problem
+from codi_lens.reports.pages.folder import CausalReport, open_report, write_report
+from codi_lens.reports.questions.heads import attribution_section, scores_section, sweep_section
+from codi_lens.reports.questions.sets import (
+    MOST_PAIRED,
+    controls_section,
+    dose_section,
+    nothing_to_transplant,
+    redundancy_section,
+    transplant_section,
+)
+
+
+def ablate_set(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    heads: Sequence[Head],
+    out: str | Path,
+    *,
+    mode: Any = "resample",
+    at: Scope = "thinking",
+    candidates: Sequence[Problem] = (),
+    seed: int = 0,
+    **running: Any,
+) -> CausalReport:
+    """Ablate a set of heads in every mode, beside its controls, and its heads in pairs.
+
+    Args:
+        model: the model.
+        problems: what to think about.
+        heads: the set.
+        out: the report's folder; the same call resumes.
+        mode: "resample", "mean" or "zero".
+        at: where, by name.
+        candidates: problems among which donors with the same answer are looked for.
+        seed: of everything drawn.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Raises:
+        CodiLensError: see `compare_interventions`; `out` holds something else.
+    """
+    folder = open_report(out, f"ablate --heads {','.join(map(head_name, heads))}")
+    settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
+    outcomes = folder / "outcomes"
+    section = controls_section(
+        model, problems, heads, outcomes / "set", candidates=candidates, **settings
+    )
+    sections = [section]
+    if len(heads) > 1:
+        paired = heads[:MOST_PAIRED]
+        sections.append(redundancy_section(model, problems, paired, outcomes / "pairs", **settings))
+    facts = _facts(model, len(problems), mode, at)
+    return write_report(sections, folder, _name(model), facts)
+
+
+def ablate_top(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    top: int,
+    out: str | Path,
+    *,
+    mode: Any = "resample",
+    at: Scope = "thinking",
+    candidates: Sequence[Problem] = (),
+    other: CodiModel | None = None,
+    n_random: int = 39,
+    seed: int = 0,
+    **running: Any,
+) -> CausalReport:
+    """Rank the heads on one half of the problems, and ablate the top ones on the other half.
+
+    As a set beside its controls; in growing numbers against random orders, ablated and kept alone;
+    in pairs. The one of them that matters most on the first half gets, and gives, thought blocks.
+
+    Args:
+        model: the model.
+        problems: what to think about, both halves.
+        top: how many heads, by composite score in the position view.
+        out: the report's folder; the same call resumes.
+        mode: "resample", "mean" or "zero".
+        at: where, by name.
+        candidates: problems among which donors with the same answer are looked for.
+        other: a model whose highest-ranked heads give their thought blocks too.
+        n_random: random orders of heads.
+        seed: of halves and everything drawn.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Raises:
+        InterventionError: `top` outside 1 … all heads but one, or another number of thoughts in the
+            other model.
+        CodiLensError: see `dose_response`; `out` holds something else.
+    """
+    most = model.lens.cfg.n_layers * model.lens.cfg.n_heads - 1
+    if not 1 <= top <= most:
+        raise InterventionError(f"top is {top}; give a number of heads from 1 to {most}.")
+    if other is not None and other.config.n_thoughts != model.config.n_thoughts:
+        raise InterventionError(
+            f"The other model thinks {other.config.n_thoughts} thoughts, this one "
+            f"{model.config.n_thoughts}; a block fits only the same number."
+        )
+    for_ranking, rest = _halves(problems, seed)
+    folder = open_report(out, f"ablate --top {top}")
+    outcomes = folder / "outcomes"
+    settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
+    attention = _attention(model, for_ranking, outcomes / "attention.zarr", running)
+    ranking = _ranking(attention)
+    best = ranking[:top]
+    alone = sweep_heads(model, for_ranking, best, outcomes / "alone", **settings)
+    check_known(alone)
+    needed = alone[(alone["effect"] < 0) & (alone["p"] < 0.05)]
+    foreign = {}
+    if other is not None:
+        theirs = _attention(other, for_ranking, outcomes / "other_attention.zarr", running)
+        foreign = {
+            f"{_name(other)} {head_name(head)}": mean_block(theirs, head)
+            for head in _ranking(theirs)[:2]
+        }
+    ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64) if k < top} | {top})
+    controls = controls_section(
+        model, rest, best, outcomes / "set", candidates=candidates, **settings
+    )
+    sections = [
+        controls,
+        dose_section(model, rest, ranking, ks, outcomes / "dose", n_random=n_random, **settings),
+    ]
+    if top > 1:
+        paired = best[:MOST_PAIRED]
+        sections.append(redundancy_section(model, rest, paired, outcomes / "pairs", **settings))
+    if not len(needed):
+        sections.append(nothing_to_transplant(len(best)))
+    else:
+        target = heads_of(needed.sort_values("effect"))[0]
+        section = transplant_section(
+            model,
+            rest,
+            attention,
+            target,
+            ranking,
+            outcomes / "blocks",
+            foreign=foreign,
+            **settings,
+        )
+        sections.append(section)
+    facts = _facts(model, len(rest), mode, at) | {"Ranked on": f"{len(for_ranking)} others"}
+    return write_report(sections, folder, _name(model), facts)
+
+
+def ablate_all(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    out: str | Path,
+    *,
+    mode: Any = "resample",
+    at: Scope = "thinking",
+    seed: int = 0,
+    **running: Any,
+) -> CausalReport:
+    """Ablate every head alone on one half; hold the scores of the other half against the effects.
+
+    So are attribution patching and integrated gradients, which estimate the same effects.
+
+    Args:
+        model: the model.
+        problems: what to think about, both halves.
+        out: the report's folder; the same call resumes.
+        mode: "resample", "mean" or "zero".
+        at: where, by name.
+        seed: of halves and everything drawn.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Raises:
+        CodiLensError: see `sweep_heads`; `out` holds something else.
+    """
+    for_ranking, rest = _halves(problems, seed)
+    folder = open_report(out, "ablate --all")
+    outcomes = folder / "outcomes"
+    settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
+    attention = _attention(model, for_ranking, outcomes / "attention.zarr", running)
+    donors = donors_for(model, rest, mode=mode, seed=seed)
+    settings["donors"] = donors
+    section, table = sweep_section(model, rest, outcomes / f"heads-{mode}", **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantMetricWarning)
+        views = {
+            "position view": rank_heads(attention),
+            "position view, value-weighted": rank_heads(attention.value_weighted),
+            "generation view": rank_heads(attention, "generation"),
+        }
+    sections = [
+        section,
+        scores_section(views, table, seed=seed),
+        attribution_section(model, rest, table, outcomes / f"thoughts-{mode}", **settings),
+    ]
+    facts = _facts(model, len(rest), mode, at) | {"Scored on": f"{len(for_ranking)} others"}
+    return write_report(sections, folder, _name(model), facts)
+
+
+def _halves(problems: Sequence[Problem], seed: int) -> tuple[list[Problem], list[Problem]]:
+    if len(problems) < 4:
+        raise ProblemError(
+            f"Heads are ranked on one half of the problems and ablated on the other, where each "
+            f"needs another one as its donor; give at least 4 problems, not {len(problems)}."
+        )
+    return halves(problems, seed=seed)
+
+
+def _attention(
+    model: CodiModel, problems: Sequence[Problem], out: Path, running: dict[str, Any]
+) -> xr.DataArray:
+    settings = {k: v for k, v in running.items() if k in ("max_new_tokens", "progress")}
+    return extract(model, problems, out, value_weighted=True, **settings).load()
+
+
+def _ranking(attention: xr.DataArray) -> list[Head]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantMetricWarning)
+        return heads_of(rank_heads(attention))
+
+
+def _name(model: CodiModel) -> str:
+    return model_names([model.config.source])[0]
+
+
+def _facts(model: CodiModel, n_problems: int, mode: str, at: Scope) -> dict[str, str]:
+    cfg = model.lens.cfg
+    return {
+        "Model": _name(model),
+        "Heads": f"{cfg.n_layers} layers × {cfg.n_heads}",
+        "Problems": str(n_problems),
+        "Ablated": f"{mode} at {at if isinstance(at, str) else ', '.join(at)}",
+    }

@@ -1,0 +1,284 @@
+"""The analysis folder: attention, head tables, summary, findings and one HTML page."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from codi_lens import metrics
+from codi_lens.attention.extract import accuracy, extract
+from codi_lens.attention.profiles import destinations
+from codi_lens.attention.ranking import ConstantMetricWarning, rank_heads
+from codi_lens.attention.views import VIEWS, View, n_thoughts_of, thought_view
+from codi_lens.explorer.page import explorer_page
+from codi_lens.model import CodiModel
+from codi_lens.outputs import check_output, to_json, write_text
+from codi_lens.positions import thought_names
+from codi_lens.problems.problem import Problem
+from codi_lens.study.heads import mean_and_std
+from codi_lens.study.summary import attention_stats, attention_summary
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What `analyze` found.
+
+    Attributes:
+        attention: labelled attention of every problem.
+        heads: the ranked heads in each view ("position", "generation").
+        summary: the numbers of `summary.json`.
+        findings: plain sentences, each true of these numbers.
+        folder: where everything was written.
+    """
+
+    attention: xr.DataArray
+    heads: dict[View, pd.DataFrame]
+    summary: dict[str, Any]
+    findings: list[str]
+    folder: Path
+
+
+def analyze(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    out: str | Path,
+    *,
+    view: View = "position",
+    corpus: str = "problems",
+    batch_size: int = 32,
+    max_new_tokens: int = 64,
+    progress: bool = True,
+) -> Analysis:
+    """Extract attention, rank the heads in both views and write the analysis folder.
+
+    The folder gets `attention.zarr`, `heads.csv` (in `view`) and `heads_<other view>.csv`,
+    `summary.json`, `findings.md` and `index.html`. A stopped analysis resumes in the same folder.
+
+    Args:
+        model: the model.
+        problems: what it thinks about.
+        out: the folder; new, empty, or that of an earlier run of the same analysis.
+        view: the view of `heads.csv` and of the table in the terminal.
+        corpus: what to call the problems in summary and page.
+        batch_size: see `extract`.
+        max_new_tokens: see `CodiModel.think`.
+        progress: show a progress bar.
+
+    Raises:
+        OutputError: the folder holds other content or another analysis.
+        ProblemError: see `extract`.
+    """
+    folder = check_output(out)
+    attention = extract(
+        model,
+        problems,
+        folder / "attention.zarr",
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        progress=progress,
+    ).load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantMetricWarning)  # said in the findings
+        heads: dict[View, pd.DataFrame] = {each: rank_heads(attention, each) for each in VIEWS}
+    summary = summarize(attention, heads, corpus=corpus)
+    findings = write_findings(summary)
+    for each, table in heads.items():
+        name = "heads.csv" if each == view else f"heads_{each}.csv"
+        write_text(folder / name, table.to_csv(index=False))
+    write_text(folder / "summary.json", to_json(summary))
+    write_text(folder / "findings.md", _findings_page(model.config.source, findings))
+    page = explorer_page(
+        attention.mean("problem"),
+        {str(each): table for each, table in heads.items()},
+        title=f"{Path(model.config.source).name}: which heads matter in its thoughts",
+        facts=_facts(summary),
+        findings=findings,
+    )
+    write_text(folder / "index.html", page)
+    return Analysis(attention, heads, summary, findings, folder)
+
+
+def summarize(
+    attention: xr.DataArray, heads: dict[View, pd.DataFrame], *, corpus: str = "problems"
+) -> dict[str, Any]:
+    """All numbers of `summary.json`, as plain Python values.
+
+    Args:
+        attention: labelled attention [problem, layer, head, query, key].
+        heads: the result of `rank_heads` in each view.
+        corpus: what to call the problems.
+    """
+    return {
+        "model": attention.attrs["model"],
+        "fingerprint": attention.attrs.get("fingerprint"),
+        "n_layers": attention.sizes["layer"],
+        "n_heads": attention.sizes["head"],
+        "n_thoughts": n_thoughts_of(attention),
+        "corpus": corpus,
+        "n_problems": attention.sizes["problem"],
+        "accuracy": accuracy(attention),
+        "attention_goes_to": _where_attention_goes(attention),
+        "position_view": _position_summary(attention) | _table_summary(heads["position"]),
+        "generation_view": _generation_summary(attention) | _table_summary(heads["generation"]),
+    }
+
+
+def write_findings(summary: dict[str, Any]) -> list[str]:
+    """Plain sentences about the numbers of a summary; none claims more than they show."""
+    position, study = summary["position_view"], summary["generation_view"]
+    goes = summary["attention_goes_to"]["thoughts"]
+    sentences = []
+    if summary["accuracy"]:
+        score = summary["accuracy"]
+        sentences.append(
+            f"The model answers {score['correct']} of {score['n']} problems correctly "
+            f"({_percent(score['accuracy'])}, 95 % interval {_percent(score['low'])} to "
+            f"{_percent(score['high'])})."
+        )
+    sentences.append(
+        "Averaged over heads and problems, a thought gives "
+        f"{_percent(goes['question'])} of its attention to the question, {_percent(goes['bot'])} "
+        f"to bot, {_percent(goes['earlier_thoughts'])} to earlier thoughts and "
+        f"{_percent(goes['self'])} to itself."
+    )
+    if position["hub"] is not None:
+        hub = position["hub"]
+        ratio = position["hub_ratio"][hub]
+        amount = f"{ratio:.2f} times what uniform causal attention would give it"
+        sentences.append(
+            f"Among the thoughts, {hub} receives most attention from later thoughts relative to "
+            f"chance: {amount}, averaged over heads (position view, self-attention set apart)."
+        )
+        sentences.append(
+            "Attention from a thought to the one before it averages "
+            f"{position['sequential_mean']:.3f}, to itself {position['self_mean']:.3f}."
+        )
+    best = position["top_heads"][0]
+    sentences.append(
+        f"The head with the highest composite score is {best['name']} ({best['band']} band, "
+        f"{best['type']}); the largest entry of its mean matrix is {best['max_query']} to "
+        f"{'itself' if best['max_key'] == best['max_query'] else best['max_key']}, "
+        f"{best['max_attention']:.2f}."
+    )
+    if study["sequential"]:
+        strength = "strong" if study["strong_hub"] else "weak"
+        sentences.append(
+            f"In the generation view of the published study, column sums make {study['hub']} the "
+            f"hub ({study['hub_ratio']:.2f} times 1/{summary['n_thoughts']}, which the study calls "
+            f"{strength}); its entries [i, i-1] average {study['sequential_mean']:.3f}, which is a "
+            "thought's attention to itself, not to the thought before."
+        )
+    for view, kept in (
+        ("position", "the composite leaves such a score out"),
+        ("generation", "the study's composite keeps such a score"),
+    ):
+        constant = summary[f"{view}_view"]["constant"]
+        if constant:
+            sentences.append(
+                f"In the {view} view every head has the same {' and '.join(constant)} score, which "
+                f"therefore cannot rank them; {kept}."
+            )
+    sentences.append(
+        "These are attention weights: they show where heads look, not what is causal. "
+        "Intervene before you conclude."
+    )
+    return sentences
+
+
+def _where_attention_goes(attention: xr.DataArray) -> dict[str, dict[str, float]]:
+    """Each query's attention by kind of key (the kinds sum to 1), and the mean of the thoughts."""
+    goes = destinations(attention.mean("problem", skipna=True)).mean(["layer", "head"])
+    goes = goes.assign_coords(kind=[str(kind).replace(" ", "_") for kind in goes["kind"].values])
+    of_thoughts = goes.sel(query=list(thought_names(n_thoughts_of(attention)))).mean("query")
+    rows = {str(row["query"].values): row for row in goes.transpose("query", "kind")}
+    return {
+        name: dict(zip(row["kind"].values.tolist(), map(float, row), strict=True))
+        for name, row in (rows | {"thoughts": of_thoughts}).items()
+    }
+
+
+def _position_summary(attention: xr.DataArray) -> dict[str, Any]:
+    names = list(thought_names(n_thoughts_of(attention)))
+    mean = thought_view(attention).mean(["problem", "layer", "head"]).values
+    ratios = metrics.hub_ratio(mean)[:-1]
+    sequential = np.diagonal(mean, -1)
+    return {
+        "hub": names[int(np.nanargmax(ratios))] if np.isfinite(ratios).any() else None,
+        "hub_ratio": dict(zip(names, map(float, ratios), strict=False)),
+        "sequential": {
+            f"{names[i + 1]}→{names[i]}": float(value) for i, value in enumerate(sequential)
+        },
+        "sequential_mean": float(sequential.mean()) if len(sequential) else None,
+        "self": dict(zip(names, map(float, np.diagonal(mean)), strict=True)),
+        "self_mean": float(np.diagonal(mean).mean()),
+        "by_thoughts_back": {
+            str(back): float(np.diagonal(mean, -back).mean()) for back in range(1, len(names))
+        },
+    }
+
+
+def _generation_summary(attention: xr.DataArray) -> dict[str, Any]:
+    """The study's summary of the same attention, with positions by name."""
+    names = list(thought_names(n_thoughts_of(attention)))
+    model = attention.attrs["model"]
+    mean, std = mean_and_std(attention)
+    summary = attention_summary(mean, model)
+    hub, flow = summary["hub_analysis"], summary["sequential_flow"]
+    skip = summary["skip_connections"]
+    steps, skips = flow["sequential_scores"], skip["skip_scores"]
+    return {
+        "incoming": dict(zip(names, hub["all_hub_scores"], strict=True)),
+        "hub": names[hub["hub_position"]],
+        "hub_ratio": hub["hub_ratio"],
+        "strong_hub": hub["is_strong_hub"],
+        "sequential": {f"{i + 1}→{i}": value for i, value in enumerate(steps)},
+        "sequential_mean": flow["avg_sequential_attention"],
+        "sequential_flow": flow["has_sequential_flow"],
+        "skip": {f"{len(names) - 1}→{j}": value for j, value in enumerate(skips)},
+        "skip_mean": skip["avg_skip_attention"],
+        "skip_connections": skip["has_skip_connections"],
+        **attention_stats(mean, std, model, attention.sizes["problem"])["consistency"],
+    }
+
+
+def _table_summary(heads: pd.DataFrame, n_top: int = 20) -> dict[str, Any]:
+    top = heads.head(n_top)
+    columns = ["name", "layer", "head", "band", "type", "composite", "flow", "hub", "skip"]
+    columns += ["max_attention", "max_query", "max_key"]
+    return {
+        "constant": list(heads.attrs["constant"]),
+        "top_heads": json.loads(top[columns].to_json(orient="records")),
+        "top_types": {str(k): int(v) for k, v in top["type"].value_counts().items()},
+        "top_bands": {str(k): int(v) for k, v in top["band"].value_counts().items()},
+    }
+
+
+def _facts(summary: dict[str, Any]) -> dict[str, str]:
+    facts = {
+        "Model": summary["model"],
+        "Heads": f"{summary['n_layers']} layers × {summary['n_heads']}",
+        "Thoughts": str(summary["n_thoughts"]),
+        "Problems": f"{summary['n_problems']} ({summary['corpus']})",
+    }
+    if summary["accuracy"]:
+        score = summary["accuracy"]
+        facts["Accuracy"] = (
+            f"{_percent(score['accuracy'])} [{_percent(score['low'])}, {_percent(score['high'])}]"
+        )
+    return facts
+
+
+def _findings_page(source: str, findings: Sequence[str]) -> str:
+    return f"# Findings: {source}\n\n" + "".join(f"- {sentence}\n" for sentence in findings)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

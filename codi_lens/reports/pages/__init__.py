@@ -1,0 +1,1 @@
+"""Pages and folders: what a report is written into."""

@@ -1,0 +1,93 @@
+"""The folder of a causal experiment: tables, figures, sentences, and one page of sections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from codi_lens.errors import OutputError
+from codi_lens.outputs import check_output, to_json, write_text
+from codi_lens.reports.pages.page import write_figures
+from codi_lens.reports.pages.section import Section, causal_page
+
+
+@dataclass(frozen=True, eq=False)
+class CausalReport:
+    """What interventions showed, and where it was written.
+
+    Attributes:
+        sections: one per question.
+        folder: holds `index.html`, `findings.md`, every table as CSV, the figures as HTML in
+            `figures`, and in `outcomes` those of every problem as parquet.
+    """
+
+    sections: list[Section]
+    folder: Path
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables of all sections, by file name."""
+        return {name: table for section in self.sections for name, table in section.tables.items()}
+
+    @property
+    def findings(self) -> list[str]:
+        """The sentences of all sections."""
+        return [sentence for section in self.sections for sentence in section.findings]
+
+
+def open_report(out: str | Path, command: str) -> Path:
+    """The folder of a report, if this command may write it.
+
+    Args:
+        out: new, empty, or that of an earlier run of the same command.
+        command: what the report is of, such as "ablate --all".
+
+    Raises:
+        OutputError: it is a file, holds something else, or the report of another command.
+    """
+    folder = check_output(out, "outcomes")
+    described = folder / "outcomes" / "command.json"
+    if described.is_file():
+        found = json.loads(described.read_text(encoding="utf-8"))["command"]
+        if found != command:
+            raise OutputError(
+                f"{folder} holds the report of `{found}`, not of `{command}`; choose another "
+                "folder."
+            )
+    else:
+        described.parent.mkdir(parents=True, exist_ok=True)
+        write_text(described, to_json({"command": command}))
+    return folder
+
+
+def write_report(
+    sections: Sequence[Section],
+    folder: Path,
+    model: str,
+    facts: Mapping[str, str],
+) -> CausalReport:
+    """Write everything that a causal experiment found.
+
+    Args:
+        sections: in the order of the page.
+        folder: where to.
+        model: its name.
+        facts: short facts for the page.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for section in sections:
+        for name, table in section.tables.items():
+            write_text(folder / f"{name}.csv", table.to_csv(index=False))
+    text = f"# Is it causal? {model}\n"
+    for section in sections:
+        text += f"\n## {section.title}\n\n"
+        text += "".join(f"- {sentence}\n" for sentence in section.findings)
+    write_text(folder / "findings.md", text)
+    figures = {name: figure for section in sections for name, figure in section.figures.items()}
+    write_figures(folder / "figures", figures)
+    write_text(folder / "index.html", causal_page(model, facts, sections))
+    return CausalReport(list(sections), folder)

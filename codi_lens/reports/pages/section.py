@@ -1,0 +1,73 @@
+"""The page "Is it causal?": one section per question that was put to a model by intervening."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from codi_lens.plots.html import text
+from codi_lens.reports.pages.page import abreast_card, card, plain_table, sections_page
+
+_LEAD = (
+    "Attention shows where a head looks; only an intervention shows what an answer needs. "
+    "Unless a section says otherwise, its outcome is the log-probability of the number that the "
+    "clean run gives, read where it is written, as the paired difference from the clean run of "
+    "the same problem in nats; intervals are 95 % bootstrap intervals over problems."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """One question, how it was asked, and what came out.
+
+    Attributes:
+        name: short, for file names.
+        title: the question, as a heading.
+        lead: how it was asked, in a sentence or two.
+        findings: plain sentences with their numbers.
+        figures: by file name.
+        tables: every number behind the figures, by file name.
+        shown: tables as the page shows them, by title: column names, and rows of text.
+    """
+
+    name: str
+    title: str
+    lead: str
+    findings: list[str]
+    figures: Mapping[str, go.Figure] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    shown: Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]] = field(default_factory=dict)
+
+
+def causal_page(model: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
+    """The page for one model; it needs no network.
+
+    Args:
+        model: its name.
+        facts: short facts for the row of cards.
+        sections: in order.
+    """
+    figures = {name: figure for section in sections for name, figure in section.figures.items()}
+    return sections_page(
+        f"Is it causal? {model}",
+        "Is it causal?",
+        _LEAD,
+        [(model, facts)],
+        {section.title: _section(section) for section in sections},
+        figures,
+    )
+
+
+def _section(section: Section) -> str:
+    findings = "".join(f"<li>{text(sentence)}</li>" for sentence in section.findings)
+    body = f"<p>{text(section.lead)}</p><ul>{findings}</ul>"
+    cards = [abreast_card(section.figures, name) for name in section.figures]
+    cards += [
+        f'<div class="wide">{card(title, plain_table(columns, rows))}</div>'
+        for title, (columns, rows) in section.shown.items()
+    ]
+    return body + f'<div class="abreast">{"".join(cards)}</div>'

@@ -1,0 +1,1 @@
+"""One section per question: its sentences, figures and tables."""

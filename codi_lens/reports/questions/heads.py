@@ -1,0 +1,224 @@
+"""The section "Does attribution predict the sweep?" of the page on causes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from codi_lens.causal.agreement import Agreement, compare_with_exact
+from codi_lens.causal.attribution import attribute_heads, attribute_thoughts
+from codi_lens.causal.controls import donors_for
+from codi_lens.causal.effects import check_known
+from codi_lens.causal.scores_vs_effects import rankings_vs_effect
+from codi_lens.causal.sweeps import sweep_heads, sweep_thoughts
+from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.heads import scope_name
+from codi_lens.model import CodiModel
+from codi_lens.plots.causal.attribution import attribution_scatter, thought_attributions_figure
+from codi_lens.plots.causal.effects import effect_points
+from codi_lens.plots.causal.sweeps import causal_map, score_effect_scatter
+from codi_lens.positions import Scope
+from codi_lens.problems.problem import Problem
+from codi_lens.reports.pages.section import Section
+from codi_lens.reports.questions.wording import effect_rows, extreme_row, smallest_p
+from codi_lens.wording import p_text
+
+_FEWEST = 3  # a correlation needs so many thoughts
+NAMES = {"patching": "attribution patching", "integrated": "integrated gradients"}
+
+
+def attribution_section(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    effects: pd.DataFrame,
+    out: str | Path | None = None,
+    *,
+    mode: str = "resample",
+    at: Scope = "thinking",
+    donors: Donors | None = None,
+    steps: int = 16,
+    seed: int = 0,
+    **running: Any,
+) -> Section:
+    """Attribute heads and thoughts in both ways, and hold them against what was measured.
+
+    Args:
+        model: the model.
+        problems: those that `effects` were measured on.
+        effects: of `sweep_heads`, of all heads, with the same mode, positions, donors and seed.
+        out: a folder for the outcomes of the thoughts, resumable.
+        mode: "resample", "mean" or "zero".
+        at: where, by name.
+        donors: whose values replace the heads'; by default the problems themselves.
+        steps: points of the path of integrated gradients.
+        seed: of donors, bootstrap and permutations.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Raises:
+        CodiLensError: see `attribute_heads` and `compare_with_exact`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> from codi_lens.causal.sweeps import sweep_heads
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(4)
+    >>> effects = sweep_heads(model, some, progress=False)
+    >>> attribution_section(model, some, effects, steps=2, progress=False).title
+    'Does attribution predict the sweep?'
+    """
+    donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
+    shared: dict[str, Any] = {"donors": donors, "steps": steps, "seed": seed, **running}
+    measured = sweep_thoughts(model, problems, [mode], out, donors=donors, seed=seed, **running)
+    heads: dict[str, pd.DataFrame] = {}
+    thoughts: dict[str, pd.DataFrame] = {}
+    agreements: dict[str, Agreement] = {}
+    findings: list[str] = []
+    for method, name in NAMES.items():
+        heads[name] = attribute_heads(model, problems, method=method, mode=mode, at=at, **shared)
+        thoughts[name] = attribute_thoughts(model, problems, [mode], method=method, **shared)
+        top = min(5, len(heads[name]))
+        agreements[name] = compare_with_exact(heads[name], effects, top=top, seed=seed)
+        findings.append(_about(name, agreements[name]))
+        if len(measured) >= _FEWEST:
+            findings.append(_about_thoughts(name, thoughts[name], measured, seed))
+    figures = {
+        f"attribution_{method}": attribution_scatter(
+            heads[name], effects, agreements[name].overall, method=name
+        )
+        for method, name in NAMES.items()
+    }
+    figures["attribution_thoughts"] = thought_attributions_figure(thoughts, measured, mode)
+    tables = {f"attribution_heads_{key}": heads[name] for key, name in NAMES.items()}
+    tables |= {f"attribution_thoughts_{key}": thoughts[name] for key, name in NAMES.items()}
+    return Section(
+        name="attribution",
+        title="Does attribution predict the sweep?",
+        lead=f"Every head is attributed the effect of replacing it ({mode}) at {scope_name(at)}, "
+        "from gradients through all thoughts: at the clean run (attribution patching), and as "
+        f"the mean over {steps} points on the way to replacing all heads together (integrated "
+        "gradients). The sweep replaces one head at a time, by the same values.",
+        findings=findings,
+        figures=figures,
+        tables=tables | {"attribution_thoughts_measured": measured},
+        shown={
+            f"Most missed by {name}": (
+                ("head", "estimated (nats)", "measured (nats)"),
+                [
+                    (row["name"], f"{row['attribution']:.3f}", f"{row['effect']:.3f}")
+                    for row in found.units.head(5).to_dict("records")
+                ],
+            )
+            for name, found in agreements.items()
+        },
+    )
+
+
+def _about(name: str, found: Agreement) -> str:
+    within = ""
+    if found.within is not None:
+        within = (
+            f", within layers {found.within.rho:.2f} [{found.within.low:.2f}, "
+            f"{found.within.high:.2f}]"
+        )
+    signs = ""
+    if found.n_effects:
+        share = f"{100 * found.same_sign_effects:.0f} %"
+        signs = f" It has the sign of {share} of the {found.n_effects} effects with q < 0.05."
+    return (
+        f"Heads, {name}: Spearman ρ = {found.overall.rho:.2f} [{found.overall.low:.2f}, "
+        f"{found.overall.high:.2f}]{within}; Pearson {found.pearson:.2f}; {found.shared} of the "
+        f"{found.top} largest effects are among its {found.top} largest estimates.{signs}"
+    )
+
+
+def _about_thoughts(name: str, attributions: pd.DataFrame, effects: pd.DataFrame, seed: int) -> str:
+    found = compare_with_exact(attributions, effects, top=1, seed=seed)
+    worst = found.units.iloc[0]
+    return (
+        f"Thoughts, {name}: Pearson {found.pearson:.2f} over {found.overall.n} thoughts; the most "
+        f"missed is {worst['thought']}, estimated {worst['attribution']:.2f} nats, measured "
+        f"{worst['effect']:.2f}."
+    )
+
+
+def sweep_section(
+    model: CodiModel, problems: Sequence[Problem], out: Path, **settings: Any
+) -> tuple[Section, pd.DataFrame]:
+    """Every head alone."""
+    table = sweep_heads(model, problems, out=out, **settings)
+    check_known(table)
+    found = table[(table["q"] < 0.05) & (table["effect"] < 0)].sort_values("effect")
+    names = ", ".join(found["name"]) or "none"
+    section = Section(
+        "heads",
+        "Which heads does the answer need?",
+        f"Each head is ablated alone ({settings['mode']}).",
+        [
+            f"Of {len(table)} heads, {len(found)} make the clean answer less likely when ablated "
+            f"({settings['mode']}, q < 0.05, {int(table['n_known'][0])} problems): {names}."
+            + smallest_p(int(table["n_known"][0]))
+        ],
+        {"causal_map": causal_map(table)},
+        {"heads": table.sort_values("effect", ignore_index=True)},
+        {"In numbers": effect_rows(table.sort_values("effect").head(12), "name", "head")},
+    )
+    return section, table
+
+
+def scores_section(
+    views: Mapping[str, pd.DataFrame], effects: pd.DataFrame, *, seed: int
+) -> Section:
+    """Every score of every view against the effects."""
+    table = rankings_vs_effect(views, effects, seed=seed)
+    first = next(iter(views))
+    good = table[(table["q"] < 0.05) & (table["rho"] > 0)]
+    within = table[(table["within_q"] < 0.05) & (table["within_rho"] > 0)]
+    sentences = [
+        f"Of {int(table['rho'].notna().sum())} rankings, {len(good)} go with the loss over all "
+        f"heads (q < 0.05: {_labels(good)}), {len(within)} within layers ({_labels(within)}). "
+        f"With {len(effects)} heads, what the intervals hold is not excluded."
+    ]
+    best = extreme_row(table, "rho", largest=True)
+    sentences.append(
+        f"The best over all heads (chosen on the same data) is {best['metric']} "
+        f"({best['view']}) with ρ = {best['rho']:.2f} "
+        f"[{best['low']:.2f}, {best['high']:.2f}] ({p_text(best['q'], 'q')}), within layers "
+        f"{best['within_rho']:.2f} [{best['within_low']:.2f}, {best['within_high']:.2f}] "
+        f"({p_text(best['within_q'], 'q')})."
+    )
+    named = (table["view"] == first) & (table["metric"] == "composite")
+    composite = table[named].to_dict("records")[0]
+    sentences.append(
+        f"The composite score ({first}) has ρ = {composite['rho']:.2f} [{composite['low']:.2f}, "
+        f"{composite['high']:.2f}], within layers {composite['within_rho']:.2f}."
+    )
+    drawn = table.dropna(subset=["rho"]).rename(columns={"low": "rho_low", "high": "rho_high"})
+    figures = {
+        "rankings": effect_points(
+            drawn,
+            "metric",
+            "view",
+            column="rho",
+            title="Which score of attention predicts the loss?",
+            subtitle="Spearman's ρ over all heads with 95 % bootstrap intervals over heads",
+            axis="Spearman ρ with the loss when ablated",
+        ),
+        "score_vs_effect": score_effect_scatter(
+            views[first], effects, table[table["view"] == first], "composite"
+        ),
+    }
+    return Section(
+        "scores",
+        "Does a score of attention predict what a head is needed for?",
+        "The scores come from other problems than the effects. Stratified by layer, ranks are "
+        "centred within each layer, so that what differs only between layers does not count.",
+        sentences,
+        figures,
+        {"score_vs_effect": table},
+    )
+
+
+def _labels(table: pd.DataFrame) -> str:
+    pairs = zip(table["metric"], table["view"], strict=True)
+    return ", ".join(f"{metric} ({view})" for metric, view in pairs) or "none"

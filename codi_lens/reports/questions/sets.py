@@ -1,0 +1,327 @@
+"""The report's questions about heads: what each section runs, shows and says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from codi_lens.causal.controls import OTHER_ANSWER, SAME_ANSWER, head_controls
+from codi_lens.causal.dose import DoseResponse, dose_response
+from codi_lens.causal.effects import check_known, compare_interventions
+from codi_lens.causal.redundancy import redundancy
+from codi_lens.causal.transplants import OWN, mean_block, stand_ins, transplants
+from codi_lens.head_names import Head, head_name
+from codi_lens.model import CodiModel
+from codi_lens.plots.causal.effects import effect_points, redundancy_matrix
+from codi_lens.plots.causal.sweeps import dose_response_curves
+from codi_lens.positions import Scope
+from codi_lens.problems.problem import Problem
+from codi_lens.reports.pages.section import Section
+from codi_lens.reports.questions.wording import effect_rows, extreme_row, smallest_p
+from codi_lens.wording import fixed, p_text, with_interval
+
+MOST_PAIRED = 8
+"""So many of the top heads are ablated in pairs."""
+
+
+def controls_section(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    heads: Sequence[Head],
+    out: Path,
+    *,
+    mode: Any,
+    at: Scope,
+    candidates: Sequence[Problem],
+    seed: int,
+    **running: Any,
+) -> Section:
+    """The set in every mode, beside random sets, a placebo and donors matched by answer."""
+    arms = head_controls(model, problems, heads, mode=mode, at=at, candidates=candidates, seed=seed)
+    table = compare_interventions(model, problems, arms, out, seed=seed, **running)
+    check_known(table)
+    figure = effect_points(
+        table,
+        "arm",
+        title="What the heads cost, beside their controls",
+        subtitle="mean change of the clean number's log-probability, with 95 % intervals",
+    )
+    return Section(
+        "controls",
+        "Does the answer need these heads?",
+        f"The heads {_names(heads)} are ablated together: their output comes from another "
+        "problem's run (resample), is the mean over problems, or zero, which no model ever sees in "
+        "training. Random sets have as many heads in the same layers. The placebo ablates the same "
+        "heads at the last thought, which generates no thought: only eot and the answer can read "
+        "what it changes. Donors with the same "
+        "correct answer, and donors with another, tell what the heads say about the answer from "
+        "what any foreign value breaks.",
+        _about_controls(table, mode, candidates=bool(candidates)),
+        {"controls": figure},
+        {"controls": table},
+        {"In numbers": effect_rows(table, "arm", "intervention")},
+    )
+
+
+def dose_section(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    ranking: Sequence[Head],
+    ks: Sequence[int],
+    out: Path,
+    *,
+    seed: int,
+    **settings: Any,
+) -> Section:
+    """Necessity and sufficiency of the top k, against random orders of the same layers' heads."""
+    necessary = dose_response(model, problems, ranking, ks, out / "ablated", seed=seed, **settings)
+    most = len(ranking) - 1
+    kept = sorted({min(k, most) for k in ks} | {min(2 * ks[-1], most)})
+    suffices = dose_response(
+        model, problems, ranking, kept, out / "kept", keep=True, seed=seed, **settings
+    )
+    return Section(
+        "dose_response",
+        "Are the top-ranked heads necessary, and do they suffice?",
+        "The k highest-ranked heads are ablated together; then all heads but these k are. Random "
+        "orders permute the heads within each layer, so that k heads always lie in the same "
+        "layers. The ranking comes from other problems.",
+        [_about_dose(necessary), _about_dose(suffices)],
+        {
+            "dose_response": dose_response_curves(necessary),
+            "sufficiency": dose_response_curves(suffices),
+        },
+        {"dose_response": necessary.curves, "sufficiency": suffices.curves},
+    )
+
+
+def redundancy_section(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    heads: Sequence[Head],
+    out: Path,
+    *,
+    seed: int,
+    **settings: Any,
+) -> Section:
+    """Pairs of the top heads, against the sum of each alone."""
+    table = redundancy(model, problems, heads, out, seed=seed, **settings)
+    check_known(table)
+    found = table[table["q"] < 0.05]
+    backing = found[found["interaction"] < 0]
+    redundant = table[table["redundant"]]
+    sentences = [
+        f"Of {len(table)} pairs of {len(heads)} heads, {len(backing)} cost more log-probability "
+        f"together than their sum (q < 0.05: {_pairs(backing)}), {len(found) - len(backing)} less "
+        f"({_pairs(found[found['interaction'] > 0])}). A log-probability near certainty makes "
+        "such interactions by itself.",
+        f"Of these, {len(redundant)} cost more of the logit difference than their sum too "
+        f"(q < 0.05): {_pairs(redundant)}."
+        if len(redundant)
+        else "None of them costs more of the logit difference than its sum too (q < 0.05): no pair "
+        "is shown to be redundant.",
+    ]
+    if len(redundant):
+        strongest = extreme_row(redundant, "logit_interaction", largest=False)
+        sentences.append(
+            f"The most redundant pair, {strongest['a']} and {strongest['b']} (chosen on the same "
+            f"problems), has an interaction of {with_interval(strongest, 'logit_interaction')} "
+            f"logits and {with_interval(strongest, 'interaction')} nats."
+        )
+    return Section(
+        "redundancy",
+        "Do the heads cover for each other?",
+        "Every pair is ablated together, and each head alone. A pair that costs more than its "
+        "parts is redundant: each does the other's work. One that costs less breaks the same "
+        "thing twice. The matrix shows the logit difference between the clean number and the "
+        "runner-up, which does not saturate as a log-probability does.",
+        sentences,
+        {"redundancy": redundancy_matrix(table)},
+        {"redundancy": table},
+    )
+
+
+def transplant_section(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    attention: xr.DataArray,
+    head: Head,
+    ranking: Sequence[Head],
+    out: Path,
+    *,
+    foreign: Mapping[str, np.ndarray],
+    mode: Any,
+    at: Scope,
+    seed: int,
+    **running: Any,
+) -> Section:
+    """Other heads' thought blocks in a head, and the head's block in others while it is ablated.
+
+    Args:
+        model: the model.
+        problems: to intervene on.
+        attention: of other problems; blocks are averaged over them.
+        head: that gets blocks, and whose block the others get.
+        ranking: its first heads give their blocks.
+        out: for the outcomes.
+        foreign: blocks of another model's heads, by name.
+        mode: of the ablation.
+        at: of the ablation.
+        seed: of everything drawn.
+        running: see `measure`.
+    """
+    own = mean_block(attention, head)
+    givers = [other for other in ranking[:4] if other != head][:3]
+    blocks = {head_name(other): mean_block(attention, other) for other in givers} | dict(foreign)
+    given = transplants(model, problems, head, own, blocks, out / "blocks", seed=seed, **running)
+    n_heads = model.lens.cfg.n_heads
+    others = [(head[0], other) for other in range(n_heads) if (head[0], other) != head]
+    name = head_name(head)
+    sentences = [_about_blocks(given, name)]
+    figures = {
+        "transplants": effect_points(
+            given,
+            "block",
+            title=f"{name} under other heads' thought blocks",
+            subtitle="its queries are the thoughts; each row's attention to question and bot is "
+            "rescaled",
+        )
+    }
+    tables = {"transplants": given}
+    if others:
+        settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
+        taken = stand_ins(model, problems, head, own, others, out / "stand_ins", **settings)
+        better = (taken["made_up"] > 0) & (taken["over_even"] > 0)
+        helping = taken[better & (taken["q"] < 0.05) & (taken["over_even_q"] < 0.05)]
+        best = extreme_row(taken, "made_up", largest=True)
+        sentences.append(
+            f"With {name} ablated ({fixed(best['ablated'])} nats), {len(helping)} of "
+            f"{len(taken)} heads of its layer make up for some of it when they get its block, and "
+            "more so than with the same mass spread evenly (q < 0.05 each); the most is "
+            f"{with_interval(best, 'made_up')} ({best['name']}, chosen on the same problems)."
+        )
+        figures["stand_ins"] = effect_points(
+            taken,
+            "name",
+            column="made_up",
+            title=f"Who makes up for {name} with its block?",
+            subtitle=f"{name} is ablated, and another head of its layer attends among the thoughts "
+            "as it did",
+            axis="made up (nats)",
+        )
+        tables["stand_ins"] = taken
+    return Section(
+        "transplants",
+        "Does a transplanted pattern carry function?",
+        "A thought block is what each thought gives to itself and to earlier thoughts, averaged "
+        f"over other problems. {name} gets its own mean block, the same mass spread evenly, and "
+        "other heads' blocks: a block that fits costs less than the even one. Then "
+        f"{name} is ablated, and each other head of its layer gets its block.",
+        sentences,
+        figures,
+        tables,
+    )
+
+
+def nothing_to_transplant(n: int) -> Section:
+    """The section where none of `n` heads matters alone: then no pattern can carry a function.
+
+    Args:
+        n: how many heads were ablated alone, on other problems.
+    """
+    return Section(
+        "transplants",
+        "Does a transplanted pattern carry function?",
+        "A head whose ablation costs something would get other heads' thought blocks, and give its "
+        "own.",
+        [
+            f"Of the {n} top-ranked heads, none makes the clean answer less likely when ablated "
+            "alone (p < 0.05), so there is no function to carry."
+        ],
+    )
+
+
+def _about_controls(table: pd.DataFrame, mode: str, *, candidates: bool) -> list[str]:
+    rows = table.set_index("arm")
+    own: Any = rows.loc[f"heads, {mode}"]
+    random = rows[[str(name).startswith("random") for name in rows.index]]["effect"]
+    effects = rows["effect"].to_dict()
+    modes = ", ".join(
+        f"{fixed(effects[f'heads, {each}'])} with {each}" for each in ("resample", "mean", "zero")
+    )
+    others = "there are no other heads in these layers"
+    if len(random):
+        others = (
+            f"random heads of the same layers by {fixed(random.mean())} (from "
+            f"{fixed(random.min())} to {fixed(random.max())} in {len(random)} sets)"
+        )
+    findings = [
+        f"Ablated ({mode}), the heads change the log-probability of the clean number by "
+        f"{with_interval(own, 'effect')} nats on {int(own['n_known'])} problems "
+        f"({p_text(own['p'])}); {others}." + smallest_p(int(own["n_known"])),
+        f"By mode: {modes} (zero is off-distribution).",
+    ]
+    if np.isfinite(own["accuracy"]):
+        findings.append(
+            f"Accuracy {100 * own['accuracy_clean']:.1f} % → {100 * own['accuracy']:.1f} % "
+            f"[{100 * own['accuracy_low']:.1f}, {100 * own['accuracy_high']:.1f}] (exact McNemar "
+            f"{p_text(own['mcnemar_p'])})."
+        )
+    if f"heads, {SAME_ANSWER}" in rows.index:
+        same: Any = rows.loc[f"heads, {SAME_ANSWER}"]
+        other: Any = rows.loc[f"heads, {OTHER_ANSWER}"]
+        findings.append(
+            "Donors with the same correct answer change it by "
+            f"{with_interval(same, 'effect')}, with another answer by "
+            f"{with_interval(other, 'effect')}."
+        )
+    elif candidates:
+        findings.append(
+            "Donors are not matched by answer: some problem's correct answer is unknown, or no "
+            "other problem has the same."
+        )
+    return findings
+
+
+def _about_dose(dose: DoseResponse) -> str:
+    more = "more" if dose.area > 0 else "less"
+    what = f"Ablated together, the ranking's top heads cost {abs(dose.area):.2f} nats {more}"
+    if dose.keep:
+        what = (
+            "Kept alone while all other heads are ablated, the ranking's top heads save "
+            f"{abs(dose.area):.2f} nats {more}"
+        )
+    return (
+        f"{what} than random heads of the same layers (area between the curves {dose.area:.2f} "
+        f"[{dose.low:.2f}, {dose.high:.2f}]; permutation {p_text(dose.p)} over {dose.n_random} "
+        f"orders, which cannot give less than {1 / (dose.n_random + 1):.2f}). The interval is over "
+        "problems, p over orders."
+    )
+
+
+def _about_blocks(table: pd.DataFrame, name: str) -> str:
+    own, even, *foreign = table.to_dict("records")
+    parts = ", ".join(
+        f"{row['block']} {fixed(row['effect'], 3)} (against {OWN} {fixed(row['against_own'], 3)}, "
+        f"{p_text(row['against_own_q'], 'q')}; against the even one "
+        f"{fixed(row['against_even'], 3)}, {p_text(row['against_even_q'], 'q')})"
+        for row in foreign
+    )
+    return (
+        f"Under its own mean block {name} changes the clean number's log-probability by "
+        f"{with_interval(own, 'effect', 3)} nats, with its mass spread evenly by "
+        f"{with_interval(even, 'effect', 3)}; under foreign blocks: {parts}."
+    )
+
+
+def _names(heads: Sequence[Head]) -> str:
+    return ", ".join(map(head_name, heads))
+
+
+def _pairs(table: pd.DataFrame) -> str:
+    return ", ".join(f"{a}+{b}" for a, b in zip(table["a"], table["b"], strict=True)) or "none"

@@ -1,0 +1,222 @@
+"""The study's folder: its tables, JSON, figures and texts for one or two models, and one page."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io
+import xarray as xr
+
+from codi_lens.attention.evidence import Evidence, gather_evidence
+from codi_lens.attention.extract import accuracy, extract
+from codi_lens.attention.probes import probe_thoughts, supervised_thoughts
+from codi_lens.attention.quantities import corrected_quantities
+from codi_lens.attention.ranking import ConstantMetricWarning, rank_heads
+from codi_lens.errors import OutputError
+from codi_lens.model import CodiModel
+from codi_lens.outputs import check_output, model_names, to_json, write_text
+from codi_lens.problems.problem import Problem
+from codi_lens.problems.words import WordProblem
+from codi_lens.reports.pages.page import write_figures
+from codi_lens.reports.pages.study import report_figures, study_page
+from codi_lens.study import Study, run_study
+from codi_lens.study.comparison import compare_corrected, compare_studies
+from codi_lens.study.heads import StudyThresholds, rank_by
+from codi_lens.study.measured import Measured, what_the_study_measured
+
+
+@dataclass(frozen=True, eq=False)
+class StudyReport:
+    """What `report_study` found and wrote.
+
+    Attributes:
+        studies: one or two.
+        corrected: `corrected_quantities` of each model, by its name.
+        measured: each published quantity beside the corrected one, by model.
+        evidence: what stands behind the findings, by model.
+        comparison: the study's comparison; None for a single model.
+        folder: where everything was written.
+        without_png: why no static images were written; None if they were, or were not asked for.
+    """
+
+    studies: list[Study]
+    corrected: dict[str, pd.DataFrame]
+    measured: dict[str, list[Measured]]
+    evidence: dict[str, Evidence]
+    comparison: dict[str, Any] | None
+    folder: Path
+    without_png: str | None
+
+
+def report_study(
+    models: Sequence[CodiModel],
+    problems: Sequence[Problem],
+    out: str | Path,
+    *,
+    thresholds: StudyThresholds | None = None,
+    corpus: str = "problems",
+    batch_size: int = 32,
+    max_new_tokens: int = 64,
+    n_probe: int = 600,
+    png: bool = False,
+    progress: bool = True,
+) -> StudyReport:
+    """Run the published study on one or two models, and write all that its reports contain.
+
+    The folder follows the study's: `results/<model>/` with `ranked_heads.csv` (and `.json`),
+    `heads_ranked_by_flow.csv`, `…_hub.csv`, `…_skip.csv`, `attention_patterns_avg.npy`,
+    `attention_stats.json`, `attention_summary.json`, `critical_heads_findings.txt`, and beside
+    them `validation_checks.json`, `corrected_heads.csv`, `corrected_quantities.csv`,
+    `what_the_study_measured.json`, `evidence/` (the tables behind the findings) and
+    `attention.zarr` (every problem's attention);
+    `results/model_comparison.json` and `corrected_comparison.csv`; `figures/<model>/` and
+    `figures/model_comparison.html`; and `index.html`. A stopped run resumes in the same folder.
+
+    Args:
+        models: one or two; both think about the same problems.
+        problems: what they think about.
+        out: the folder; new, empty, or that of an earlier run of the same study.
+        thresholds: the study's own if None.
+        corpus: what to call the problems.
+        batch_size: see `extract`.
+        max_new_tokens: see `CodiModel.think`.
+        n_probe: on how many further built-in problems thoughts are probed for running totals,
+            where all `problems` are built-in ones; 0 for none.
+        png: also write static images, where kaleido and a browser are there.
+        progress: show a progress bar.
+
+    Raises:
+        OutputError: the folder holds other content or another study, or there are not one or two
+            models.
+        ProblemError: see `extract`.
+    """
+    check_models(models)
+    folder = check_output(out, "results")
+    names = model_names([model.config.source for model in models])
+    studies: list[Study] = []
+    corrected: dict[str, pd.DataFrame] = {}
+    measured: dict[str, list[Measured]] = {}
+    evidence: dict[str, Evidence] = {}
+    facts: dict[str, dict[str, str]] = {}
+    for name, model in zip(names, models, strict=True):
+        results = folder / "results" / name
+        results.mkdir(parents=True, exist_ok=True)
+        attention = extract(
+            model,
+            problems,
+            results / "attention.zarr",
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            progress=progress,
+        )
+        study = run_study(attention, name, thresholds)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConstantMetricWarning)  # said on the page
+            heads = rank_heads(attention)
+        corrected[name] = corrected_quantities(attention)
+        measured[name] = what_the_study_measured(study, corrected[name], heads)
+        built_in = all(isinstance(problem, WordProblem) for problem in problems)
+        evidence[name] = gather_evidence(
+            attention,
+            heads,
+            study.heads.set_index("name")["functional_type"],
+            problems=problems,
+            probes=probe_thoughts(model, n_probe) if built_in and n_probe else None,
+            supervised=supervised_thoughts(model.config.source),
+        )
+        studies.append(study)
+        facts[name] = _facts(name, attention, corpus)
+        _write_results(results, study)
+        write_text(results / "corrected_heads.csv", heads.to_csv(index=False))
+        write_text(results / "corrected_quantities.csv", corrected[name].to_csv(index=False))
+        rows = [asdict(row) for row in measured[name]]
+        write_text(results / "what_the_study_measured.json", to_json(rows))
+        (results / "evidence").mkdir(exist_ok=True)
+        for title, table in evidence[name].tables().items():
+            write_text(results / "evidence" / f"{title}.csv", table.to_csv(index=False))
+    comparison = compare_studies(*studies) if len(studies) == 2 else None
+    if comparison:
+        write_text(folder / "results" / "model_comparison.json", to_json(comparison))
+        beside = compare_corrected(corrected)
+        beside.columns = [f"{name}_{column}" for name, column in beside.columns]
+        write_text(folder / "results" / "corrected_comparison.csv", beside.to_csv())
+    figures = report_figures(studies, corrected, evidence)
+    write_figures(folder / "figures", figures)
+    without_png = write_png(folder / "figures", figures) if png else None
+    page = study_page(studies, figures, corrected, measured, evidence, facts)
+    write_text(folder / "index.html", page)
+    return StudyReport(studies, corrected, measured, evidence, comparison, folder, without_png)
+
+
+def check_models(models: Sequence[Any]) -> None:
+    """Raise an OutputError unless there are one or two models."""
+    if not 1 <= len(models) <= 2:
+        raise OutputError(f"The study takes one model, or two to compare, not {len(models)}.")
+
+
+def write_png(folder: Path, figures: dict[str, go.Figure]) -> str | None:
+    """Static images of figures, two pixels per point; if that cannot be done, why.
+
+    Args:
+        folder: where to, with the subfolders that the names ask for.
+        figures: by path in the folder, without an ending.
+
+    Returns:
+        None, or one sentence: kaleido is not installed, or it found no browser.
+    """
+    if importlib.util.find_spec("kaleido") is None:
+        return "No static images: kaleido is not installed (pip install kaleido)."
+    sizes: list[Any] = [figure.layout for figure in figures.values()]
+    try:
+        plotly.io.write_images(
+            list(figures.values()),
+            [folder / f"{name}.png" for name in figures],
+            width=[layout.width for layout in sizes],
+            height=[layout.height for layout in sizes],
+            scale=2,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        return f"No static images: kaleido could not draw with a browser ({reason})."
+    return None
+
+
+def _write_results(folder: Path, study: Study) -> None:
+    tables = {"ranked_heads": study.heads} | {
+        f"heads_ranked_by_{metric}": rank_by(study.heads, metric)
+        for metric in ("flow", "hub", "skip")
+    }
+    for name, table in tables.items():
+        write_text(folder / f"{name}.csv", table.to_csv(index=False))
+    write_text(folder / "ranked_heads.json", to_json(study.heads.to_dict("records")))
+    np.save(folder / "attention_patterns_avg.npy", study.mean.values.astype(np.float32))
+    write_text(folder / "attention_stats.json", to_json(study.stats))
+    write_text(folder / "attention_summary.json", to_json(study.summary))
+    write_text(folder / "critical_heads_findings.txt", study.findings)
+    checks = [asdict(check) for check in study.checks]
+    write_text(
+        folder / "validation_checks.json",
+        to_json({"checks": checks, "thresholds": asdict(study.thresholds)}),
+    )
+
+
+def _facts(name: str, attention: xr.DataArray, corpus: str) -> dict[str, str]:
+    sizes = attention.sizes
+    facts = {
+        "Model": name,
+        "Heads": f"{sizes['layer']} layers × {sizes['head']}",
+        "Thoughts": str(sum(str(key).startswith("ct") for key in attention["key"].values)),
+        "Problems": f"{sizes['problem']} ({corpus})",
+    }
+    score = accuracy(attention)
+    if score:
+        facts["Accuracy"] = f"{score['accuracy']:.1%} [{score['low']:.1%}, {score['high']:.1%}]"
+    return facts

@@ -1,0 +1,1 @@
+"""The thought loop: question, continuous thoughts, answer, with every hook alive."""

@@ -1,0 +1,179 @@
+"""Clean runs that intervened runs start from: what an intervention cannot change is computed once.
+
+An intervention that first acts at `bot` cannot change the question's keys and values, one that
+first acts at `ct2` nothing before `ct2`. `CleanRuns` walks a batch of problems through their
+thoughts once; `resume` goes on from any named position, with any problem in any number of rows,
+each under its own intervention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from codi_lens.errors import PositionError
+from codi_lens.model import CodiModel
+from codi_lens.positions import Layout, rank, resolve, thought_names
+from codi_lens.thinking.hooks import Intervention
+from codi_lens.thinking.loop import Loop
+from codi_lens.thinking.plan import kept_thoughts
+
+
+@dataclass(frozen=True, eq=False)
+class CleanRuns:
+    """A batch of problems, thought through without interventions up to the end of `eot`.
+
+    Attributes:
+        model: the model.
+        prompts: token ids of each question, with what opens thinking.
+        loop: fed up to the end of `eot`.
+        thoughts: as fed.
+        logits: at the last position of `eot`.
+    """
+
+    model: CodiModel
+    prompts: list[list[int]]
+    loop: Loop
+    thoughts: Float[Tensor, "problem thought d_model"]
+    logits: Float[Tensor, "problem vocab"]
+
+    @classmethod
+    def of(cls, model: CodiModel, prompts: Sequence[Sequence[int]]) -> CleanRuns:
+        """Run prompts as `codi_lens.thinking.think.prepare` makes them."""
+        config = model.config
+        prompts = [list(prompt) for prompt in prompts]
+        layout = Layout(
+            tuple(len(prompt) - 1 for prompt in prompts), config.n_thoughts, len(config.closing)
+        )
+        loop = Loop(model.lens, layout)
+        with torch.no_grad(), loop.hooks():
+            kept = [config.n_thoughts] * len(prompts)
+            thoughts, logits = _walk(model, loop, prompts, kept, "question", None)
+        return cls(model, prompts, loop, thoughts, logits)
+
+    @contextmanager
+    def resume(
+        self,
+        first: str,
+        rows: Sequence[int],
+        interventions: Sequence[Intervention] = (),
+        *,
+        gradient: bool = False,
+    ) -> Iterator[Resumed]:
+        """Run again from `first` to the end of `eot`, under interventions.
+
+        The interventions stay alive until the block ends, so that the answer can be fed or
+        decoded inside it.
+
+        Args:
+            first: the first named position that any of the interventions can touch.
+            rows: which problem each row of the new batch runs.
+            interventions: of the new batch.
+            gradient: whether what follows can be differentiated, through all its thoughts.
+
+        Raises:
+            PositionError: no such position.
+            InterventionError: a hook does not exist or never fired.
+
+        >>> from codi_lens.thinking.think import prepare
+        >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+        >>> question = "Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"
+        >>> prompts = prepare([question], model.lens, model.tokenizer, model.config)
+        >>> clean = CleanRuns.of(model, prompts)
+        >>> with clean.resume("ct2", [0, 0]) as again:
+        ...     bool(torch.allclose(again.thoughts, clean.thoughts.expand(2, -1, -1), atol=1e-5))
+        True
+        """
+        prompts = [self.prompts[row] for row in rows]
+        loop = self.loop.fork(rows, self._start(first), interventions)
+        index = torch.tensor(list(rows), device=self.logits.device)
+        kept = kept_thoughts(interventions, len(prompts), self.model.config.n_thoughts)
+        with torch.set_grad_enabled(gradient), loop.hooks():
+            if first == "answer":
+                thoughts, logits = self.thoughts[index], self.logits[index]
+            else:
+                clean = self.thoughts[index]
+                thoughts, logits = _walk(self.model, loop, prompts, kept, first, clean)
+            yield Resumed(loop, thoughts, logits)
+        loop.check_fired()
+
+    def _start(self, first: str) -> int:
+        """The column at which a run that first differs at this position starts."""
+        layout = self.loop.layout
+        thoughts = thought_names(layout.n_thoughts)
+        starts = {"question": 0, "bot": layout.bot}
+        starts |= {name: layout.bot + 1 + i for i, name in enumerate(thoughts)}
+        starts |= {"eot": layout.bot + 1 + layout.n_thoughts, "answer": layout.eot + 1}
+        if first not in starts:
+            raise PositionError(f"A run cannot start at {first!r}; it can at {', '.join(starts)}.")
+        return starts[first]
+
+
+@dataclass(frozen=True, eq=False)
+class Resumed:
+    """A resumed batch at the end of `eot`, its interventions still alive.
+
+    Attributes:
+        loop: fed up to the end of `eot`.
+        thoughts: as fed; those before the first touched position are the clean ones.
+        logits: at the last position of `eot`.
+    """
+
+    loop: Loop
+    thoughts: Float[Tensor, "row thought d_model"]
+    logits: Float[Tensor, "row vocab"]
+
+
+def touched(intervention: Intervention, n_thoughts: int) -> list[str]:
+    """The named positions that an intervention acts at, in the order of the run.
+
+    >>> touched(Intervention([], at=["eot", "thinking"]), 2)
+    ['bot', 'ct0', 'eot']
+    """
+    return sorted(resolve(intervention.at, n_thoughts), key=rank)
+
+
+def _walk(
+    model: CodiModel,
+    loop: Loop,
+    prompts: Sequence[Sequence[int]],
+    kept: Sequence[int],
+    first: str,
+    clean: Float[Tensor, "row thought d_model"] | None,
+) -> tuple[Float[Tensor, "row thought d_model"], Float[Tensor, "row vocab"]]:
+    """Feed everything from `first` to `eot`; the thoughts as fed, and the logits at the end.
+
+    The question and `bot` go in as two passes, so that a run can start between them.
+    """
+    n, device = model.config.n_thoughts, loop.mask.device
+    width = loop.layout.bot + 1
+    ids = [[model.config.pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    embedded = loop.embed(torch.tensor(ids, device=device))
+    hidden = None
+    if first == "question":
+        loop.feed(embedded[:, :-1], torch.tensor(mask, device=device)[:, :-1])
+    if first in ("question", "bot"):
+        hidden = loop.feed(embedded[:, -1:])
+    start = int(first[2:]) if first in thought_names(n) else n if first == "eot" else 0
+    fed = [] if clean is None else [clean[:, i : i + 1] for i in range(start)]
+    for i in range(start, n):
+        if hidden is None:  # the first thought to be run again is still the clean one
+            assert clean is not None
+            vector = clean[:, i : i + 1]
+        else:
+            vector = model.projection(hidden[:, -1:])
+        hidden = loop.feed(vector.to(device, model.lens.cfg.dtype))
+        fed.append(loop.fed[-1])
+    if min(kept) < n:  # what a truncated run does without takes up no position
+        columns = torch.arange(loop.mask.shape[1], device=device)
+        limits = loop.layout.bot + torch.tensor(list(kept), device=device)
+        loop.forget(columns > limits[:, None])
+    closing = torch.tensor(model.config.closing, device=device).expand(len(prompts), -1)
+    loop.feed(loop.embed(closing))
+    return torch.cat(fed, dim=1), loop.logits()

@@ -1,0 +1,325 @@
+"""The passes of a run: key-value cache, attention mask, hooks, and what they keep.
+
+TransformerLens recomputes positions and masks from the attention mask, so the *full* mask goes
+into every pass: with it, padding changes nothing beyond float rounding; without it errors are of
+order 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformer_lens import HookedTransformer
+from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
+
+from codi_lens.errors import InterventionError
+from codi_lens.positions import Layout, key_names, resolve
+from codi_lens.thinking.hooks import HookFunction, Intervention, position_axis, scoped
+from codi_lens.thinking.key_values import KeyValueEntry
+
+NamesFilter = str | Sequence[str] | Callable[[str], bool] | None
+
+
+def hooked_names(lens: HookedTransformer) -> list[str]:
+    """The hook points that carry forward hooks right now, set by `model.lens.hooks(...)`."""
+    return sorted(name for name, point in lens.hook_dict.items() if point.fwd_hooks)
+
+
+class Loop:
+    """One batch on its way through the model, pass by pass.
+
+    Attributes:
+        mask: 1 where a column holds a position of the problem, 0 where it is padding.
+        fed: per pass, what entered the first block before positions were added.
+        rows: per pass, the attention of the queries that it was asked for, summed over the
+            positions of each key's name.
+    """
+
+    mask: Int[Tensor, "problem pos"]
+    fed: list[Float[Tensor, "problem pos d_model"]]
+    rows: list[Float[Tensor, "problem row layer head key"]]
+
+    def __init__(
+        self,
+        lens: HookedTransformer,
+        layout: Layout,
+        names_filter: NamesFilter = None,
+        interventions: Sequence[Intervention] = (),
+    ) -> None:
+        n_problems = len(layout.question_lengths)
+        device = lens.cfg.device
+        self.lens = lens
+        self.layout = layout
+        self.mask = torch.zeros(n_problems, 0, dtype=torch.int64, device=device)
+        self.fed, self.rows = [], []
+        self._cache = TransformerLensKeyValueCache.init_cache(lens.cfg, device, n_problems)
+        self._cache.entries = [
+            KeyValueEntry(e.past_keys, e.past_values) for e in self._cache.entries
+        ]
+        self._problems = torch.arange(n_problems, device=device)[:, None]
+        self._columns = torch.empty(n_problems, 0, dtype=torch.int64, device=device)
+        self._names: list[str] = []
+        self._hidden = self._logits = torch.empty(0)
+        self._patterns: dict[int, Tensor] = {}
+        self._masked: dict[str, Tensor] = {}
+        self._kept: dict[str, list[Tensor]] = {}
+        # ln1 fires three times a pass (for Q, K and V): the last activation counts.
+        self._pass_kept: dict[str, Tensor] = {}
+        self._pass_fired: set[int] = set()
+        self._kept_names = _matching(lens, names_filter)
+        self._interventions = [
+            (name, function, resolve(intervention.at, layout.n_thoughts))
+            for intervention in interventions
+            for name, function in intervention.hooks
+        ]
+        for name, _, _ in self._interventions:
+            _check_hook_name(lens, name)
+        hooked = [*self._kept_names, *(name for name, _, _ in self._interventions)]
+        self._unembeds_all = any(name.startswith("unembed.") for name in hooked)
+        self._expected = [0] * len(self._interventions)
+        self._fired = [0] * len(self._interventions)
+
+    @contextmanager
+    def hooks(self) -> Iterator[None]:
+        """Interventions first, so that everything kept is what the model went on with."""
+        hooks: list[tuple[str, HookFunction]] = [
+            (name, partial(self._act, number, function, positions))
+            for number, (name, function, positions) in enumerate(self._interventions)
+        ]
+        may_mask = bool(hooks) or bool(hooked_names(self.lens))
+        for layer in range(self.lens.cfg.n_layers):
+            keep = partial(self._keep_queries, layer)
+            hooks.append((f"blocks.{layer}.attn.hook_pattern", keep))
+            if may_mask:
+                hooks.append((f"blocks.{layer}.attn.hook_attn_scores", self._note_masked_rows))
+        hooks += [(name, self._keep) for name in self._kept_names]
+        with self.lens.hooks(fwd_hooks=hooks):  # type: ignore[arg-type]
+            yield
+
+    def embed(self, tokens: Int[Tensor, "problem pos"]) -> Float[Tensor, "problem pos d_model"]:
+        """The embeddings of tokens, ready to be fed."""
+        return self.lens.embed(tokens)
+
+    def feed(
+        self,
+        vectors: Float[Tensor, "problem pos d_model"],
+        mask: Int[Tensor, "problem pos"] | None = None,
+        queries: Int[Tensor, "problem row"] | None = None,
+    ) -> Float[Tensor, "problem pos d_model"]:
+        """Append vectors to the run; returns the hidden states after the final norm.
+
+        Args:
+            vectors: what enters the first block, before positions are added.
+            mask: which of them are real; all by default.
+            queries: those of them whose attention `rows` keeps; the last by default.
+        """
+        lens = self.lens
+        past, size = self.mask.shape[1], vectors.shape[1]
+        length = past + size
+        added = torch.ones_like(vectors[..., 0], dtype=torch.int64) if mask is None else mask
+        self.mask = torch.cat([self.mask, added], dim=1)
+        self._cache.append_attention_mask(added)
+        self._columns = torch.full_like(self._problems, size - 1) if queries is None else queries
+        self._names = self.layout.names(length)
+        for number, (_, _, positions) in enumerate(self._interventions):
+            self._expected[number] += not positions.isdisjoint(self._names[past:])
+        embedded = lens.hook_embed(vectors)
+        self.fed.append(embedded)
+        residual, _ = lens.get_residual(embedded, past, attention_mask=self.mask)
+        residual = lens(
+            residual,
+            start_at_layer=0,
+            stop_at_layer=lens.cfg.n_layers,
+            attention_mask=self.mask,
+            past_kv_cache=self._cache,
+        )
+        self._refuse_masked_rows()
+        self.rows.append(self._named_rows())
+        self._hidden = lens.ln_final(residual)
+        if self._unembeds_all:
+            self._logits = lens.unembed(self._hidden)
+        for name, activation in self._pass_kept.items():
+            self._kept.setdefault(name, []).append(activation)
+        self._pass_kept.clear()
+        for number in self._pass_fired:
+            self._fired[number] += 1
+        self._pass_fired.clear()
+        return self._hidden
+
+    def logits(self) -> Float[Tensor, "problem vocab"]:
+        """Next-token logits at the last position of the latest pass."""
+        if self._unembeds_all:
+            return self._logits[:, -1]
+        return self.lens.unembed(self._hidden[:, -1:])[:, 0]
+
+    def logits_at(
+        self, problems: Int[Tensor, " row"], columns: Int[Tensor, " row"]
+    ) -> Float[Tensor, "row vocab"]:
+        """Next-token logits at chosen positions of the latest pass."""
+        if self._unembeds_all:
+            return self._logits[problems, columns]
+        return self.lens.unembed(self._hidden[problems, columns][None])[0]
+
+    def fork(
+        self,
+        rows: Sequence[int],
+        length: int,
+        interventions: Sequence[Intervention] = (),
+    ) -> Loop:
+        """A new loop that goes on from the first `length` columns of this one.
+
+        Keys and values are copied, not computed again: this is how many interventions share what
+        none of them can change.
+
+        Args:
+            rows: which problems of this batch; one may come many times. Padding that none of them
+                needs is dropped.
+            length: how many columns, padding included, the new loop starts with.
+            interventions: those of the new loop.
+        """
+        lengths = self.layout.question_lengths
+        kept = tuple(lengths[row] for row in rows)
+        start = self.layout.bot - max(kept)
+        layout = replace(self.layout, question_lengths=kept, answer_lengths=(), anchors=())
+        other = Loop(self.lens, layout, None, interventions)
+        index = torch.tensor(list(rows), device=self.mask.device)
+        other.mask = self.mask[index, start:length]
+        other._cache.previous_attention_mask = other.mask
+        other._cache.entries = [
+            KeyValueEntry(e.past_keys[index, start:length], e.past_values[index, start:length])
+            for e in self._cache.entries
+        ]
+        return other
+
+    def forget(self, hidden: Bool[Tensor, "problem pos"]) -> None:
+        """Let later passes not see these positions: they become padding."""
+        self.mask = self.mask.masked_fill(hidden, 0)
+        self._cache.previous_attention_mask = self.mask
+
+    def stitched(self) -> dict[str, Tensor]:
+        """The kept activations of all passes, joined along positions."""
+        length = self.mask.shape[1]
+        joined: dict[str, Tensor] = {}
+        for name, parts in self._kept.items():
+            if name.endswith("hook_rot_k"):  # every pass rotates all keys again
+                joined[name] = parts[-1]
+                continue
+            if position_axis(name) == 2:
+                fill = 0.0 if name.endswith("hook_pattern") else -torch.inf
+                parts = [F.pad(part, (0, length - part.shape[-1]), value=fill) for part in parts]
+            joined[name] = torch.cat(parts, dim=position_axis(name))
+        return joined
+
+    def check_fired(self) -> None:
+        """Every intervention fired in each pass that holds its positions, or it is an error.
+
+        Raises:
+            InterventionError: a hook, or an activation to keep, that never came.
+        """
+        for (name, _, positions), expected, fired in zip(
+            self._interventions, self._expected, self._fired, strict=True
+        ):
+            if fired == 0 or fired < expected:
+                reason = (
+                    f"fired in {fired} of the {expected} passes that hold its positions"
+                    if expected
+                    else "never fired: the run holds none of its positions"
+                )
+                raise InterventionError(f"The hook at {name} (at {sorted(positions)}) {reason}.")
+        silent = [name for name in self._kept_names if name not in self._kept]
+        if silent:
+            raise InterventionError(
+                f"names_filter asks for {silent[0]}, a hook that never fired in this run."
+            )
+
+    def _act(
+        self,
+        number: int,
+        function: HookFunction,
+        positions: frozenset[str],
+        activation: Tensor,
+        hook: Any,
+    ) -> Tensor | None:
+        """Apply an intervention to the columns of its positions, if the pass holds any."""
+        size = activation.shape[position_axis(hook.name)]
+        names = self._names[-size:]
+        columns = [i for i, name in enumerate(names) if name in positions]
+        if not columns:
+            return None
+        self._pass_fired.add(number)
+        return scoped(function, columns, activation, hook)
+
+    def _keep_queries(self, layer: int, pattern: Tensor, hook: Any) -> None:
+        # Indexing by tensors copies, so that the pattern itself is not kept alive.
+        self._patterns[layer] = pattern.detach()[self._problems, :, self._columns]
+
+    def _note_masked_rows(self, scores: Tensor, hook: Any) -> None:
+        real = self.mask[:, None, -scores.shape[2] :].bool()
+        self._masked[hook.name] = torch.isneginf(scores.detach().amax(dim=-1)) & real
+
+    def _refuse_masked_rows(self) -> None:
+        """A hook cut every key of a query, which TransformerLens would turn into zeros silently."""
+        if not self._masked or not torch.stack([m.any() for m in self._masked.values()]).any():
+            return
+        name, masked = next((name, m) for name, m in self._masked.items() if m.any())
+        problem, head, query = masked.nonzero()[0].tolist()
+        raise InterventionError(
+            f"At {name} every key of head {head} is masked for the query "
+            f"{self._names[-masked.shape[2] :][query]!r} of problem {problem}; leave it at least "
+            "one."
+        )
+
+    def _keep(self, activation: Tensor, hook: Any) -> None:
+        self._pass_kept[hook.name] = activation.detach()
+
+    def _named_rows(self) -> Float[Tensor, "problem row layer head key"]:
+        """The asked queries' attention, summed over the positions of each key's name."""
+        layers = [self._patterns.pop(layer) for layer in range(self.lens.cfg.n_layers)]
+        rows = torch.stack(layers, dim=2).float()
+        keys = {name: i for i, name in enumerate(key_names(self.layout.n_thoughts))}
+        index = torch.tensor([keys[name] for name in self._names], device=rows.device)
+        return rows.new_zeros(*rows.shape[:-1], len(keys)).index_add_(-1, index, rows)
+
+
+def _check_hook_name(lens: HookedTransformer, name: str) -> None:
+    if name not in lens.hook_dict:
+        raise InterventionError(
+            f"There is no hook {name!r} in this model (layers 0..{lens.cfg.n_layers - 1}); "
+            "`model.lens.hook_dict` lists them all."
+        )
+
+
+def _matching(lens: HookedTransformer, names_filter: NamesFilter) -> list[str]:
+    """The hook names to keep; a filter function takes those that can fire in this model."""
+    if names_filter is None:
+        return []
+    if callable(names_filter):
+        names = [name for name in lens.hook_dict if names_filter(name) and _can_fire(lens, name)]
+        if not names:
+            raise InterventionError("names_filter selects no hook of this model.")
+        return names
+    names = [names_filter] if isinstance(names_filter, str) else list(names_filter)
+    for name in names:
+        _check_hook_name(lens, name)
+    return names
+
+
+def _can_fire(lens: HookedTransformer, name: str) -> bool:
+    """Hook points that TransformerLens has switched off do not fire."""
+    switches = {
+        "hook_result": lens.cfg.use_attn_result,
+        "hook_q_input": lens.cfg.use_split_qkv_input,
+        "hook_k_input": lens.cfg.use_split_qkv_input,
+        "hook_v_input": lens.cfg.use_split_qkv_input,
+        "hook_attn_in": lens.cfg.use_attn_in,
+        "hook_mlp_in": lens.cfg.use_hook_mlp_in,
+    }
+    return switches.get(name.rsplit(".", 1)[-1], True)

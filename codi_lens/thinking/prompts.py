@@ -1,0 +1,95 @@
+"""Questions as token ids: prepared, named, left-padded into one batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformer_lens import HookedTransformer
+from transformers import PreTrainedTokenizerBase
+
+from codi_lens.errors import ProblemError
+from codi_lens.loading.config import CodiConfig
+
+
+def prepare(
+    questions: Sequence[str] | Sequence[Sequence[int]],
+    lens: HookedTransformer,
+    tokenizer: PreTrainedTokenizerBase,
+    config: CodiConfig,
+    *,
+    names: Sequence[str] | None = None,
+) -> list[list[int]]:
+    """Prompts as token ids: each question, then the tokens that open thinking.
+
+    Text is stripped, double spaces become one, and BOS is added by the tokenizer's own rule.
+
+    Args:
+        questions: texts or token lists.
+        names: what errors call the questions; their numbers by default.
+
+    Raises:
+        ProblemError: no question, an empty one, a bare string, an id outside the vocabulary, or a
+            question that does not fit into the context with its thoughts.
+    """
+    if isinstance(questions, str):
+        raise ProblemError("think takes a list of questions; put the single question in a list.")
+    if len(questions) == 0:
+        raise ProblemError("think was given no question; give at least one.")
+    room = lens.cfg.n_ctx - config.n_thoughts - len(config.opening) - len(config.closing)
+    prompts: list[list[int]] = []
+    for number, question in enumerate(questions):
+        name = names[number] if names is not None else str(number)
+        if isinstance(question, str):
+            text = question.strip().replace("  ", " ")
+            tokens = list(tokenizer(text)["input_ids"]) if text else []
+        else:
+            tokens = [int(token) for token in question]
+        if not tokens:
+            raise ProblemError(f"Question {name} is empty.")
+        outside = [token for token in tokens if not 0 <= token < lens.cfg.d_vocab]
+        if outside:
+            raise ProblemError(
+                f"Question {name} holds the token id {outside[0]}; the vocabulary is "
+                f"0..{lens.cfg.d_vocab - 1}."
+            )
+        if len(tokens) > room:
+            raise ProblemError(
+                f"Question {name} has {len(tokens)} tokens; with {config.n_thoughts} thoughts the "
+                f"context of {lens.cfg.n_ctx} has room for {room}."
+            )
+        prompts.append([*tokens, *config.opening])
+    return prompts
+
+
+def problem_ids(prompts: Sequence[Sequence[int]], ids: Sequence[str] | None) -> list[str]:
+    """The given ids of problems, or digests of their prompts.
+
+    Raises:
+        ProblemError: not one id per problem.
+
+    >>> problem_ids([[5, 6], [7]], ["a", "b"])
+    ['a', 'b']
+    """
+    if ids is None:
+        digests = [hashlib.blake2b(repr(list(p)).encode(), digest_size=8) for p in prompts]
+        return [digest.hexdigest() for digest in digests]
+    if isinstance(ids, str) or len(ids) != len(prompts):
+        raise ProblemError(
+            f"think was given {len(ids)} ids for {len(prompts)} questions; give one each."
+        )
+    return list(ids)
+
+
+def left_pad(
+    prompts: Sequence[Sequence[int]], pad: int, device: Any
+) -> tuple[Int[Tensor, "problem pos"], Int[Tensor, "problem pos"]]:
+    """Prompts as one batch of ids, and a mask that is 0 where they are padding."""
+    width = max(map(len, prompts))
+    ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

@@ -1,0 +1,66 @@
+"""What one run gave: thoughts, labelled attention, answers, and a cache of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import xarray as xr
+from jaxtyping import Float, Float32, Int
+from torch import Tensor
+from transformer_lens import ActivationCache
+
+from codi_lens.positions import Layout
+
+
+@dataclass(frozen=True, eq=False)
+class ThoughtRun:
+    """What one pass of question → thoughts → answer gave, for a batch of problems.
+
+    Attributes:
+        thoughts: `ct0` … `ct{n-1}` as they were fed.
+        predicted_thoughts: the projection's outputs; equal to `thoughts` unless those were forced.
+        attention: attention probabilities, labelled; queries `bot`, `ct0` …, `eot`, `anchor`, keys
+            `question` (summed), `bot`, `ct0` …, `eot`, `answer` (summed). Rows sum to 1; cells that
+            causality forbids are 0; the `anchor` row is NaN where the answer holds no number.
+        logits: at the last position of `eot`: they give the answer's first token.
+        answers: the decoded answers, or the given ones.
+        answer_tokens: their tokens, cut at EOS.
+        answer_log_probs: where answers were given, the log-probability of each token of each,
+            given everything before it, EOS last; otherwise None.
+        layout: where the named positions lie in the batch.
+    """
+
+    thoughts: Float[Tensor, "problem thought d_model"]
+    predicted_thoughts: Float[Tensor, "problem thought d_model"]
+    attention: xr.DataArray
+    logits: Float[Tensor, "problem vocab"]
+    answers: list[str]
+    answer_tokens: list[list[int]]
+    answer_log_probs: list[Float32[Tensor, " _token"]] | None
+    layout: Layout
+    _cache: Callable[[], ActivationCache]
+
+    def index(self, name: str) -> Int[Tensor, "problem"]:
+        """Where `bot`, a thought, `eot` or `anchor` lies in the tensors of `cache()`, per problem.
+
+        Raises:
+            PositionError: not a single position of this run; or "anchor" without a number.
+        """
+        return self.layout.index(name)
+
+    def span(self, name: str) -> list[slice]:
+        """Where a position or a group ("question", "answer") lies in `cache()`, per problem."""
+        return self.layout.span(name)
+
+    def cache(self) -> ActivationCache:
+        """One ordinary TransformerLens cache over the whole run, question to answer.
+
+        Positions are left-padded and end with the last answer token that was fed. If `think` was
+        given `names_filter`, these are the activations of the run itself; otherwise the run is
+        replayed in one forward pass over the same vectors, with all hooks.
+
+        Raises:
+            InterventionError: the run had interventions and kept no activations.
+        """
+        return self._cache()

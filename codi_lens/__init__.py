@@ -27,7 +27,7 @@ from codi_lens.errors import (
     ProblemError,
 )
 from codi_lens.interventions.checks import check_untouched
-from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.donors import Donors, with_donors
 from codi_lens.interventions.edges import force_hub, knock_out, swap_columns
 from codi_lens.interventions.heads import ablate_heads, keep_heads, scale_heads
 from codi_lens.interventions.patterns import freeze_patterns, set_pattern, transplant_pattern
@@ -45,7 +45,7 @@ from codi_lens.problems.pairs import Pair, operand_pairs
 from codi_lens.study import run_study
 from codi_lens.study.heads import StudyThresholds
 from codi_lens.thinking.hooks import Intervention
-from codi_lens.thinking.plan import Planned, for_rows, with_donors
+from codi_lens.thinking.plan import Planned, for_rows
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.verification.verify import Verification, verify
 

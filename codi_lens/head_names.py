@@ -8,7 +8,7 @@ import pandas as pd
 from transformer_lens import HookedTransformer
 
 from codi_lens.errors import CodiLensError, InterventionError, PositionError
-from codi_lens.interventions.donors import seeded
+from codi_lens.stats import seeded
 
 Head = tuple[int, int]
 

@@ -6,18 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
-from transformer_lens import HookedTransformer
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from torch import Tensor
 
 from codi_lens.errors import CheckpointError
 from codi_lens.loading.checkpoint import read_checkpoint
-from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.convert import to_hooked_transformer, to_projection
+from codi_lens.loading.loaded import Loaded
 from codi_lens.loading.save import save_model
 from codi_lens.problems.problem import Problem
 from codi_lens.thinking.hooks import Intervention
@@ -25,14 +22,12 @@ from codi_lens.thinking.loop import NamesFilter
 from codi_lens.thinking.plan import Planned
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.think import think
-
-if TYPE_CHECKING:
-    import codi_lens.verification.verify
+from codi_lens.verification.verify import Verification, verify
 
 
 @dataclass(frozen=True, eq=False)
-class CodiModel:
-    """A CODI model: a language model, the projection that makes thoughts, and its tokens.
+class CodiModel(Loaded):
+    """A CODI model that can think, verify itself and be saved.
 
     Attributes:
         lens: the language model; every TransformerLens tool works on it. Weights are raw: nothing
@@ -42,12 +37,6 @@ class CodiModel:
         config: special tokens, number of thoughts, and the settings the model was loaded with.
         backbone: the Hugging Face configuration of the language model.
     """
-
-    lens: HookedTransformer
-    projection: nn.Module
-    tokenizer: PreTrainedTokenizerBase
-    config: CodiConfig
-    backbone: PretrainedConfig
 
     @classmethod
     def from_pretrained(
@@ -159,10 +148,7 @@ class CodiModel:
         (1, 6, 96)
         """
         return think(
-            self.lens,
-            self.projection,
-            self.tokenizer,
-            self.config,
+            self,
             questions,
             thoughts=thoughts,
             answers=answers,
@@ -191,9 +177,7 @@ class CodiModel:
         >>> saved.fingerprint() == model.fingerprint()
         True
         """
-        return save_model(
-            folder, self.lens, self.projection, self.tokenizer, self.config, self.backbone
-        )
+        return save_model(self, folder)
 
     def verify(
         self,
@@ -203,7 +187,7 @@ class CodiModel:
         settings: bool = True,
         official_batch: bool = False,
         max_new_tokens: int = 64,
-    ) -> codi_lens.verification.verify.Verification:
+    ) -> Verification:
         """Check that the model loaded right, against an independent implementation of CODI.
 
         See `codi_lens.verify` for the rule. `rich.print` shows the result.
@@ -223,8 +207,6 @@ class CodiModel:
         >>> model.verify(n=1, settings=False).passed
         True
         """
-        from codi_lens.verification.verify import verify  # it builds on this module
-
         return verify(
             self,
             problems,

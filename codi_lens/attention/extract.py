@@ -17,20 +17,20 @@ import numpy as np
 import xarray as xr
 import zarr
 from tqdm import tqdm
-from transformer_lens import HookedTransformer
 from zarr.storage import MemoryStore
 
 from codi_lens.attention.values import first_token_attention, value_weighted_attention
 from codi_lens.errors import OutputError, ProblemError
-from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.donors import Donors, with_donors
+from codi_lens.loading.loaded import Lens
 from codi_lens.model import CodiModel
 from codi_lens.positions import key_names, query_names
 from codi_lens.problems.problem import Problem, is_correct, parse_answer
 from codi_lens.stats import wilson_interval
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.loop import hooked_names
-from codi_lens.thinking.plan import Planned, with_donors
-from codi_lens.thinking.prompts import prepare
+from codi_lens.thinking.plan import Planned
+from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
 
 
@@ -88,8 +88,7 @@ def extract(
     for name, value in (("batch_size", batch_size), ("max_new_tokens", max_new_tokens)):
         if value < 1:
             raise ProblemError(f"{name} must be at least 1, not {value}.")
-    questions = [problem.question for problem in problems]
-    prompts = prepare(questions, model.lens, model.tokenizer, model.config, names=ids)
+    prompts = prepare_problems(model, problems)
 
     store: Any = MemoryStore() if out is None else Path(out)
     group = _open(store, model, problems, max_new_tokens, value_weighted, interventions)
@@ -154,7 +153,7 @@ def _is_pattern_or_value(name: str) -> bool:
     return name.endswith(("hook_pattern", "hook_v"))
 
 
-_WEIGHTED: dict[str, Callable[[HookedTransformer, ThoughtRun], xr.DataArray]] = {
+_WEIGHTED: dict[str, Callable[[Lens, ThoughtRun], xr.DataArray]] = {
     "value_weighted": value_weighted_attention,
     "sink": first_token_attention,
     "sink_value_weighted": partial(first_token_attention, weighted=True),

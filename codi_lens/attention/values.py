@@ -20,11 +20,11 @@ import xarray as xr
 from einops import einsum, rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens import ActivationCache, HookedTransformer
 
 from codi_lens.errors import AttentionError
+from codi_lens.loading.loaded import Lens
 from codi_lens.positions import key_names, query_names
-from codi_lens.thinking.run import ThoughtRun
+from codi_lens.thinking.run import Cache, ThoughtRun
 
 
 def value_weighted(
@@ -73,7 +73,7 @@ def value_norms(
     return einsum(shared, factors, "... head d, head r d -> ... head r").norm(dim=-1)
 
 
-def value_weighted_attention(lens: HookedTransformer, run: ThoughtRun) -> xr.DataArray:
+def value_weighted_attention(lens: Lens, run: ThoughtRun) -> xr.DataArray:
     """`run.attention` with every cell weighted by its key's value: same labels, rows sum to 1.
 
     A row that writes nothing (all values 0) and the anchor row of an answer without a number are
@@ -101,9 +101,7 @@ def value_weighted_attention(lens: HookedTransformer, run: ThoughtRun) -> xr.Dat
     return run.attention.copy(data=grouped.numpy())
 
 
-def first_token_attention(
-    lens: HookedTransformer, run: ThoughtRun, *, weighted: bool = False
-) -> xr.DataArray:
+def first_token_attention(lens: Lens, run: ThoughtRun, *, weighted: bool = False) -> xr.DataArray:
     """The attention sink: attention of each query to the first token of the question.
 
     Args:
@@ -124,7 +122,7 @@ def first_token_attention(
 
 
 def _rows(
-    lens: HookedTransformer, run: ThoughtRun, *, weighted: bool
+    lens: Lens, run: ThoughtRun, *, weighted: bool
 ) -> Float[Tensor, "problem layer head query position"]:
     """The rows of `run.attention` over all positions; NaN for the anchor of a numberless answer."""
     cache, layout = run.cache(), run.layout
@@ -149,7 +147,7 @@ def _rows(
     return stacked
 
 
-def _kept(cache: ActivationCache, name: str) -> Tensor:
+def _kept(cache: Cache, name: str) -> Tensor:
     if name not in cache:
         raise AttentionError(
             f"The run kept no {name}; let think keep hook_pattern and hook_v, or everything."

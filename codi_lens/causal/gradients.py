@@ -24,7 +24,8 @@ from codi_lens.problems.problem import Problem
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context
-from codi_lens.thinking.prompts import prepare
+from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.think import context_of
 
 Method = Literal["patching", "integrated"]
 
@@ -112,13 +113,7 @@ def gate_attributions(
 ) -> Float[np.ndarray, "problem position hook unit"]:
     """Attributions of each unit at each hook and position; `opened` go together, group by group."""
     check_work(model, problems, problems_at_once, rows_at_once)
-    prompts = prepare(
-        [problem.question for problem in problems],
-        model.lens,
-        model.tokenizer,
-        model.config,
-        names=[problem.id for problem in problems],
-    )
+    prompts = prepare_problems(model, problems)
     order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
     found: list[Float[Tensor, "problem position hook unit"]] = []
     total = len(problems) * len(opened) * len(path.gates)
@@ -163,12 +158,10 @@ def _slopes(
     """The derivative of each problem's outcome by every gate, at these openings."""
     model, n = clean.model, len(answers)
     rows = list(range(n)) * len(gates)
-    context = Context.of(
-        model.lens,
-        model.config,
+    context = context_of(
+        clean.model,
         [clean.prompts[row] for row in rows],
         [answers[row].problem.id for row in rows],
-        partial(model.think),
     )
     units = 1 if replaced.hook_names == ["hook_embed"] else model.lens.cfg.n_heads
     at = torch.tensor(np.repeat(gates, n), dtype=model.lens.cfg.dtype, device=context.device)

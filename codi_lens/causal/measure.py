@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,9 @@ from codi_lens.problems.problem import Problem
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.loop import hooked_names
-from codi_lens.thinking.plan import Context, Planned, for_rows, plan_all
-from codi_lens.thinking.prompts import prepare
+from codi_lens.thinking.plan import Planned, for_rows, plan_all
+from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.think import context_of
 
 Arm = Intervention | Planned | Sequence[Intervention | Planned]
 """One intervention, or several that act together."""
@@ -88,13 +88,7 @@ def measure(
     if rivals is not None:
         _check_rivals(problems, rivals)
     ids = [problem.id for problem in problems]
-    prompts = prepare(
-        [problem.question for problem in problems],
-        model.lens,
-        model.tokenizer,
-        model.config,
-        names=ids,
-    )
+    prompts = prepare_problems(model, problems)
     batches = list(_batches(prompts, named, problems_at_once, rows_at_once))
     settings = {
         "fingerprint": model.fingerprint(),
@@ -172,14 +166,12 @@ def _run(
     batch: _Batch,
     arms: Mapping[str, Sequence[Intervention | Planned]],
 ) -> pd.DataFrame:
-    model, n = clean.model, len(answers)
+    n = len(answers)
     rows = list(range(n)) * len(batch.arms)
-    context = Context.of(
-        model.lens,
-        model.config,
+    context = context_of(
+        clean.model,
         [clean.prompts[row] for row in rows],
         [answers[row].problem.id for row in rows],
-        partial(model.think),
     )
     interventions = [
         for_rows(each, range(i * n, (i + 1) * n)) if len(batch.arms) > 1 else each

@@ -13,18 +13,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from codi_lens.errors import InterventionError
-from codi_lens.model import CodiModel
+from codi_lens.loading.loaded import Loaded
 from codi_lens.problems.problem import Problem, answer_span, is_correct, parse_answer
-from codi_lens.thinking.answers import anchor, decode, text
+from codi_lens.thinking.answers import Forced, anchor, decode, force, text
 from codi_lens.thinking.clean_runs import CleanRuns, Resumed, touched
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.loop import Loop
-
-_SCORED_AT_ONCE = 256  # logits of so many positions are held at a time
+from codi_lens.thinking.prompts import answer_rooms
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,9 @@ def clean_answers(
         max_new_tokens: longest answer.
     """
     model = clean.model
-    config = model.config
-    around = config.n_thoughts + len(config.closing)
-    rooms = [model.lens.cfg.n_ctx - len(prompt) - around for prompt in clean.prompts]
+    rooms = answer_rooms(model, clean.prompts)
     with clean.resume("answer", range(len(problems))) as run:
-        decoded = decode(run.loop, run.logits, config, rooms, max_new_tokens)
+        decoded = decode(run.loop, run.logits, model.config, rooms, max_new_tokens)
     answers: list[CleanAnswer] = []
     for problem, tokens, room in zip(problems, decoded, rooms, strict=True):
         limit = min(room + 1, max_new_tokens)
@@ -183,25 +180,21 @@ def differentiable(
     expected = [answers[row] for row in rows]
     with clean.resume(first, rows, interventions, gradient=True) as run:
         forced = _force(clean.model, run, expected)
-    return getattr(forced, DIFFERENTIABLE[outcome])(expected)
-
-
-DIFFERENTIABLE = {"log_prob": "number_log_probs", "logit_difference": "logit_differences"}
-"""Outcomes that have a gradient, and how they are read off."""
+    return DIFFERENTIABLE[outcome](forced, expected)
 
 
 def _outcomes(
-    model: CodiModel,
+    model: Loaded,
     run: Resumed,
     expected: Sequence[CleanAnswer],
-    forced: _Forced,
+    forced: Forced,
     answers: Sequence[Sequence[int]],
     clean_thoughts: Float[Tensor, "row thought d_model"],
 ) -> list[dict[str, Any]]:
     distance = (run.thoughts - clean_thoughts).float().norm(dim=-1)
     distance = (distance / clean_thoughts.float().norm(dim=-1)).tolist()
-    log_probs = forced.number_log_probs(expected).tolist()
-    differences = forced.logit_differences(expected).tolist()
+    log_probs = _number_log_probs(forced, expected).tolist()
+    differences = _logit_differences(forced, expected).tolist()
     outcomes: list[dict[str, Any]] = []
     for i, (clean, tokens) in enumerate(zip(expected, answers, strict=True)):
         answer, before = text(tokens, model.tokenizer), text(clean.tokens, model.tokenizer)
@@ -219,77 +212,47 @@ def _outcomes(
     return outcomes
 
 
-@dataclass(frozen=True, eq=False)
-class _Forced:
-    """The clean answers, fed to a batch.
-
-    `best` is the greedy choice before each token; `at_anchor` holds logits, zeros without anchor.
-    """
-
-    targets: Int[Tensor, "row token"]
-    real: Bool[Tensor, "row token"]
-    best: Int[Tensor, "row token"]
-    log_probs: Float[Tensor, "row token"]
-    at_anchor: Float[Tensor, "row vocab"]
-
-    def number_log_probs(self, expected: Sequence[CleanAnswer]) -> Float[Tensor, " row"]:
-        """The log-probability of each clean number, all its tokens; NaN where there is none."""
-        nothing = self.log_probs.new_tensor(torch.nan)
-        return torch.stack(
-            [
-                nothing if clean.number is None else row[list(clean.number)].sum()
-                for row, clean in zip(self.log_probs, expected, strict=True)
-            ]
-        )
-
-    def logit_differences(self, expected: Sequence[CleanAnswer]) -> Float[Tensor, " row"]:
-        """At `anchor`, the clean number's first token over the runner-up; NaN without number."""
-        nothing = self.at_anchor.new_tensor(torch.nan)
-        return torch.stack(
-            [
-                nothing
-                if clean.number is None or clean.other is None
-                else row[clean.tokens[clean.number.start]] - row[clean.other]
-                for row, clean in zip(self.at_anchor, expected, strict=True)
-            ]
-        )
+def _force(model: Loaded, run: Resumed, expected: Sequence[CleanAnswer]) -> Forced:
+    """The clean answers, with the EOS that ended them, fed to a batch."""
+    return force(
+        run.loop,
+        run.logits,
+        [clean.targets(model.config.eos) for clean in expected],
+        [None if clean.number is None else clean.number.start for clean in expected],
+        model.config,
+    )
 
 
-def _force(model: CodiModel, run: Resumed, expected: Sequence[CleanAnswer]) -> _Forced:
-    config, loop, device = model.config, run.loop, run.logits.device
-    wanted = [clean.targets(config.eos) for clean in expected]
-    width = max(map(len, wanted))
-    padded = [[*row, *[config.pad] * (width - len(row))] for row in wanted]
-    targets = torch.tensor(padded, device=device)
-    lengths = torch.tensor([len(row) for row in wanted], device=device)
-    real = torch.arange(width, device=device)[None] < lengths[:, None]
-    best = torch.zeros_like(targets)
-    precise = torch.promote_types(run.logits.dtype, torch.float32)
-    log_probs = torch.zeros(targets.shape, device=device, dtype=precise)
-    at_anchor = torch.zeros(run.logits.shape, device=device, dtype=precise)
-    starts = [-1 if clean.number is None else clean.number.start for clean in expected]
-    anchors = torch.tensor(starts, device=device)
-    forbidden = torch.tensor(config.never_decoded(run.logits.shape[-1]), device=device)
+def _number_log_probs(forced: Forced, expected: Sequence[CleanAnswer]) -> Float[Tensor, " row"]:
+    """The log-probability of each clean number, all its tokens; NaN where there is none."""
+    nothing = forced.log_probs.new_tensor(torch.nan)
+    return torch.stack(
+        [
+            nothing if clean.number is None else row[list(clean.number)].sum()
+            for row, clean in zip(forced.log_probs, expected, strict=True)
+        ]
+    )
 
-    def read(rows: Tensor, places: Tensor, logits: Tensor) -> None:
-        logits = logits.to(precise)
-        best[rows, places] = logits.index_fill(-1, forbidden, -torch.inf).argmax(dim=-1)
-        chosen = logits.gather(-1, targets[rows, places][:, None])[:, 0]
-        log_probs[rows, places] = chosen - logits.logsumexp(dim=-1)
-        here = anchors[rows] == places
-        at_anchor[rows[here]] = logits[here]
 
-    every = torch.arange(len(expected), device=device)
-    read(every, torch.zeros_like(every), run.logits)
-    if width > 1:
-        loop.feed(loop.embed(targets[:, :-1]), real[:, 1:].long())
-        for at in real[:, 1:].nonzero().split(_SCORED_AT_ONCE):
-            read(at[:, 0], at[:, 1] + 1, loop.logits_at(at[:, 0], at[:, 1]))
-    return _Forced(targets, real, best, log_probs, at_anchor)
+def _logit_differences(forced: Forced, expected: Sequence[CleanAnswer]) -> Float[Tensor, " row"]:
+    """At `anchor`, the clean number's first token over the runner-up; NaN without number."""
+    nothing = forced.at_anchor.new_tensor(torch.nan)
+    return torch.stack(
+        [
+            nothing
+            if clean.number is None or clean.other is None
+            else row[clean.tokens[clean.number.start]] - row[clean.other]
+            for row, clean in zip(forced.at_anchor, expected, strict=True)
+        ]
+    )
+
+
+DIFFERENTIABLE = {"log_prob": _number_log_probs, "logit_difference": _logit_differences}
+"""Outcomes that have a gradient, and how they are read off."""
 
 
 def _agreed(
-    model: CodiModel, expected: Sequence[CleanAnswer], forced: _Forced
+    model: Loaded, expected: Sequence[CleanAnswer], forced: Forced
 ) -> tuple[list[list[int]], list[int]]:
     """Each answer up to and with the first choice that differs; and the rows that go on."""
     answers = [list(clean.tokens) for clean in expected]
@@ -306,7 +269,7 @@ def _agreed(
     return answers, unfinished
 
 
-def _hide_refused(loop: Loop, forced: _Forced, answers: Sequence[Sequence[int]]) -> None:
+def _hide_refused(loop: Loop, forced: Forced, answers: Sequence[Sequence[int]]) -> None:
     """What was fed after the first choice that differs is not part of the answer."""
     width = forced.targets.shape[1] - 1
     device = loop.mask.device
@@ -316,7 +279,7 @@ def _hide_refused(loop: Loop, forced: _Forced, answers: Sequence[Sequence[int]])
 
 
 def _decode_on(
-    model: CodiModel,
+    model: Loaded,
     loop: Loop,
     expected: Sequence[CleanAnswer],
     answers: list[list[int]],
@@ -337,7 +300,7 @@ def _decode_on(
             answers[row] += tokens
 
 
-def _number_tokens(tokens: Sequence[int], model: CodiModel) -> range | None:
+def _number_tokens(tokens: Sequence[int], model: Loaded) -> range | None:
     """Which tokens spell the number of an answer."""
     start = anchor(tokens, model.tokenizer)
     if start is None:

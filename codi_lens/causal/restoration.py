@@ -32,7 +32,7 @@ from codi_lens.stats import (
     resample_weights,
     sign_flip_p,
 )
-from codi_lens.thinking.prompts import prepare
+from codi_lens.thinking.prompts import prepare_problems
 
 Direction = Literal["clean into corrupted", "corrupted into clean"]
 
@@ -213,9 +213,8 @@ def check_lengths(model: CodiModel, pairs: Sequence[Pair]) -> None:
 
 def _lengths(model: CodiModel, pairs: Sequence[Pair]) -> list[tuple[int, int]]:
     def lengths(problems: list[Problem]) -> list[int]:
-        questions, names = [p.question for p in problems], [p.id for p in problems]
-        prompts = prepare(questions, model.lens, model.tokenizer, model.config, names=names)
-        return [len(prompt) - len(model.config.opening) for prompt in prompts]
+        opening = len(model.config.opening)
+        return [len(prompt) - opening for prompt in prepare_problems(model, problems)]
 
     clean = lengths([pair.clean for pair in pairs])
     return list(zip(clean, lengths([pair.corrupted for pair in pairs]), strict=True))

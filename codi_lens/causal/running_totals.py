@@ -22,14 +22,14 @@ from jaxtyping import Bool, Float
 
 from codi_lens.causal.measure import CLEAN, measure
 from codi_lens.errors import InterventionError, ProblemError
-from codi_lens.interventions.donors import Donors, seeded
+from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.thoughts import swap_thoughts
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.pairs import Pair, both_problems
 from codi_lens.problems.problem import Number, Problem
 from codi_lens.problems.words import MAX_TOTAL, WordProblem, totals_of
-from codi_lens.stats import benjamini_hochberg, mean_interval, sign_flip_p, wilson_interval
+from codi_lens.stats import benjamini_hochberg, mean_interval, seeded, sign_flip_p, wilson_interval
 
 COUNTERPART = "counterpart"
 """A donor that differs in one operand."""

@@ -5,7 +5,7 @@ the problems are known, because its values come from donors or from a clean run 
 """
 
 from codi_lens.interventions.checks import check_untouched
-from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.donors import Donors, with_donors
 from codi_lens.interventions.edges import force_hub, knock_out, swap_columns
 from codi_lens.interventions.heads import ablate_heads, keep_heads, scale_heads
 from codi_lens.interventions.patterns import freeze_patterns, set_pattern, transplant_pattern
@@ -18,7 +18,7 @@ from codi_lens.interventions.thoughts import (
     truncate_thoughts,
 )
 from codi_lens.thinking.hooks import HookFunction, Intervention, position_axis, scoped
-from codi_lens.thinking.plan import Context, Planned, for_rows, plan_all, with_donors
+from codi_lens.thinking.plan import Context, Planned, for_rows, plan_all
 
 __all__ = [
     "Context",

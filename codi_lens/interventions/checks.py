@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from codi_lens.errors import InterventionError
 from codi_lens.positions import rank, thought_names
-
-if TYPE_CHECKING:
-    import codi_lens.thinking.run
+from codi_lens.thinking.run import ThoughtRun
 
 
-def check_untouched(
-    clean: codi_lens.thinking.run.ThoughtRun, run: codi_lens.thinking.run.ThoughtRun, first: str
-) -> None:
+def check_untouched(clean: ThoughtRun, run: ThoughtRun, first: str) -> None:
     """Whether everything before the first touched position is the clean run's, bit for bit.
 
     Thoughts that are fed and attention patterns of every earlier position are compared.

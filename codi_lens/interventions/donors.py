@@ -3,50 +3,27 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens import HookedTransformer
 
 from codi_lens.errors import InterventionError, PositionError
+from codi_lens.loading.loaded import Lens, Loaded
 from codi_lens.positions import rank, thought_names
 from codi_lens.problems.problem import Number, Problem, parse_answer
-from codi_lens.thinking.hooks import position_axis
-
-if TYPE_CHECKING:
-    import codi_lens.model
-    import codi_lens.thinking.plan
-    import codi_lens.thinking.run
+from codi_lens.stats import seeded
+from codi_lens.thinking.hooks import Intervention, position_axis
+from codi_lens.thinking.loop import hooked_names
+from codi_lens.thinking.plan import Context, Planned, digest
+from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.think import think
 
 _GROUPS = ("question", "answer")
-
-
-def seeded(seed: int, *what: str) -> int:
-    """A number drawn from a seed and a text, the same on every machine and in every batch."""
-    digest = hashlib.blake2b("\x1f".join((str(seed), *what)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
-def digest(*what: Any) -> str:
-    """A short text that differs where these values differ: arrays and tensors by their bytes.
-
-    >>> digest(torch.zeros(2)) == digest(torch.zeros(2)), digest("a", 1) == digest("a", 2)
-    (True, False)
-    """
-    parts = hashlib.blake2b(digest_size=6)
-    for each in what:
-        if isinstance(each, Tensor):
-            each = each.detach().cpu().double().numpy()
-        if isinstance(each, np.ndarray):
-            parts.update(repr(each.shape).encode() + np.ascontiguousarray(each).tobytes())
-        else:
-            parts.update(repr(each).encode())
-    return parts.hexdigest()
 
 
 class Donors:
@@ -68,10 +45,11 @@ class Donors:
     """
 
     ids: tuple[str, ...]
+    seed: int
 
     def __init__(
         self,
-        model: codi_lens.model.CodiModel,
+        model: Loaded,
         problems: Sequence[Problem],
         *,
         seed: int = 0,
@@ -94,42 +72,25 @@ class Donors:
                 f"Donors needs at least one problem and a batch size of at least 1; it was given "
                 f"{len(problems)} and {batch_size}."
             )
-        from codi_lens.thinking.prompts import prepare  # it builds on this module
-
-        ids = [problem.id for problem in problems]
-        questions = [problem.question for problem in problems]
-        prompts = prepare(questions, model.lens, model.tokenizer, model.config, names=ids)
-        self._set(model.lens, model.config.opening, model.think, prompts, ids, seed, batch_size)
+        self._set(model, prepare_problems(model, problems), [p.id for p in problems])
+        self.seed, self._batch_size = seed, batch_size
 
     @classmethod
-    def of_call(cls, context: codi_lens.thinking.plan.Context, seed: int) -> Donors:
+    def of_call(cls, context: Context, seed: int) -> Donors:
         """The problems of one call of `think`, each prompt once."""
         donors = cls.__new__(cls)
         call = dict(zip(context.batch, context.batch_ids, strict=True))
-        prompts, ids = list(call), list(call.values())
-        opening = context.config.opening
-        donors._set(context.lens, opening, context.think, prompts, ids, seed, len(prompts))
+        donors._set(context.model, list(call), list(call.values()))
+        donors.seed, donors._batch_size = seed, len(call)
         return donors
 
-    def _set(
-        self,
-        lens: HookedTransformer,
-        opening: Sequence[int],
-        think: Callable[..., codi_lens.thinking.run.ThoughtRun],
-        prompts: Sequence[Sequence[int]],
-        ids: Sequence[str],
-        seed: int,
-        batch_size: int,
-    ) -> None:
+    def _set(self, model: Loaded, prompts: Sequence[Sequence[int]], ids: Sequence[str]) -> None:
         self.ids = tuple(ids)
-        self.seed = seed
-        self._lens, self._think = lens, think
+        self._model = model
         self._prompts = [tuple(prompt) for prompt in prompts]
-        self._opening = len(opening)
-        self._batch_size = batch_size
         # Shared by all views of this corpus, so that each activation is computed once.
         self._kept: dict[tuple[str, str], list[Tensor]] = {}
-        self._answers: dict[str, list[Number | None]] = {}
+        self._answers: list[Number | None] = []
         self._pairs: Mapping[str, str] = {}
         self._rule: tuple[Mapping[str, Number | None], bool] | None = None
 
@@ -145,9 +106,9 @@ class Donors:
     @property
     def answers(self) -> list[Number | None]:
         """The number that each donor's clean run gives."""
-        if "clean" not in self._answers:
+        if not self._answers:
             self._run([], ())
-        return self._answers["clean"]
+        return self._answers
 
     def with_seed(self, seed: int) -> Donors:
         """The same corpus, drawn from with another seed."""
@@ -260,7 +221,7 @@ class Donors:
             )
         groups = [name for name in positions if name in _GROUPS]
         for name in hook_names:
-            if name not in self._lens.hook_dict or position_axis(name) != 1:
+            if name not in self._model.lens.hook_dict or position_axis(name) != 1:
                 raise InterventionError(
                     f"Donors have no values at {name!r}; give a hook of this model whose values "
                     "have no key axis."
@@ -273,25 +234,19 @@ class Donors:
         if missing:
             self._run(missing, tuple(groups))
 
-    def check_model(self, lens: HookedTransformer) -> None:
+    def check_model(self, lens: Lens) -> None:
         """Refuse donors of another model.
 
         Raises:
             InterventionError: the donors were made with a different model.
         """
-        if lens is not self._lens:
+        if lens is not self._model.lens:
             raise InterventionError(
                 "These donors were made with another model; make Donors with the model that runs."
             )
 
     def _singles(self) -> tuple[str, ...]:
-        return ("bot", *thought_names(self._n_thoughts()), "eot")
-
-    def _n_thoughts(self) -> int:
-        if "thoughts" not in self._answers:
-            run = self._think([list(self._prompts[0][: -self._opening])], max_new_tokens=1)
-            self._answers["thoughts"] = [run.layout.n_thoughts]
-        return int(self._answers["thoughts"][0] or 0)
+        return ("bot", *thought_names(self._model.config.n_thoughts), "eot")
 
     def _draw(
         self, name: str, prompt: tuple[int, ...] | None, answer: Number | None, same: bool | None
@@ -320,20 +275,20 @@ class Donors:
     @torch.no_grad()
     def _run(self, hook_names: list[str], groups: tuple[str, ...]) -> None:
         """One clean run of the corpus, of which the named positions are kept."""
-        hooked = sorted(name for name, point in self._lens.hook_dict.items() if point.fwd_hooks)
+        hooked = hooked_names(self._model.lens)
         if hooked:
             raise InterventionError(
                 f"Donors run clean, but {hooked[0]} carries a plain hook; take donors outside it."
             )
         answers: list[Number | None] = []
         decode: dict[str, Any] = {"max_new_tokens": 1}
-        if "clean" not in self._answers or "answer" in groups:
+        if not self._answers or "answer" in groups:
             decode = {}
         found: dict[tuple[str, str], list[Tensor]] = {}
         for start in range(0, len(self), self._batch_size):
             prompts = self._prompts[start : start + self._batch_size]
-            questions = [list(prompt[: -self._opening]) for prompt in prompts]
-            run = self._think(questions, names_filter=hook_names or None, **decode)
+            questions = [list(prompt[: -len(self._model.config.opening)]) for prompt in prompts]
+            run = think(self._model, questions, names_filter=hook_names or None, **decode)
             answers += [parse_answer(answer) for answer in run.answers]
             cache = run.cache() if hook_names else {}
             for name in hook_names:
@@ -343,8 +298,43 @@ class Donors:
                         for row, columns in enumerate(run.span(position))
                     )
         if not decode:
-            self._answers["clean"] = answers
+            self._answers[:] = answers
         for key, values in found.items():
             if not all(len(value) for value in values):
                 raise InterventionError(f"A donor has no token at {key[1]!r}.")
         self._kept.update(found)
+
+
+def donors_of(context: Context, given: Donors | None, seed: int) -> Donors:
+    """The given donors, the default ones drawn with this seed, or the problems of this call.
+
+    Raises:
+        InterventionError: the donors were made with another model.
+    """
+    if given is not None:
+        given.check_model(context.lens)
+        return given
+    if context.default_donors is not None:
+        context.default_donors.check_model(context.lens)
+        return context.default_donors.with_seed(seed)
+    key = ("donors", seed)
+    if key not in context.shared:
+        context.shared[key] = Donors.of_call(context, seed)
+    return context.shared[key]
+
+
+def with_donors(intervention: Intervention | Planned, donors: Donors) -> Intervention | Planned:
+    """The same intervention, with donors where it names none itself.
+
+    Whatever runs a corpus in batches gives its donors so, that they do not depend on batching.
+
+    Fixed hooks need none and are returned as they are.
+    """
+    if isinstance(intervention, Intervention):
+        return intervention
+
+    def build(context: Context) -> list[Intervention]:
+        return intervention.plan(replace(context, default_donors=donors))
+
+    details = f"{intervention.details} {donors.identity}"
+    return replace(intervention, build=build, details=details)

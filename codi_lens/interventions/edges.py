@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformer_lens import HookedTransformer
 
 from codi_lens.errors import InterventionError, PositionError
 from codi_lens.head_names import Heads, all_heads, by_layer, check_heads, heads_name
 from codi_lens.interventions.heads import scope_name
+from codi_lens.loading.loaded import Lens
 from codi_lens.positions import Scope, first_position, rank, resolve, thought_names
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned
@@ -230,9 +230,7 @@ def _padding(context: Context, pattern: Pattern) -> Bool[Tensor, "problem query"
     return empty
 
 
-def _heads(
-    lens: HookedTransformer, heads: Heads | None, layers: Sequence[int] | None
-) -> list[tuple[int, int]]:
+def _heads(lens: Lens, heads: Heads | None, layers: Sequence[int] | None) -> list[tuple[int, int]]:
     every = all_heads(lens)
     if heads is not None:
         heads_name(heads)  # refuses an empty list

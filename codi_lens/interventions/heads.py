@@ -12,8 +12,9 @@ from torch import Tensor
 
 from codi_lens.errors import InterventionError
 from codi_lens.head_names import Heads, all_heads, by_layer, check_heads, heads_name
-from codi_lens.interventions.donors import Donors, seeded
+from codi_lens.interventions.donors import Donors, donors_of
 from codi_lens.positions import Scope, first_position, rank, resolve
+from codi_lens.stats import seeded
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned
 
@@ -143,7 +144,7 @@ def replacements(
     positions = sorted(resolve(at, context.n_thoughts), key=rank)
     if mode == "zero":
         return {(h, p): torch.zeros_like for h in hook_names for p in positions}
-    source = context.donors(donors, seed)
+    source = donors_of(context, donors, seed)
     source.prepare(hook_names, positions)
     if mode == "mean":
         return {

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from codi_lens.errors import InterventionError, PositionError
 from codi_lens.head_names import Heads, all_heads, by_layer, check_heads, heads_name
-from codi_lens.interventions.donors import digest
 from codi_lens.interventions.edges import ROUNDING, check_rows, edge_hooks
 from codi_lens.interventions.heads import scope_name
 from codi_lens.positions import Scope, first_position, key_names, rank, resolve, thought_names
 from codi_lens.thinking.hooks import Intervention
-from codi_lens.thinking.plan import Context, Planned
+from codi_lens.thinking.plan import Context, Planned, digest
 
 
 def freeze_patterns(heads: Heads | None = None, at: Scope = "thinking") -> Planned:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from codi_lens.errors import InterventionError, PositionError
-from codi_lens.interventions.donors import Donors, digest
+from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.heads import Mode, replacements, scope_name, source_details
 from codi_lens.positions import Scope, first_position, rank, resolve
 from codi_lens.thinking.hooks import Intervention
-from codi_lens.thinking.plan import Context, Planned
+from codi_lens.thinking.plan import Context, Planned, digest
 
 Component = Literal["resid_pre", "resid_post", "mlp_out", "attn_out"]
 

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from codi_lens.errors import InterventionError, PositionError
 from codi_lens.head_names import all_heads
-from codi_lens.interventions.donors import Donors, digest, seeded
+from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.edges import columns, edge_hooks
 from codi_lens.interventions.heads import replacements, scope_name, source_details
 from codi_lens.positions import Scope, first_position, rank, resolve, thought_names
+from codi_lens.stats import seeded
 from codi_lens.thinking.hooks import Intervention
-from codi_lens.thinking.plan import Context, Planned
+from codi_lens.thinking.plan import Context, Planned, digest
 
 ThoughtMode = Literal["resample", "mean", "zero", "noise"]
 _ENTRY = "hook_embed"

@@ -8,39 +8,29 @@ from pathlib import Path
 
 from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
-from torch import nn
-from transformer_lens import HookedTransformer
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from codi_lens.errors import OutputError
-from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.convert import to_hugging_face
+from codi_lens.loading.loaded import Loaded
 
 
-def save_model(
-    folder: str | Path,
-    lens: HookedTransformer,
-    projection: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    config: CodiConfig,
-    backbone: PretrainedConfig,
-) -> Path:
-    """Write the parts of a model; see `CodiModel.save_pretrained`."""
-    folder = Path(folder)
+def save_model(model: Loaded, folder: str | Path) -> Path:
+    """Write a model; see `CodiModel.save_pretrained`."""
+    folder, config = Path(folder), model.config
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not empty; give a new folder.")
-    weights = to_hugging_face(lens, backbone)
+    weights = to_hugging_face(model.lens, model.backbone)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
         save_torch_state_dict(weights, partial, max_shard_size="5GB")
-        tensors = {key: v.contiguous().cpu() for key, v in projection.state_dict().items()}
+        tensors = {key: v.contiguous().cpu() for key, v in model.projection.state_dict().items()}
         if tensors:
             save_file(tensors, partial / "projection.safetensors")
-        backbone.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        model.backbone.save_pretrained(partial)
+        model.tokenizer.save_pretrained(partial)
         settings = {
             "n_thoughts": config.n_thoughts,
             "remove_eos": config.remove_eos,

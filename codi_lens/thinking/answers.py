@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from codi_lens.errors import ProblemError
 from codi_lens.loading.config import CodiConfig
+from codi_lens.loading.loaded import Loaded
 from codi_lens.problems.problem import answer_span
 from codi_lens.thinking.loop import Loop
 
@@ -19,18 +20,15 @@ _SCORED_AT_ONCE = 256  # logits of so many positions are held at a time
 
 
 def prepare_answers(
+    model: Loaded,
     answers: Sequence[str] | Sequence[Sequence[int]],
-    tokenizer: PreTrainedTokenizerBase,
-    config: CodiConfig,
     rooms: Sequence[int],
-    d_vocab: int,
 ) -> list[list[int]]:
     """Given answers as token ids, without the EOS that ends each.
 
     Args:
+        model: whose tokenizer, EOS and vocabulary count.
         answers: texts, tokenised without special tokens, or token lists, with or without EOS.
-        tokenizer: for texts.
-        config: for EOS.
         rooms: how many answer tokens of each problem the context has room for.
         d_vocab: size of the vocabulary.
 
@@ -41,10 +39,11 @@ def prepare_answers(
     if isinstance(answers, str) or len(answers) != len(rooms):
         given = "a single string" if isinstance(answers, str) else f"{len(answers)} answers"
         raise ProblemError(f"think was given {given} for {len(rooms)} questions; give one each.")
+    config, d_vocab = model.config, model.lens.cfg.d_vocab
     prepared: list[list[int]] = []
     for number, (answer, room) in enumerate(zip(answers, rooms, strict=True)):
         if isinstance(answer, str):
-            tokens = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
+            tokens = list(model.tokenizer(answer, add_special_tokens=False)["input_ids"])
         else:
             tokens = [int(token) for token in answer]
         if not tokens:
@@ -109,46 +108,73 @@ def decode(
     return [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
 
 
+@dataclass(frozen=True, eq=False)
+class Forced:
+    """Given answers, fed to a batch.
+
+    Attributes:
+        targets: the answers' tokens, with what follows them where that was given too.
+        real: which of them are not padding.
+        best: the greedy choice in the place of each.
+        log_probs: of each, given everything before it, in nats.
+        at_anchor: the logits that give the token at each row's anchor; zeros without one.
+    """
+
+    targets: Int[Tensor, "row token"]
+    real: Bool[Tensor, "row token"]
+    best: Int[Tensor, "row token"]
+    log_probs: Float[Tensor, "row token"]
+    at_anchor: Float[Tensor, "row vocab"]
+
+
 def force(
     loop: Loop,
-    logits: Float[Tensor, "problem vocab"],
+    logits: Float[Tensor, "row vocab"],
     answers: Sequence[Sequence[int]],
     anchors: Sequence[int | None],
     config: CodiConfig,
-) -> list[Float[Tensor, " _token"]]:
-    """Feed given answers in one pass; the log-probability of each token, EOS last.
+) -> Forced:
+    """Feed given answers in one pass, and read what the model makes of each token.
+
+    The last token of the longest answer is read, not fed. `loop.rows` keeps the attention of the
+    query that gives each anchor.
 
     Args:
         loop: fed up to the end of `eot`.
         logits: its logits there, which score the first token.
-        answers: token ids without EOS.
-        anchors: how many tokens come before each answer's number, whose row is to be kept.
-        config: for pad and EOS.
+        answers: token ids, EOS included where it is to be scored.
+        anchors: how many tokens come before each answer's number, None where it has none.
+        config: for pad, and for what is never decoded.
     """
     device = logits.device
-    lengths = [len(answer) for answer in answers]
-    width = max(lengths)
-    targets = [torch.tensor([*answer, config.eos], device=device) for answer in answers]
-    first = torch.stack([target[0] for target in targets])
-    scores = [-F.cross_entropy(logits.float(), first, reduction="none")]
-    if width:
-        ids = [[*answer, *[config.pad] * (width - len(answer))] for answer in answers]
-        mask = [[1] * length + [0] * (width - length) for length in lengths]
-        queries = [[max(0, (anchor or 0) - 1)] for anchor in anchors]
-        loop.feed(
-            loop.embed(torch.tensor(ids, device=device)),
-            torch.tensor(mask, device=device),
-            torch.tensor(queries, device=device),
-        )
-        real = torch.tensor(mask, device=device).nonzero()
-        rest = torch.cat([target[1:] for target in targets])
-        for at, wanted in zip(
-            real.split(_SCORED_AT_ONCE), rest.split(_SCORED_AT_ONCE), strict=True
-        ):
-            scored = loop.logits_at(at[:, 0], at[:, 1]).float()
-            scores.append(-F.cross_entropy(scored, wanted, reduction="none"))
-    later = torch.cat([scores[0][:0], *scores[1:]]).split(lengths)
-    return [torch.cat([scores[0][i : i + 1], row]) for i, row in enumerate(later)]
+    width = max(map(len, answers))
+    padded = [[*row, *[config.pad] * (width - len(row))] for row in answers]
+    targets = torch.tensor(padded, device=device)
+    lengths = torch.tensor([len(row) for row in answers], device=device)
+    real = torch.arange(width, device=device)[None] < lengths[:, None]
+    best = torch.zeros_like(targets)
+    precise = torch.promote_types(logits.dtype, torch.float32)
+    log_probs = torch.zeros(targets.shape, device=device, dtype=precise)
+    at_anchor = torch.zeros(logits.shape, device=device, dtype=precise)
+    places = torch.tensor([-1 if each is None else each for each in anchors], device=device)
+    forbidden = torch.tensor(config.never_decoded(logits.shape[-1]), device=device)
+
+    def read(rows: Tensor, at: Tensor, given: Tensor) -> None:
+        given = given.to(precise)
+        best[rows, at] = given.index_fill(-1, forbidden, -torch.inf).argmax(dim=-1)
+        chosen = given.gather(-1, targets[rows, at][:, None])[:, 0]
+        log_probs[rows, at] = chosen - given.logsumexp(dim=-1)
+        here = places[rows] == at
+        at_anchor[rows[here]] = given[here]
+
+    every = torch.arange(len(answers), device=device)
+    read(every, torch.zeros_like(every), logits)
+    if width > 1:
+        queries = (places - 1).clamp(min=0)[:, None]
+        loop.feed(loop.embed(targets[:, :-1]), real[:, 1:].long(), queries)
+        for at in real[:, 1:].nonzero().split(_SCORED_AT_ONCE):
+            read(at[:, 0], at[:, 1] + 1, loop.logits_at(at[:, 0], at[:, 1]))
+    return Forced(targets, real, best, log_probs, at_anchor)
 
 
 def text(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:

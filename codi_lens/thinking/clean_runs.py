@@ -17,11 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from codi_lens.errors import PositionError
-from codi_lens.model import CodiModel
-from codi_lens.positions import Layout, rank, resolve, thought_names
+from codi_lens.loading.loaded import Loaded
+from codi_lens.positions import rank, resolve, thought_names
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.loop import Loop
 from codi_lens.thinking.plan import kept_thoughts
+from codi_lens.thinking.prompts import layout_of
+from codi_lens.thinking.walk import walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,25 +38,21 @@ class CleanRuns:
         logits: at the last position of `eot`.
     """
 
-    model: CodiModel
+    model: Loaded
     prompts: list[list[int]]
     loop: Loop
     thoughts: Float[Tensor, "problem thought d_model"]
     logits: Float[Tensor, "problem vocab"]
 
     @classmethod
-    def of(cls, model: CodiModel, prompts: Sequence[Sequence[int]]) -> CleanRuns:
-        """Run prompts as `codi_lens.thinking.think.prepare` makes them."""
-        config = model.config
+    def of(cls, model: Loaded, prompts: Sequence[Sequence[int]]) -> CleanRuns:
+        """Run prompts as `codi_lens.thinking.prompts.prepare` makes them."""
         prompts = [list(prompt) for prompt in prompts]
-        layout = Layout(
-            tuple(len(prompt) - 1 for prompt in prompts), config.n_thoughts, len(config.closing)
-        )
-        loop = Loop(model.lens, layout)
+        loop = Loop(model.lens, layout_of(model, prompts))
         with torch.no_grad(), loop.hooks():
-            kept = [config.n_thoughts] * len(prompts)
-            thoughts, logits = _walk(model, loop, prompts, kept, "question", None)
-        return cls(model, prompts, loop, thoughts, logits)
+            kept = [model.config.n_thoughts] * len(prompts)
+            walked = walk(model, loop, prompts, kept, bot_apart=True)  # resumed runs do as this one
+        return cls(model, prompts, loop, walked.thoughts, walked.logits)
 
     @contextmanager
     def resume(
@@ -80,10 +78,11 @@ class CleanRuns:
             PositionError: no such position.
             InterventionError: a hook does not exist or never fired.
 
-        >>> from codi_lens.thinking.think import prepare
+        >>> from codi_lens import CodiModel
+        >>> from codi_lens.thinking.prompts import prepare
         >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
         >>> question = "Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"
-        >>> prompts = prepare([question], model.lens, model.tokenizer, model.config)
+        >>> prompts = prepare(model, [question])
         >>> clean = CleanRuns.of(model, prompts)
         >>> with clean.resume("ct2", [0, 0]) as again:
         ...     bool(torch.allclose(again.thoughts, clean.thoughts.expand(2, -1, -1), atol=1e-5))
@@ -97,8 +96,16 @@ class CleanRuns:
             if first == "answer":
                 thoughts, logits = self.thoughts[index], self.logits[index]
             else:
-                clean = self.thoughts[index]
-                thoughts, logits = _walk(self.model, loop, prompts, kept, first, clean)
+                walked = walk(
+                    self.model,
+                    loop,
+                    prompts,
+                    kept,
+                    first,
+                    clean=self.thoughts[index],
+                    bot_apart=True,
+                )
+                thoughts, logits = walked.thoughts, walked.logits
             yield Resumed(loop, thoughts, logits)
         loop.check_fired()
 
@@ -136,44 +143,3 @@ def touched(intervention: Intervention, n_thoughts: int) -> list[str]:
     ['bot', 'ct0', 'eot']
     """
     return sorted(resolve(intervention.at, n_thoughts), key=rank)
-
-
-def _walk(
-    model: CodiModel,
-    loop: Loop,
-    prompts: Sequence[Sequence[int]],
-    kept: Sequence[int],
-    first: str,
-    clean: Float[Tensor, "row thought d_model"] | None,
-) -> tuple[Float[Tensor, "row thought d_model"], Float[Tensor, "row vocab"]]:
-    """Feed everything from `first` to `eot`; the thoughts as fed, and the logits at the end.
-
-    The question and `bot` go in as two passes, so that a run can start between them.
-    """
-    n, device = model.config.n_thoughts, loop.mask.device
-    width = loop.layout.bot + 1
-    ids = [[model.config.pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
-    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    embedded = loop.embed(torch.tensor(ids, device=device))
-    hidden = None
-    if first == "question":
-        loop.feed(embedded[:, :-1], torch.tensor(mask, device=device)[:, :-1])
-    if first in ("question", "bot"):
-        hidden = loop.feed(embedded[:, -1:])
-    start = int(first[2:]) if first in thought_names(n) else n if first == "eot" else 0
-    fed = [] if clean is None else [clean[:, i : i + 1] for i in range(start)]
-    for i in range(start, n):
-        if hidden is None:  # the first thought to be run again is still the clean one
-            assert clean is not None
-            vector = clean[:, i : i + 1]
-        else:
-            vector = model.projection(hidden[:, -1:])
-        hidden = loop.feed(vector.to(device, model.lens.cfg.dtype))
-        fed.append(loop.fed[-1])
-    if min(kept) < n:  # what a truncated run does without takes up no position
-        columns = torch.arange(loop.mask.shape[1], device=device)
-        limits = loop.layout.bot + torch.tensor(list(kept), device=device)
-        loop.forget(columns > limits[:, None])
-    closing = torch.tensor(model.config.closing, device=device).expand(len(prompts), -1)
-    loop.feed(loop.embed(closing))
-    return torch.cat(fed, dim=1), loop.logits()

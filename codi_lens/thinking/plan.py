@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformer_lens import HookedTransformer
 
 from codi_lens.errors import InterventionError
-from codi_lens.interventions.donors import Donors
 from codi_lens.loading.config import CodiConfig
+from codi_lens.loading.loaded import Lens, Loaded
 from codi_lens.positions import Layout, resolve
 from codi_lens.thinking.hooks import Intervention, on_rows
+from codi_lens.thinking.run import ThoughtRun
 
-if TYPE_CHECKING:
-    import codi_lens.thinking.run
+
+@runtime_checkable
+class DonorCorpus(Protocol):
+    """What a context knows of the donors that it hands on."""
+
+    def check_model(self, lens: Lens) -> None:
+        """Refuse donors of another model."""
+
+    def with_seed(self, seed: int) -> Any:
+        """The same corpus, drawn from with another seed."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +36,7 @@ class Context:
     """What an intervention may know about the run it is planned for.
 
     Attributes:
-        lens: the language model.
-        config: the model's settings.
+        model: the model.
         prompts: question tokens of each problem, with the tokens that open thinking.
         ids: a stable id of each problem; donors are drawn from it.
         bot: the column of `bot` in the batch, question tokens being left-padded up to it.
@@ -35,40 +44,49 @@ class Context:
         batch: the prompts of the whole batch, of which `prompts` may be a part.
         batch_ids: the ids of the whole batch.
         default_donors: for interventions that name none; by default the problems of the batch.
+        shared: what was computed for this batch, for whatever is planned next.
     """
 
-    lens: HookedTransformer
-    config: CodiConfig
+    model: Loaded
     prompts: tuple[tuple[int, ...], ...]
     ids: tuple[str, ...]
     bot: int
-    think: Callable[..., codi_lens.thinking.run.ThoughtRun]
+    think: Callable[..., ThoughtRun]
     batch: tuple[tuple[int, ...], ...] = ()
     batch_ids: tuple[str, ...] = ()
-    default_donors: Donors | None = None
+    default_donors: DonorCorpus | None = None
     _rows: tuple[int, ...] = ()
-    _shared: dict[Any, Any] = field(default_factory=dict)
+    shared: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
-        lens: HookedTransformer,
-        config: CodiConfig,
+        model: Loaded,
         prompts: Sequence[Sequence[int]],
         ids: Sequence[str],
-        think: Callable[..., codi_lens.thinking.run.ThoughtRun],
+        think: Callable[..., ThoughtRun],
     ) -> Context:
         """The context of one batch."""
         fixed = tuple(map(tuple, prompts))
         bot = max(map(len, fixed)) - 1
         rows = tuple(range(len(fixed)))
         names = tuple(ids)
-        return cls(lens, config, fixed, names, bot, think, fixed, names, _rows=rows)
+        return cls(model, fixed, names, bot, think, fixed, names, _rows=rows)
+
+    @property
+    def lens(self) -> Lens:
+        """The language model."""
+        return self.model.lens
+
+    @property
+    def config(self) -> CodiConfig:
+        """The model's settings."""
+        return self.model.config
 
     @property
     def device(self) -> torch.device:
         """Where the run's activations live."""
-        return torch.device(str(self.lens.cfg.device))
+        return self.model.device
 
     @property
     def n_thoughts(self) -> int:
@@ -109,33 +127,20 @@ class Context:
 
         The batch is composed as in the run itself, so that equal values are equal bit for bit.
         """
-        missing = [name for name in hook_names if name not in self._shared]
+        missing = [name for name in hook_names if name not in self.shared]
         if missing:
             questions = [list(prompt[: -len(self.config.opening)]) for prompt in self.batch]
             run = self.think(questions, max_new_tokens=1, names_filter=missing)
             cache = run.cache()
-            self._shared.update({name: cache[name] for name in missing})
-            self._shared["thoughts"] = run.thoughts
-        return {name: self._shared[name][list(self._rows)] for name in hook_names}
+            self.shared.update({name: cache[name] for name in missing})
+            self.shared["thoughts"] = run.thoughts
+        return {name: self.shared[name][list(self._rows)] for name in hook_names}
 
     def clean_thoughts(self) -> Float[Tensor, "problem thought d_model"]:
         """The thoughts of a clean run of this very batch."""
-        if "thoughts" not in self._shared:
+        if "thoughts" not in self.shared:
             self.clean(["hook_embed"])
-        return self._shared["thoughts"][list(self._rows)]
-
-    def donors(self, given: Donors | None, seed: int) -> Donors:
-        """The given donors, the default ones drawn with this seed, or the problems of this call."""
-        if given is not None:
-            given.check_model(self.lens)
-            return given
-        if self.default_donors is not None:
-            self.default_donors.check_model(self.lens)
-            return self.default_donors.with_seed(seed)
-        key = ("donors", seed)
-        if key not in self._shared:
-            self._shared[key] = Donors.of_call(self, seed)
-        return self._shared[key]
+        return self.shared["thoughts"][list(self._rows)]
 
 
 @dataclass(frozen=True)
@@ -187,23 +192,6 @@ def for_rows(intervention: Intervention | Planned, rows: Sequence[int]) -> Inter
     return replace(intervention, build=build)
 
 
-def with_donors(intervention: Intervention | Planned, donors: Donors) -> Intervention | Planned:
-    """The same intervention, with donors where it names none itself.
-
-    Whatever runs a corpus in batches gives its donors so, that they do not depend on batching.
-
-    Fixed hooks need none and are returned as they are.
-    """
-    if isinstance(intervention, Intervention):
-        return intervention
-
-    def build(context: Context) -> list[Intervention]:
-        return intervention.plan(replace(context, default_donors=donors))
-
-    details = f"{intervention.details} {donors.identity}"
-    return replace(intervention, build=build, details=details)
-
-
 def plan_all(
     interventions: Sequence[Intervention | Planned], context: Context
 ) -> list[Intervention]:
@@ -233,3 +221,20 @@ def kept_thoughts(
             for row in range(n_problems) if intervention.rows is None else intervention.rows:
                 kept[row] = min(kept[row], intervention.keeps)
     return kept
+
+
+def digest(*what: Any) -> str:
+    """A short text that differs where these values differ: arrays and tensors by their bytes.
+
+    >>> digest(torch.zeros(2)) == digest(torch.zeros(2)), digest("a", 1) == digest("a", 2)
+    (True, False)
+    """
+    parts = hashlib.blake2b(digest_size=6)
+    for each in what:
+        if isinstance(each, Tensor):
+            each = each.detach().cpu().double().numpy()
+        if isinstance(each, np.ndarray):
+            parts.update(repr(each.shape).encode() + np.ascontiguousarray(each).tobytes())
+        else:
+            parts.update(repr(each).encode())
+    return parts.hexdigest()

@@ -9,18 +9,16 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformer_lens import HookedTransformer
-from transformers import PreTrainedTokenizerBase
 
 from codi_lens.errors import ProblemError
-from codi_lens.loading.config import CodiConfig
+from codi_lens.loading.loaded import Loaded
+from codi_lens.positions import Layout
+from codi_lens.problems.problem import Problem
 
 
 def prepare(
+    model: Loaded,
     questions: Sequence[str] | Sequence[Sequence[int]],
-    lens: HookedTransformer,
-    tokenizer: PreTrainedTokenizerBase,
-    config: CodiConfig,
     *,
     names: Sequence[str] | None = None,
 ) -> list[list[int]]:
@@ -29,6 +27,7 @@ def prepare(
     Text is stripped, double spaces become one, and BOS is added by the tokenizer's own rule.
 
     Args:
+        model: whose tokenizer, vocabulary and context count.
         questions: texts or token lists.
         names: what errors call the questions; their numbers by default.
 
@@ -40,27 +39,28 @@ def prepare(
         raise ProblemError("think takes a list of questions; put the single question in a list.")
     if len(questions) == 0:
         raise ProblemError("think was given no question; give at least one.")
-    room = lens.cfg.n_ctx - config.n_thoughts - len(config.opening) - len(config.closing)
+    config, cfg = model.config, model.lens.cfg
+    room = cfg.n_ctx - config.n_thoughts - len(config.opening) - len(config.closing)
     prompts: list[list[int]] = []
     for number, question in enumerate(questions):
         name = names[number] if names is not None else str(number)
         if isinstance(question, str):
             text = question.strip().replace("  ", " ")
-            tokens = list(tokenizer(text)["input_ids"]) if text else []
+            tokens = list(model.tokenizer(text)["input_ids"]) if text else []
         else:
             tokens = [int(token) for token in question]
         if not tokens:
             raise ProblemError(f"Question {name} is empty.")
-        outside = [token for token in tokens if not 0 <= token < lens.cfg.d_vocab]
+        outside = [token for token in tokens if not 0 <= token < cfg.d_vocab]
         if outside:
             raise ProblemError(
                 f"Question {name} holds the token id {outside[0]}; the vocabulary is "
-                f"0..{lens.cfg.d_vocab - 1}."
+                f"0..{cfg.d_vocab - 1}."
             )
         if len(tokens) > room:
             raise ProblemError(
                 f"Question {name} has {len(tokens)} tokens; with {config.n_thoughts} thoughts the "
-                f"context of {lens.cfg.n_ctx} has room for {room}."
+                f"context of {cfg.n_ctx} has room for {room}."
             )
         prompts.append([*tokens, *config.opening])
     return prompts
@@ -85,11 +85,31 @@ def problem_ids(prompts: Sequence[Sequence[int]], ids: Sequence[str] | None) -> 
     return list(ids)
 
 
+def prepare_problems(model: Loaded, problems: Sequence[Problem]) -> list[list[int]]:
+    """The prompts of problems, which errors call by their ids; see `prepare`."""
+    return prepare(
+        model,
+        [problem.question for problem in problems],
+        names=[problem.id for problem in problems],
+    )
+
+
+def layout_of(model: Loaded, prompts: Sequence[Sequence[int]]) -> Layout:
+    """Where the named positions of a batch lie, before anything is answered."""
+    lengths = tuple(len(prompt) - 1 for prompt in prompts)
+    return Layout(lengths, model.config.n_thoughts, len(model.config.closing))
+
+
+def answer_rooms(model: Loaded, prompts: Sequence[Sequence[int]]) -> list[int]:
+    """How many answer tokens the context has room for, behind each prompt and its thoughts."""
+    around = model.config.n_thoughts + len(model.config.closing)
+    return [model.lens.cfg.n_ctx - len(prompt) - around for prompt in prompts]
+
+
 def left_pad(
-    prompts: Sequence[Sequence[int]], pad: int, device: Any
+    prompts: Sequence[Sequence[int]], pad: int, device: Any, *, width: int
 ) -> tuple[Int[Tensor, "problem pos"], Int[Tensor, "problem pos"]]:
     """Prompts as one batch of ids, and a mask that is 0 where they are padding."""
-    width = max(map(len, prompts))
     ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

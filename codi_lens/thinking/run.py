@@ -12,6 +12,9 @@ from transformer_lens import ActivationCache
 
 from codi_lens.positions import Layout
 
+Cache = ActivationCache
+"""Activations by hook name; elsewhere than in loading/ and thinking/ known by this name."""
+
 
 @dataclass(frozen=True, eq=False)
 class ThoughtRun:

@@ -1,7 +1,7 @@
-"""The thought loop: question, six continuous thoughts, answer, with every hook alive.
+"""A run: question, continuous thoughts, answer, with every hook alive.
 
 Problems run as one left-padded batch through a key-value cache: the question with `bot` in one
-pass, each thought in its own, then `eot` and the answer. `thinking.loop` makes the passes.
+pass, each thought in its own, then `eot` and the answer.
 """
 
 from __future__ import annotations
@@ -14,29 +14,24 @@ import numpy as np
 import torch
 import xarray as xr
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
-from transformer_lens import ActivationCache, HookedTransformer
-from transformers import PreTrainedTokenizerBase
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens import ActivationCache
 
 from codi_lens.errors import InterventionError, PositionError, ProblemError
-from codi_lens.loading.config import CodiConfig
+from codi_lens.loading.loaded import Lens, Loaded
 from codi_lens.positions import Layout, key_names, query_names
 from codi_lens.thinking.answers import anchor, decode, force, prepare_answers, text
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.loop import Loop, NamesFilter, hooked_names
 from codi_lens.thinking.plan import Context, Planned, kept_thoughts, plan_all
-from codi_lens.thinking.prompts import left_pad, prepare, problem_ids
+from codi_lens.thinking.prompts import answer_rooms, layout_of, prepare, problem_ids
 from codi_lens.thinking.run import ThoughtRun
-
-__all__ = ["NamesFilter", "ThoughtRun", "hooked_names", "prepare", "think"]
+from codi_lens.thinking.walk import walk
 
 
 def think(
-    lens: HookedTransformer,
-    projection: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    config: CodiConfig,
+    model: Loaded,
     questions: Sequence[str] | Sequence[Sequence[int]],
     *,
     thoughts: Float[Tensor, "problem thought d_model"] | None = None,
@@ -47,51 +42,27 @@ def think(
     ids: Sequence[str] | None = None,
 ) -> ThoughtRun:
     """Run a batch of questions through thoughts to answers; see `CodiModel.think`."""
-    prompts = prepare(questions, lens, tokenizer, config)
-    layout = Layout(
-        tuple(len(prompt) - 1 for prompt in prompts), config.n_thoughts, len(config.closing)
-    )
-    if max_new_tokens < 1:
-        raise ProblemError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
-    expected = (len(prompts), config.n_thoughts, lens.cfg.d_model)
-    if thoughts is not None and tuple(thoughts.shape) != expected:
-        raise PositionError(
-            f"thoughts has shape {tuple(thoughts.shape)}; expected [problem, thought, d_model] = "
-            f"{expected}."
-        )
-    around = config.n_thoughts + len(config.closing)
-    rooms = [lens.cfg.n_ctx - len(prompt) - around for prompt in prompts]
-    tokens: list[list[int]] = []
-    if answers is not None:
-        tokens = prepare_answers(answers, tokenizer, config, rooms, lens.cfg.d_vocab)
-    hooked = bool(hooked_names(lens))
-    clean = partial(think, lens, projection, tokenizer, config)
-    context = Context.of(lens, config, prompts, problem_ids(prompts, ids), clean)
-    planned = plan_all(interventions, context)
-    kept_counts = kept_thoughts(planned, len(prompts), config.n_thoughts)
-    loop = Loop(lens, layout, names_filter, planned)
+    config, tokenizer = model.config, model.tokenizer
+    prompts = prepare(model, questions)
+    _check(model, len(prompts), thoughts, max_new_tokens)
+    rooms = answer_rooms(model, prompts)
+    tokens = [] if answers is None else prepare_answers(model, answers, rooms)
+    hooked = bool(hooked_names(model.lens))
+    planned = plan_all(interventions, context_of(model, prompts, problem_ids(prompts, ids)))
+    loop = Loop(model.lens, layout_of(model, prompts), names_filter, planned)
+    log_probs = None
     with loop.hooks():
-        padded, mask = left_pad(prompts, config.pad, lens.cfg.device)
-        hidden = loop.feed(loop.embed(padded), mask)
-        fed, predicted = [], []
-        for i in range(config.n_thoughts):
-            predicted.append(projection(hidden[:, -1:]))
-            vector = predicted[-1] if thoughts is None else thoughts[:, i : i + 1]
-            hidden = loop.feed(vector.to(mask.device, lens.cfg.dtype))
-            fed.append(loop.fed[-1])
-        if min(kept_counts) < config.n_thoughts:
-            loop.forget(_left_out(kept_counts, layout, loop.mask))
-        closing = torch.tensor(config.closing, device=loop.mask.device).expand(len(prompts), -1)
-        loop.feed(loop.embed(closing))
-        logits = loop.logits()
-        log_probs = None
+        kept_counts = kept_thoughts(planned, len(prompts), config.n_thoughts)
+        walked = walk(model, loop, prompts, kept_counts, forced=thoughts)
         if answers is None:
-            tokens = decode(loop, logits, config, rooms, max_new_tokens)
+            tokens = decode(loop, walked.logits, config, rooms, max_new_tokens)
         anchors = tuple(anchor(row, tokenizer) for row in tokens)
         if answers is not None:
-            log_probs = force(loop, logits, tokens, anchors, config)
+            ended = [[*row, config.eos] for row in tokens]
+            scores = force(loop, walked.logits, ended, anchors, config).log_probs.float()
+            log_probs = [row[: len(each)] for row, each in zip(scores, ended, strict=True)]
     loop.check_fired()
-    layout = replace(layout, answer_lengths=tuple(map(len, tokens)), anchors=anchors)
+    layout = replace(loop.layout, answer_lengths=tuple(map(len, tokens)), anchors=anchors)
     kept = loop.stitched() if names_filter is not None else None
     vectors, mask = torch.cat(loop.fed, dim=1), loop.mask
 
@@ -101,13 +72,14 @@ def think(
                 "A run with interventions or hooks is not replayed; pass names_filter= to think, "
                 "for example names_filter=lambda name: True, and it keeps those activations."
             )
-        return ActivationCache(_replay(lens, layout, vectors, mask) if kept is None else kept, lens)
+        activations = _replay(model.lens, layout, vectors, mask) if kept is None else kept
+        return ActivationCache(activations, model.lens)
 
     return ThoughtRun(
-        thoughts=torch.cat(fed, dim=1),
-        predicted_thoughts=torch.cat(predicted, dim=1),
+        thoughts=walked.thoughts,
+        predicted_thoughts=walked.predicted,
         attention=_attention(loop.rows, layout, config.source, one_pass=answers is not None),
-        logits=logits,
+        logits=walked.logits,
         answers=[text(row, tokenizer) for row in tokens],
         answer_tokens=tokens,
         answer_log_probs=log_probs,
@@ -116,16 +88,29 @@ def think(
     )
 
 
-def _left_out(
-    kept: Sequence[int], layout: Layout, mask: Int[Tensor, "problem pos"]
-) -> Bool[Tensor, "problem pos"]:
-    """The columns of the thoughts that a truncated run does without."""
-    columns = torch.arange(mask.shape[1], device=mask.device)
-    return columns > layout.bot + torch.tensor(list(kept), device=mask.device)[:, None]
+def context_of(model: Loaded, prompts: Sequence[Sequence[int]], ids: Sequence[str]) -> Context:
+    """What interventions are planned with: a batch, and clean runs of this model."""
+    return Context.of(model, prompts, ids, partial(think, model))
+
+
+def _check(
+    model: Loaded,
+    n_problems: int,
+    thoughts: Float[Tensor, "problem thought d_model"] | None,
+    max_new_tokens: int,
+) -> None:
+    if max_new_tokens < 1:
+        raise ProblemError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
+    expected = (n_problems, model.config.n_thoughts, model.lens.cfg.d_model)
+    if thoughts is not None and tuple(thoughts.shape) != expected:
+        raise PositionError(
+            f"thoughts has shape {tuple(thoughts.shape)}; expected [problem, thought, d_model] = "
+            f"{expected}."
+        )
 
 
 def _replay(
-    lens: HookedTransformer,
+    lens: Lens,
     layout: Layout,
     vectors: Float[Tensor, "problem pos d_model"],
     mask: Int[Tensor, "problem pos"],

@@ -24,9 +24,10 @@ from codi_lens.errors import ProblemError
 from codi_lens.loading.checkpoint import Checkpoint
 from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.convert import to_hooked_transformer
-from codi_lens.model import CodiModel
+from codi_lens.loading.loaded import Loaded
 from codi_lens.problems.problem import Number, Problem, answer_span, is_correct
 from codi_lens.stats import benjamini_hochberg
+from codi_lens.thinking.think import think
 
 LEVEL = 0.05
 """False discovery rate of the comparisons (Benjamini and Hochberg)."""
@@ -42,11 +43,11 @@ class Variant:
     """
 
     name: str
-    build: Callable[[], CodiModel]
+    build: Callable[[], Loaded]
 
 
 def compare_settings(
-    model: CodiModel,
+    model: Loaded,
     checkpoint: Checkpoint,
     problems: Sequence[Problem],
     *,
@@ -77,7 +78,7 @@ def compare_settings(
     variants = [Variant("given", lambda: model), *_variants(model, checkpoint)]
     for variant in tqdm(variants, desc="settings", leave=False, disable=None):
         try:
-            run = variant.build().think(questions, max_new_tokens=max_new_tokens)
+            run = think(variant.build(), questions, max_new_tokens=max_new_tokens)
         except ProblemError as error:
             sentences.append(f"{variant.name} is not compared: {error}")
             continue
@@ -136,7 +137,7 @@ _STYLED = {
 }
 
 
-def _variants(model: CodiModel, checkpoint: Checkpoint) -> Iterator[Variant]:
+def _variants(model: Loaded, checkpoint: Checkpoint) -> Iterator[Variant]:
     config = model.config
     if config.lora_alpha is not None:
         for alpha in (config.lora_alpha / 2, config.lora_alpha * 2):
@@ -164,7 +165,7 @@ def _variants(model: CodiModel, checkpoint: Checkpoint) -> Iterator[Variant]:
         yield Variant(name, lambda changed=changed: replace(model, config=changed))
 
 
-def _with_alpha(model: CodiModel, checkpoint: Checkpoint, alpha: int | float) -> CodiModel:
+def _with_alpha(model: Loaded, checkpoint: Checkpoint, alpha: int | float) -> Loaded:
     config = replace(model.config, lora_alpha=alpha)
     device, dtype = str(model.lens.cfg.device), model.lens.cfg.dtype
     lens = to_hooked_transformer(
@@ -209,10 +210,10 @@ def _template(
 
 
 def _log_probs(
-    model: CodiModel, questions: Sequence[str], answers: Sequence[str]
+    model: Loaded, questions: Sequence[str], answers: Sequence[str]
 ) -> Float[np.ndarray, "problem"]:
     """Log-probability of each whole answer, EOS included, in nats."""
-    run = model.think(questions, answers=answers)
+    run = think(model, questions, answers=answers)
     return np.array([float(tokens.double().sum()) for tokens in run.answer_log_probs or []])
 
 

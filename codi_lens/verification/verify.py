@@ -24,10 +24,11 @@ from tqdm import tqdm
 
 from codi_lens.errors import CheckpointError, CheckpointWarning, ProblemError
 from codi_lens.loading.checkpoint import Checkpoint, read_checkpoint
-from codi_lens.model import CodiModel
+from codi_lens.loading.loaded import Loaded
 from codi_lens.problems.problem import Problem, is_correct
 from codi_lens.problems.words import word_problems
-from codi_lens.thinking.prompts import prepare
+from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.think import think
 from codi_lens.verification.parity import WAYS, coarse_noise, parity_table
 from codi_lens.verification.reference import Reference, ReferenceRun
 from codi_lens.verification.reference_model import SpecialTokens
@@ -126,7 +127,7 @@ class Verification:
 
 
 def verify(
-    model: CodiModel,
+    model: Loaded,
     problems: Sequence[Problem] | None = None,
     n: int | None = None,
     *,
@@ -164,12 +165,10 @@ def verify(
     chosen = _choose(problems, n)
     questions = [problem.question for problem in chosen]
     notes: list[str] = []
-    prompts = prepare(
-        questions, model.lens, model.tokenizer, model.config, names=[p.id for p in chosen]
-    )
+    prompts = prepare_problems(model, chosen)
     checkpoint = _read_again(model)
     special = _special_tokens(model, checkpoint, notes)
-    device, dtype = torch.device(str(model.lens.cfg.device)), model.lens.cfg.dtype
+    device, dtype = model.device, model.lens.cfg.dtype
 
     # One reference in memory at a time: the more precise one is twice as large as the model.
     reference = Reference.from_checkpoint(checkpoint, special=special, dtype=dtype, device=device)
@@ -181,8 +180,8 @@ def verify(
     table = parity_table(
         runs,
         {
-            "forced": model.think(questions, thoughts=thoughts, max_new_tokens=max_new_tokens),
-            "free": model.think(questions, max_new_tokens=max_new_tokens),
+            "forced": think(model, questions, thoughts=thoughts, max_new_tokens=max_new_tokens),
+            "free": think(model, questions, max_new_tokens=max_new_tokens),
         },
         {
             "forced": _think(precise, questions, thoughts, max_new_tokens=1),
@@ -220,7 +219,7 @@ def _choose(problems: Sequence[Problem] | None, n: int | None) -> list[Problem]:
     return list(problems[:n])
 
 
-def _read_again(model: CodiModel) -> Checkpoint:
+def _read_again(model: Loaded) -> Checkpoint:
     config = model.config
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CheckpointWarning)  # loading the model has said it
@@ -236,7 +235,7 @@ def _read_again(model: CodiModel) -> Checkpoint:
         )
 
 
-def _special_tokens(model: CodiModel, checkpoint: Checkpoint, notes: list[str]) -> SpecialTokens:
+def _special_tokens(model: Loaded, checkpoint: Checkpoint, notes: list[str]) -> SpecialTokens:
     config = model.config
     try:
         special = SpecialTokens.from_checkpoint(checkpoint)
@@ -252,7 +251,7 @@ def _special_tokens(model: CodiModel, checkpoint: Checkpoint, notes: list[str]) 
 
 
 def _tokens_differ(
-    model: CodiModel,
+    model: Loaded,
     special: SpecialTokens,
     prompts: Sequence[Sequence[int]],
     runs: Sequence[ReferenceRun],

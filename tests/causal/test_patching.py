@@ -34,12 +34,10 @@ from codi_lens.problems import (
     Problem,
     WordProblem,
     parse_answer,
-    totals_of,
-    with_one_operand_changed,
     word_problems,
 )
 from codi_lens.problems.pairs import Pair, both_problems, operand_pairs
-from codi_lens.problems.words import split_of
+from codi_lens.problems.words import split_of, totals_of, with_one_operand_changed
 from codi_lens.reports.pages.section import causal_page
 from codi_lens.reports.questions.pairs import restoration_section, running_totals_section
 

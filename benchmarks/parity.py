@@ -16,7 +16,7 @@ import torch
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-from checkpoint_maker import ARCHITECTURES, LAYOUTS, make, recipe  # noqa: E402
+from support.checkpoint_maker import ARCHITECTURES, LAYOUTS, make, recipe  # noqa: E402
 
 from codi_lens import CodiModel  # noqa: E402
 from codi_lens.errors import CheckpointWarning  # noqa: E402

@@ -4,41 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hand_written import HandWritten
 from safetensors.torch import load_file
-from torch import Tensor
+from support.browser import browser as browser
+from support.hand_written import HandWritten
+from support.oracle import FIXTURES, ORACLE_SETTINGS, ROOT, Oracle
 
 from codi_lens import CodiModel
 
-ROOT = Path(__file__).parent.parent
-FIXTURES = Path(__file__).parent / "fixtures"
-ORACLE_SETTINGS: dict[str, Any] = {"lora_alpha": 32, "n_thoughts": 6, "remove_eos": True}
-
 torch.set_num_threads(1)  # two cores, often shared; small tensors gain nothing from more
-
-
-@dataclass(frozen=True)
-class Oracle:
-    """A tiny random checkpoint and what the original code computes on it."""
-
-    checkpoint: Path
-    base: Path
-    tensors: dict[str, Tensor]
-    questions: list[dict[str, Any]]
-    model: CodiModel
-
-    @property
-    def texts(self) -> list[str]:
-        return [question["text"] for question in self.questions]
-
-    def ids(self, i: int) -> list[int]:
-        return self.tensors[f"q{i}.input_ids"].tolist()
 
 
 @pytest.fixture(scope="session", params=["gpt2", "llama"])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from support.oracle import ROOT
 
 
 @pytest.fixture(scope="module")

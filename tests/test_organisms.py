@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import ROOT
+from support.oracle import ROOT
 
 from codi_lens import CodiModel, Intervention
 from codi_lens.problems import is_correct, word_problems

@@ -1,0 +1,324 @@
+"""Checkpoints load exactly or not at all, and the error says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.oracle import FIXTURES, ORACLE_SETTINGS, ROOT, Oracle
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from codi_lens import CheckpointError, CodiModel
+from codi_lens.loading.checkpoint import read_checkpoint
+from codi_lens.loading.convert import to_hooked_transformer
+
+State = dict[str, Tensor]
+WTE = "codi.base_model.model.transformer.wte.weight"
+
+
+def read(folder: Path) -> State:
+    return torch.load(folder / "pytorch_model.bin", weights_only=True)
+
+
+def write(folder: Path, state: dict[str, Any]) -> None:
+    torch.save(state, folder / "pytorch_model.bin")
+
+
+def test_safetensors_without_the_tied_embedding_load_the_same(
+    oracle: Oracle, tmp_path: Path
+) -> None:
+    state = torch.load(oracle.checkpoint / "pytorch_model.bin", weights_only=True)
+    tied = next(key for key in state if key.endswith(("wte.weight", "embed_tokens.weight")))
+    del state[tied]
+    save_file(
+        {name: value.clone() for name, value in state.items()}, tmp_path / "model.safetensors"
+    )
+    model = CodiModel.from_pretrained(tmp_path, oracle.base, **ORACLE_SETTINGS)
+    assert model.fingerprint() == oracle.model.fingerprint()
+
+
+def test_sharded_checkpoint_loads_the_same(gpt2_folder: Path) -> None:
+    whole = CodiModel.from_pretrained(gpt2_folder).fingerprint()
+    state = read(gpt2_folder)
+    (gpt2_folder / "pytorch_model.bin").unlink()
+    names = list(state)
+    shards = {"one.bin": names[:20], "two.bin": names[20:]}
+    for shard, keys in shards.items():
+        torch.save({key: state[key] for key in keys}, gpt2_folder / shard)
+    index = {"weight_map": {key: shard for shard, keys in shards.items() for key in keys}}
+    (gpt2_folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    assert CodiModel.from_pretrained(gpt2_folder).fingerprint() == whole
+    (gpt2_folder / "two.bin").unlink()
+    with pytest.raises(CheckpointError, match=r"names two\.bin, which is not in the folder"):
+        CodiModel.from_pretrained(gpt2_folder)
+
+
+def test_merged_lora_equals_a_dense_checkpoint(gpt2_folder: Path) -> None:
+    checkpoint = read_checkpoint(gpt2_folder)
+    merged = checkpoint.merged()
+    dense = {f"codi.{name}": value for name, value in merged.items()}
+    dense |= {f"prj.{name}": value for name, value in checkpoint.projection.items()}
+    write(gpt2_folder, dense)
+    (gpt2_folder / "codi_config.json").write_text(json.dumps({"n_thoughts": 6, "remove_eos": True}))
+    again = read_checkpoint(gpt2_folder, lora_alpha=16)  # accepted, unused
+    assert again.config.lora_rank is None
+    assert all(torch.equal(value, merged[name]) for name, value in again.merged().items())
+
+
+def test_lora_alpha_is_used_and_never_guessed(gpt2_folder: Path) -> None:
+    half, full = (read_checkpoint(gpt2_folder, lora_alpha=alpha).merged() for alpha in (16, 32))
+    base = read(gpt2_folder)
+    name = "transformer.h.0.mlp.c_fc.weight"
+    raw = base[f"codi.base_model.model.{name.replace('.weight', '.base_layer.weight')}"].float()
+    torch.testing.assert_close((full[name] - raw), 2 * (half[name] - raw), rtol=1e-4, atol=1e-6)
+    (gpt2_folder / "codi_config.json").write_text(json.dumps({"n_thoughts": 6, "remove_eos": True}))
+    with pytest.raises(CheckpointError, match="does not say lora_alpha; pass it"):
+        read_checkpoint(gpt2_folder)
+    (gpt2_folder / "adapter_config.json").write_text(json.dumps({"lora_alpha": 32, "r": 8}))
+    assert read_checkpoint(gpt2_folder).config.lora_alpha == 32
+
+
+def test_shipped_gpt2_is_in_the_published_layout() -> None:
+    state = torch.load(ROOT / "checkpoints/tiny-gpt2/pytorch_model.bin", weights_only=True)
+    oracle = torch.load(FIXTURES / "oracle/gpt2/ckpt/pytorch_model.bin", weights_only=True)
+
+    def shape_free(keys: Any) -> set[str]:
+        return {key for key in keys if ".h.3." not in key}  # the oracle has a layer more
+
+    assert shape_free(state) == shape_free(oracle)
+    assert {key: value.dtype for key, value in state.items()} == {
+        key: oracle[key].dtype for key in state
+    }
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_converted_llama_equals_hugging_face(grouped: bool) -> None:
+    config = AutoConfig.for_model(
+        "llama", vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2 if grouped else 4, head_dim=16,
+        tie_word_embeddings=False, max_position_embeddings=64,
+    )  # fmt: skip
+    check_conversion(config)
+
+
+@pytest.mark.parametrize("inverse", [True, False])
+def test_converted_gpt2_equals_hugging_face(inverse: bool) -> None:
+    config = AutoConfig.for_model(
+        "gpt2", vocab_size=50, n_embd=32, n_layer=3, n_head=4, n_positions=64, n_inner=40,
+        scale_attn_by_inverse_layer_idx=inverse,
+    )  # fmt: skip
+    check_conversion(config)
+
+
+def check_conversion(config: Any) -> None:
+    torch.manual_seed(0)
+    hf = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for parameter in hf.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    lens = to_hooked_transformer(config, hf.state_dict())
+    tokens = torch.randint(0, 50, (3, 20))
+    with torch.no_grad():
+        torch.testing.assert_close(lens(tokens), hf(tokens).logits, rtol=1e-5, atol=2e-5)
+
+
+def test_unsupported_architecture_and_rope_are_named() -> None:
+    with pytest.raises(CheckpointError, match="'opt' is not supported; supported are gpt2"):
+        to_hooked_transformer(AutoConfig.for_model("opt"), {})
+    config = AutoConfig.for_model(
+        "llama", hidden_size=32, num_attention_heads=4, num_hidden_layers=1, intermediate_size=8,
+        vocab_size=8, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4},
+    )  # fmt: skip
+    weights = AutoModelForCausalLM.from_config(config).state_dict()
+    with pytest.raises(CheckpointError, match="Rope scaling 'linear' is not supported"):
+        to_hooked_transformer(config, weights)
+
+
+def drop(*keys: str) -> Callable[[State], State]:
+    return lambda state: {name: v for name, v in state.items() if name not in keys}
+
+
+def change(key: str, function: Callable[[Tensor], Tensor]) -> Callable[[State], State]:
+    return lambda state: {n: function(v) if n == key else v for n, v in state.items()}
+
+
+def add(**tensors: Tensor) -> Callable[[State], State]:
+    return lambda state: state | {name.replace("__", "."): v for name, v in tensors.items()}
+
+
+LORA = "codi.base_model.model.transformer.h.0.attn.c_attn.lora_{}.default.weight"
+LN = "codi.base_model.model.transformer.ln_f.weight"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (drop(LN), r"GPT2LMHeadModel: it lacks transformer\.ln_f\.weight"),
+        (add(codi__extra=torch.zeros(1)), "holds unknown extra"),
+        (add(strange=torch.zeros(1)), "keys that CODI does not know: strange"),
+        (add(prj__7__weight=torch.zeros(1)), r"does not know: prj\.7\.weight"),
+        (drop("prj.3.bias"), r"lacks prj\.3\.bias"),
+        (change("prj.3.weight", lambda w: w[:5]), r"prj\.3\.weight .* shape \(5, 64\)"),
+        (change("prj.1.weight", lambda w: w[0]), r"prj\.1\.weight .* shape \(64,\)"),
+        (change(LORA.format("B"), lambda w: w[:, :3]), r"expected \[rank, in\] and \[out, rank\]"),
+        (change(LORA.format("A"), lambda w: w[0]), r"expected \[rank, in\]"),
+        (
+            add(codi__base_model__model__transformer__h__0__attn__c_attn__weight=torch.zeros(1)),
+            r"c_attn\.weight both with and without",
+        ),
+        (drop("prj.ln.bias"), r"lacks prj\.ln\.bias"),
+        (drop(LORA.format("B")), "lora_A.default.weight without its other half"),
+        (change(LN, lambda w: w * float("nan")), r"NaN or infinite values in transformer\.ln_f"),
+        (change("prj.1.bias", lambda w: w / 0), r"NaN or infinite values in prj\.1\.bias"),
+        (change(LN, lambda w: w[:3]), r"ln_f\.weight .* has shape \(3,\); .* makes \(64,\)"),
+        (change(LORA.format("B"), lambda w: w[:-1]), "make a delta of shape"),
+        (change(WTE, lambda w: w[:-1]), r"wte\.weight .* shape \(402, 64\); .* makes \(403, 64\)"),
+        (lambda state: {"model.weight": torch.zeros(2)}, "no embedding and no unembedding"),
+    ],
+)
+def test_damaged_state_dicts_are_named(
+    gpt2_folder: Path, damage: Callable[[State], State], message: str
+) -> None:
+    write(gpt2_folder, damage(read(gpt2_folder)))
+    with pytest.raises(CheckpointError, match=message):
+        CodiModel.from_pretrained(gpt2_folder)
+
+
+class Bomb:
+    """Pickles to a call that would leave a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_code_in_a_pickle_is_never_run(gpt2_folder: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    write(gpt2_folder, {"codi.x": Bomb(mark)})
+    with pytest.raises(CheckpointError, match="never runs code"):
+        CodiModel.from_pretrained(gpt2_folder)
+    (gpt2_folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(mark)))
+    with pytest.raises(CheckpointError, match="never runs code"):
+        CodiModel.from_pretrained(gpt2_folder)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_files_are_named(gpt2_folder: Path, name: str, share: float) -> None:
+    state = read(gpt2_folder)
+    (gpt2_folder / "pytorch_model.bin").unlink()
+    path = gpt2_folder / name
+    if name.endswith(".bin"):
+        torch.save(state, path)
+    else:
+        save_file({k: v.clone() for k, v in state.items()}, path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(CheckpointError, match=rf"{name} .*(truncated|never runs code)"):
+        CodiModel.from_pretrained(gpt2_folder)
+
+
+def test_missing_settings_are_named(gpt2_folder: Path) -> None:
+    config = gpt2_folder / "codi_config.json"
+    for argument in ("n_thoughts", "remove_eos", "lora_alpha"):
+        settings = {k: v for k, v in ORACLE_SETTINGS.items() if k != argument}
+        config.write_text(json.dumps(settings))
+        with pytest.raises(CheckpointError, match=f"does not say {argument}"):
+            CodiModel.from_pretrained(gpt2_folder)
+        given = {argument: ORACLE_SETTINGS[argument]}
+        assert CodiModel.from_pretrained(gpt2_folder, **given).config.n_thoughts == 6
+    config.write_text("{oops")
+    with pytest.raises(CheckpointError, match="not valid JSON"):
+        CodiModel.from_pretrained(gpt2_folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"remove_eos": "false"}, "remove_eos = 'false'; it must be true or false"),
+        ({"n_thoughts": 6.7}, r"n_thoughts = 6\.7; it must be a whole number"),
+        ({"n_thoughts": True}, "n_thoughts = True; it must be a whole number"),
+        ({"lora_alpha": "32"}, "lora_alpha = '32'; it must be a number"),
+        ({"base": 3}, "base = 3; it must be a folder or hub name"),
+        ({"n_thoughts": 0}, "n_thoughts = 0; it must be at least 1"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_named(
+    gpt2_folder: Path, settings: dict[str, Any], message: str
+) -> None:
+    (gpt2_folder / "codi_config.json").write_text(json.dumps(ORACLE_SETTINGS | settings))
+    with pytest.raises(CheckpointError, match=message):
+        CodiModel.from_pretrained(gpt2_folder)
+
+
+def test_adapters_that_merge_otherwise_are_refused(gpt2_folder: Path) -> None:
+    adapter = {"lora_alpha": 32, "use_rslora": True}
+    (gpt2_folder / "adapter_config.json").write_text(json.dumps(adapter))
+    with pytest.raises(CheckpointError, match="sets use_rslora, which codi_lens does not merge"):
+        CodiModel.from_pretrained(gpt2_folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "bert"}, "architecture 'bert' .* supported are gpt2, gpt_neox"),
+        ({"n_head": 7}, "config does not describe a model|could not be read"),
+        ({"activation_function": "tanh"}, "activation 'tanh' is not supported"),
+        ({"n_layer": "three"}, "could not be read from|does not describe"),
+    ],
+)
+def test_odd_base_configs_are_named(
+    gpt2_folder: Path, config: dict[str, Any], message: str
+) -> None:
+    path = gpt2_folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    with pytest.raises(CheckpointError, match=message):
+        CodiModel.from_pretrained(gpt2_folder)
+
+
+def test_device_that_does_not_exist_is_named(gpt2_folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="The device warp cannot be used"):
+        CodiModel.from_pretrained(gpt2_folder, device="warp")
+
+
+def test_missing_sources_are_named(gpt2_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no folder .*nowhere, and it is not the name"):
+        CodiModel.from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="is a file; give the folder"):
+        CodiModel.from_pretrained(gpt2_folder / "config.json")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(CheckpointError, match=r"neither model\.safetensors nor pytorch_model"):
+        CodiModel.from_pretrained(empty)
+    with pytest.raises(CheckpointError, match="no base model folder"):
+        CodiModel.from_pretrained(gpt2_folder, base=tmp_path / "nobase")
+    (gpt2_folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="does not say its base model; pass base="):
+        CodiModel.from_pretrained(gpt2_folder)
+    shutil.rmtree(empty)
+
+
+def test_hub_name_that_cannot_be_fetched_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="no folder nobody/nothing, and the hub repository"):
+        CodiModel.from_pretrained("nobody/nothing")
+
+
+def test_nothing_is_folded(tiny: CodiModel) -> None:
+    weights = read_checkpoint(tiny.config.source).merged()
+    (final,) = (
+        value
+        for key, value in weights.items()
+        if key in ("transformer.ln_f.weight", "model.norm.weight")
+    )
+    assert torch.equal(tiny.lens.ln_final.w, final.float())
+    assert tiny.lens.W_U.mean(-1).abs().max() > 1e-4, "the unembedding is not centred"

@@ -1,0 +1,288 @@
+"""`verify` passes models that loaded right, and catches loaders that are broken on purpose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.oracle import FIXTURES, ORACLE_SETTINGS, ROOT, Oracle
+
+import codi_lens.loading.checkpoint
+import codi_lens.loading.convert
+import codi_lens.loading.keys
+import codi_lens.model
+from codi_lens import CodiModel, ProblemError, problems
+from codi_lens.cli.main import main
+from codi_lens.problems import Problem
+from codi_lens.verification.verify import Verification, verify
+
+TINY = str(ROOT / "checkpoints" / "tiny-gpt2")
+
+
+def oracle_problems(n: int = 3) -> list[Problem]:
+    """Of unequal lengths, so that the model's batch is padded."""
+    meta = json.loads((FIXTURES / "oracle/gpt2/meta.json").read_text())
+    return [Problem(q["text"], None, str(i)) for i, q in enumerate(meta["questions"][:n])]
+
+
+def load(kind: str) -> CodiModel:
+    folder = FIXTURES / "oracle" / kind
+    return CodiModel.from_pretrained(folder / "ckpt", folder / "base", **ORACLE_SETTINGS)
+
+
+def check(model: CodiModel) -> Verification:
+    return verify(model, oracle_problems(), settings=False, max_new_tokens=3)
+
+
+def failed(verification: Verification) -> set[str]:
+    return set(verification.table.loc[~verification.table["passed"], "quantity"])
+
+
+def test_shipped_models_pass(tiny: CodiModel) -> None:
+    verification = tiny.verify(n=4, settings=False)
+    assert verification.passed
+    assert verification.verdict.startswith("Verified: ")
+    quantities = ["tokens", "thoughts", "attention, layer 0", "attention, layer 1"]
+    quantities += ["attention, layer 2", "logits after eot", "answers"]
+    assert verification.table["quantity"].tolist() == quantities
+
+
+def test_random_checkpoints_pass(oracle: Oracle) -> None:
+    verification = check(oracle.model)
+    assert verification.passed
+    measured = verification.table.dropna(subset="size")
+    assert (measured["forced_error"] <= measured["forced_allowed"]).all()
+    assert (measured["forced_noise"] > 0).all(), "a noise floor of zero is not measured"
+
+
+def break_model(monkeypatch: pytest.MonkeyPatch, damage: Callable[[Any], None]) -> None:
+    """Let the loader damage the HookedTransformer that it has built."""
+    build = codi_lens.model.to_hooked_transformer
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        lens = build(*args, **kwargs)
+        damage(lens)
+        return lens
+
+    monkeypatch.setattr(codi_lens.model, "to_hooked_transformer", broken)
+
+
+def test_flipped_sign_of_lora_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    merge = codi_lens.loading.checkpoint.merge
+    monkeypatch.setattr(
+        codi_lens.loading.checkpoint, "merge", lambda t, alpha, *a, **k: merge(t, -alpha, *a, **k)
+    )
+    verification = check(load("gpt2"))
+    assert not verification.passed
+    assert {"thoughts", "logits after eot"} <= failed(verification)
+    assert verification.verdict.startswith("FAILED: ")
+
+
+def test_dropped_rope_scaling_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = codi_lens.loading.convert.lens_config
+
+    def unscaled(*args: Any, **kwargs: Any) -> Any:
+        config = make(*args, **kwargs)
+        assert config.use_NTK_by_parts_rope
+        config.use_NTK_by_parts_rope = False
+        return config
+
+    monkeypatch.setattr(codi_lens.loading.convert, "lens_config", unscaled)
+    assert "thoughts" in failed(check(load("llama")))
+
+
+def test_transposed_conv1d_delta_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    transposed = codi_lens.loading.keys.conv1d_weights
+    square = "transformer.h.0.attn.c_proj.weight"
+
+    def without_one(model: Any) -> set[str]:
+        assert square in transposed(model)
+        return transposed(model) - {square}
+
+    monkeypatch.setattr(codi_lens.loading.keys, "conv1d_weights", without_one)
+    assert "thoughts" in failed(check(load("gpt2")))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_folded_final_norm_is_caught(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def fold(lens: Any) -> None:
+        scale = lens.ln_final.w.data
+        lens.unembed.W_U.data = scale[:, None] * lens.unembed.W_U.data
+        lens.ln_final.w.data = torch.ones_like(scale)
+
+    break_model(monkeypatch, fold)
+    assert "thoughts" in failed(check(load(kind)))
+
+
+def test_positions_shifted_by_one_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shift(lens: Any) -> None:
+        lens.pos_embed.W_pos.data = lens.pos_embed.W_pos.data.roll(1, dims=0)
+
+    break_model(monkeypatch, shift)
+    assert "thoughts" in failed(check(load("gpt2")))
+
+
+def test_one_damaged_head_shows_in_the_attention_of_its_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def damage(lens: Any) -> None:
+        lens.blocks[3].attn.W_Q.data = lens.blocks[3].attn.W_Q.data.clone()
+        lens.blocks[3].attn.W_Q.data[0] *= 1.01
+
+    break_model(monkeypatch, damage)
+    verification = check(load("gpt2"))
+    rows = verification.table.set_index("quantity")
+    assert not rows.loc["attention, layer 3", "passed"]
+    early = [f"attention, layer {layer}" for layer in range(3)]
+    assert (rows.loc[early, "forced_error"] <= rows.loc[early, "forced_allowed"]).all()
+
+
+def test_swapped_bot_and_eot_are_caught_and_named(oracle: Oracle) -> None:
+    config = oracle.model.config
+    swapped = replace(oracle.model, config=replace(config, bot=config.eot, eot=config.bot))
+    verification = check(swapped)
+    assert {"tokens", "thoughts"} <= failed(verification)
+    assert "The model's bot is the token 402; its files make it 401." in verification.warnings
+
+
+def test_nan_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damage(lens: Any) -> None:
+        lens.blocks[0].mlp.b_out.data = lens.blocks[0].mlp.b_out.data * torch.nan
+
+    break_model(monkeypatch, damage)
+    assert "thoughts" in failed(check(load("gpt2")))
+
+
+def test_coarse_dtypes_say_that_they_prove_little() -> None:
+    folder = FIXTURES / "oracle" / "llama"
+    model = CodiModel.from_pretrained(
+        folder / "ckpt", folder / "base", dtype=torch.bfloat16, **ORACLE_SETTINGS
+    )
+    sentence = next(s for s in check(model).warnings if "noise" in s)
+    assert "The noise of bfloat16 allows errors of" in sentence
+    assert "more precise dtype" in sentence
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_gpt2: CodiModel) -> Verification:
+    return tiny_gpt2.verify(n=16, official_batch=True, max_new_tokens=8)
+
+
+def test_given_settings_of_a_trained_model_win_or_tie(trained: Verification) -> None:
+    rows = trained.settings.set_index("setting")
+    wins = ["lora_alpha 64 → 32", "lora_alpha 64 → 128", "remove_eos True → False"]
+    assert (rows.loc[wins, "verdict"] == "given better").all()
+    assert (rows.loc[wins, "log_prob"] < rows.loc["given", "log_prob"] - 1).all()
+    # Its bot and eot were hardly told apart in training, and one thought more or less changes
+    # little: these may tie, but no variant may win.
+    others = ["bot and eot swapped", "n_thoughts 6 → 5", "n_thoughts 6 → 7"]
+    assert set(rows.index) == {"given", *wins, *others}
+    assert not (rows["verdict"] == "variant better").any()
+    undecided = rows.index[rows["verdict"] == "undecided"].tolist()
+    for name in undecided:
+        assert any(name in s and "within noise" in s for s in trained.warnings)
+
+
+def test_every_setting_of_tiny_llama_is_confirmed() -> None:
+    model = CodiModel.from_pretrained(ROOT / "checkpoints/tiny-llama")
+    verification = model.verify(n=8, max_new_tokens=8)
+    verdicts = verification.settings["verdict"].tolist()
+    assert verdicts == ["given", *["given better"] * 4]
+    assert verification.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ({"lora_alpha": 32}, "lora_alpha 32 → 64"),
+        ({"remove_eos": False}, "remove_eos False → True"),
+    ],
+)
+def test_wrong_settings_pass_parity_and_are_warned_of(wrong: dict[str, Any], right: str) -> None:
+    model = CodiModel.from_pretrained(TINY, **wrong)
+    verification = model.verify(n=8, max_new_tokens=8)
+    assert verification.passed, "both sides share the wrong setting"
+    sentence = next(s for s in verification.warnings if s.startswith("CHECK THIS SETTING"))
+    assert right in sentence
+
+
+def test_padding_leak_of_the_original_changes_answers(trained: Verification) -> None:
+    official = trained.official
+    assert official is not None
+    assert official.n == official.n_known == 16
+    assert official.single_correct > official.batched_correct
+    assert official.n_changed >= official.single_correct - official.batched_correct
+    assert f"changes {official.n_changed} of 16 answers" in str(official)
+
+
+def test_nothing_is_said_of_settings_where_nothing_is_answered(oracle_gpt2: CodiModel) -> None:
+    known = [replace(problem, answer=7) for problem in oracle_problems(2)]
+    verification = verify(oracle_gpt2, known, max_new_tokens=3)
+    assert verification.passed
+    assert verification.settings.empty
+    assert any("nothing can be said about the settings" in s for s in verification.warnings)
+
+
+def test_settings_without_known_answers_are_skipped_with_a_sentence(
+    oracle_gpt2: CodiModel,
+) -> None:
+    verification = verify(oracle_gpt2, oracle_problems(1), max_new_tokens=2)
+    assert verification.settings.empty
+    assert any("No problem has a known answer" in s for s in verification.warnings)
+
+
+def test_wrong_numbers_of_problems_are_named(oracle_gpt2: CodiModel) -> None:
+    with pytest.raises(ProblemError, match=r"1\.\.3, the number of problems, not 4"):
+        verify(oracle_gpt2, oracle_problems(), n=4)
+    with pytest.raises(ProblemError, match="at least one"):
+        verify(oracle_gpt2, [])
+
+
+def run_cli(*arguments: str) -> int | str | None:
+    try:
+        main(["verify", *arguments, "--threads", "1"])
+    except SystemExit as stopped:
+        return stopped.code
+    return 0
+
+
+def test_command_prints_tables_and_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(TINY, "--n", "3", "--official-batch", "--max-new-tokens", "6") == 0
+    printed = capsys.readouterr().out
+    for text in ("thoughts", "Settings that no file proves", "batched loop", "Verified: "):
+        assert text in printed
+    assert "FAILED" not in printed
+
+
+def test_command_fails_with_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    break_model(monkeypatch, lambda lens: lens.embed.W_E.data.mul_(1.01))
+    assert run_cli(TINY, "--n", "2", "--no-settings", "--max-new-tokens", "2") == 1
+    printed = capsys.readouterr().out
+    assert "FAILED: " in printed
+    assert "Settings" not in printed
+
+
+def test_mistakes_are_one_sentence_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = tmp_path / "one.jsonl"
+    one.write_text(json.dumps({"question": problems.word_problems(1)[0].question}))
+    cases = {
+        ("nowhere",): "no folder nowhere",
+        (TINY, "--problems", str(one), "--n", "5"): "1..1, the size of the corpus, not 5",
+        (TINY, "--problems", "math"): "builtin and gsm8k",
+        (TINY, "--device", "warp"): "device warp",
+        (TINY, "--n", "1", "--max-new-tokens", "0"): "max_new_tokens must be at least 1",
+    }
+    for arguments, message in cases.items():
+        assert run_cli(*arguments) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("codi-lens: ")
+        assert message in error

@@ -16,6 +16,7 @@ from transformer_lens import HookedTransformer
 from codi_lens.errors import InterventionError, PositionError
 from codi_lens.positions import rank, thought_names
 from codi_lens.problems.problem import Number, Problem, parse_answer
+from codi_lens.stats import seeded
 from codi_lens.thinking.hooks import position_axis
 
 if TYPE_CHECKING:
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
     import codi_lens.thinking.run
 
 _GROUPS = ("question", "answer")
-
-
-def seeded(seed: int, *what: str) -> int:
-    """A number drawn from a seed and a text, the same on every machine and in every batch."""
-    digest = hashlib.blake2b("\x1f".join((str(seed), *what)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 def digest(*what: Any) -> str:

@@ -1,6 +1,12 @@
-"""The exceptions of codi_lens. Each message is one sentence: what was given, what is valid."""
+"""The exceptions of codi_lens, and the checks that many raise them by.
+
+Each message is one sentence: what was given, what is valid.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any, get_args
 
 
 class CodiLensError(Exception):
@@ -33,3 +39,44 @@ class OutputError(CodiLensError):
 
 class CheckpointWarning(UserWarning):
     """Something in a checkpoint was left out on purpose, and says so."""
+
+
+def check_choice(
+    what: str, given: object, choices: Any, error: type[CodiLensError] = InterventionError
+) -> None:
+    """Refuse a name that is none of the choices.
+
+    Args:
+        what: the name names: "mode", "component".
+        given: the name.
+        choices: a `Literal` of all names.
+        error: what to raise.
+
+    Raises:
+        CodiLensError: of the class `error`; lists the choices.
+
+    >>> from typing import Literal
+    >>> check_choice("mode", "mean", Literal["mean", "zero"])
+    """
+    known = get_args(choices)
+    if given not in known:
+        raise error(f"There is no {what} {given!r}; there are {', '.join(known)}.")
+
+
+def needs(table: Container[str], *columns: str, give: str = "") -> None:
+    """Refuse a table without these columns.
+
+    Args:
+        table: anything that holds its columns' names, as a DataFrame does.
+        columns: that are needed.
+        give: what to give instead, as the message says it: "give what `restore` returns".
+
+    Raises:
+        InterventionError: names the first column that is missing.
+
+    >>> needs({"layer": [], "head": []}, "layer", "head")
+    """
+    missing = [column for column in columns if column not in table]
+    if missing:
+        advice = f"; {give}" if give else ""
+        raise InterventionError(f"The table has no column {missing[0]!r}{advice}.")

@@ -98,6 +98,15 @@ def resolve(at: Scope, n_thoughts: int) -> frozenset[str]:
     return frozenset(names)
 
 
+def scope_name(at: Scope) -> str:
+    """What tables call a scope.
+
+    >>> scope_name(["ct1", "ct3"])
+    'ct1+ct3'
+    """
+    return at if isinstance(at, str) else "+".join(at)
+
+
 def first_position(at: Scope) -> str:
     """The first position of a scope, in the order of a run.
 

@@ -1,4 +1,4 @@
-"""Intervals and multiplicity: a bootstrap over problems that all heads share, and q-values."""
+"""Draws, intervals and tests: a bootstrap over problems that all heads share, and q-values."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from codi_lens.errors import CodiLensError
+
+
+def seeded(seed: int, *what: str) -> int:
+    """A number drawn from a seed and a text, the same on every machine and in every batch."""
+    digest = hashlib.blake2b("\x1f".join((str(seed), *what)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def resample_weights(
@@ -251,9 +257,3 @@ def _rho(
 def _known(values: np.ndarray) -> np.ndarray:
     known = values[np.isfinite(values)]
     return known if len(known) else np.array([np.nan])
-
-
-def seeded(seed: int, *what: str) -> int:
-    """A number drawn from a seed and a text, the same on every machine and in every batch."""
-    digest = hashlib.blake2b("\x1f".join((str(seed), *what)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1

@@ -18,7 +18,7 @@ from codi_lens.causal.measure import check_work
 from codi_lens.causal.outcomes import CleanAnswer, clean_answers, differentiable
 from codi_lens.errors import InterventionError
 from codi_lens.interventions.donors import Donors
-from codi_lens.interventions.heads import Mode, replacements
+from codi_lens.interventions.replacements import Mode, replacements
 from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problem
 from codi_lens.thinking.clean_runs import CleanRuns

@@ -10,6 +10,7 @@ an ablated one is asked whether it makes up for it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import contrasts, summarise
 from codi_lens.causal.measure import Arm, measure
 from codi_lens.errors import InterventionError
-from codi_lens.head_names import Head, head_name
+from codi_lens.head_names import Head, check_heads, head_name
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.heads import ablate_heads
 from codi_lens.interventions.patterns import transplant_pattern
@@ -43,7 +44,7 @@ def mean_block(attention: xr.DataArray, head: Head) -> Block:
         head: its layer and number.
 
     Raises:
-        InterventionError: a head that the attention does not hold.
+        PositionError: a head that the attention does not hold.
 
     >>> from codi_lens import CodiModel, extract, problems
     >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
@@ -52,8 +53,8 @@ def mean_block(attention: xr.DataArray, head: Head) -> Block:
     (6, 6)
     """
     layer, number = head
-    if layer not in attention["layer"].values or number not in attention["head"].values:
-        raise InterventionError(f"The attention holds no head {head_name(head)}.")
+    known = product(*(attention[dim].values.tolist() for dim in ("layer", "head")))
+    check_heads([head], list(known))
     block = thought_view(attention).sel(layer=layer, head=number).mean("problem")
     return block.transpose("query", "key").values.astype(float)
 

@@ -14,10 +14,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from codi_lens.errors import InterventionError, PositionError
-from codi_lens.head_names import Heads, all_heads, by_layer, check_heads, heads_name
-from codi_lens.interventions.heads import scope_name
-from codi_lens.loading.loaded import Lens
-from codi_lens.positions import Scope, first_position, rank, resolve, thought_names
+from codi_lens.head_names import Head, Heads, all_heads, by_layer, check_heads, heads_name
+from codi_lens.positions import (
+    Scope,
+    first_position,
+    rank,
+    resolve,
+    scope_name,
+    thought_names,
+)
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned
 
@@ -78,7 +83,7 @@ def knock_out(
             # A row without any key is refused by the run itself, which names the query.
             check_rows(context, pattern, empty=True)
 
-        chosen_heads = _heads(context.lens, heads, layers)
+        chosen_heads = _heads(context, heads, layers)
         return [
             Intervention(edge_hooks("hook_attn_scores", chosen_heads, mask), sorted(lasting)),
             Intervention(edge_hooks("hook_pattern", chosen_heads, check), sorted(lasting)),
@@ -127,7 +132,7 @@ def force_hub(
             check_rows(context, pattern)
             return pattern
 
-        chosen_heads = _heads(context.lens, heads, None)
+        chosen_heads = _heads(context, heads, None)
         return [Intervention(edge_hooks("hook_pattern", chosen_heads, move), queries)]
 
     name = f"hub {position} at {share:g}{_where(heads, None)}"
@@ -164,7 +169,7 @@ def swap_columns(a: str, b: str, heads: Heads | None = None, at: Scope | None = 
             check_rows(context, pattern)
             return pattern
 
-        chosen_heads = _heads(context.lens, heads, None)
+        chosen_heads = _heads(context, heads, None)
         return [Intervention(edge_hooks("hook_pattern", chosen_heads, swap), queries)]
 
     latest = max(a, b, key=rank)
@@ -230,15 +235,15 @@ def _padding(context: Context, pattern: Pattern) -> Bool[Tensor, "problem query"
     return empty
 
 
-def _heads(lens: Lens, heads: Heads | None, layers: Sequence[int] | None) -> list[tuple[int, int]]:
-    every = all_heads(lens)
+def _heads(context: Context, heads: Heads | None, layers: Sequence[int] | None) -> list[Head]:
+    every = all_heads(context.lens.cfg)
     if heads is not None:
         heads_name(heads)  # refuses an empty list
-        check_heads(heads, lens)
+        check_heads(heads, every)
         return list(heads)
     if layers is None:
         return every
-    check_heads([(layer, 0) for layer in layers], lens)
+    check_heads([(layer, 0) for layer in layers], every)
     if not layers:
         raise InterventionError("The intervention was given no layer.")
     return [head for head in every if head[0] in set(layers)]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Literal, get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from codi_lens.errors import InterventionError
+from codi_lens.errors import InterventionError, check_choice
 from codi_lens.head_names import Heads, all_heads, by_layer, check_heads, heads_name
-from codi_lens.interventions.donors import Donors, donors_of
-from codi_lens.positions import Scope, first_position, rank, resolve
-from codi_lens.stats import seeded
+from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.replacements import Mode, replacements, source_details
+from codi_lens.positions import Scope, first_position, scope_name
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned
-
-Mode = Literal["resample", "mean", "zero"]
 
 
 def ablate_heads(
@@ -49,10 +45,10 @@ def ablate_heads(
     >>> ablate_heads([(1, 5)]).name
     'L1H5 resample at thinking'
     """
-    _check_mode(mode)
+    check_choice("ablation mode", mode, Mode)
 
     def build(context: Context) -> list[Intervention]:
-        check_heads(heads, context.lens)
+        check_heads(heads, all_heads(context.lens.cfg))
         return _edits(context, heads, mode, at, donors, seed)
 
     name = f"{heads_name(heads)} {mode} at {scope_name(at)}"
@@ -71,11 +67,11 @@ def keep_heads(
     >>> keep_heads([(1, 5), (2, 0)], mode="mean").name
     'all but L1H5+L2H0 mean at thinking'
     """
-    _check_mode(mode)
+    check_choice("ablation mode", mode, Mode)
 
     def build(context: Context) -> list[Intervention]:
-        check_heads(heads, context.lens)
-        others = [head for head in all_heads(context.lens) if head not in set(heads)]
+        check_heads(heads, all_heads(context.lens.cfg))
+        others = [head for head in all_heads(context.lens.cfg) if head not in set(heads)]
         if not others:
             raise InterventionError("keep_heads was given every head, so nothing is ablated.")
         return _edits(context, others, mode, at, donors, seed)
@@ -101,7 +97,7 @@ def scale_heads(heads: Heads, factor: float | int, at: Scope = "thinking") -> Pl
     """
 
     def build(context: Context) -> list[Intervention]:
-        check_heads(heads, context.lens)
+        check_heads(heads, all_heads(context.lens.cfg))
         hooks = []
         for layer, chosen in by_layer(heads).items():
 
@@ -116,50 +112,8 @@ def scale_heads(heads: Heads, factor: float | int, at: Scope = "thinking") -> Pl
     return Planned(name, first_position(at), build)
 
 
-def scope_name(at: Scope) -> str:
-    """What tables call a scope.
-
-    >>> scope_name(["ct1", "ct3"])
-    'ct1+ct3'
-    """
-    return at if isinstance(at, str) else "+".join(at)
-
-
-def source_details(mode: str, donors: Donors | None, seed: int) -> str:
-    """Where replacements come from, as `Planned.details` says it."""
-    if mode == "zero":
-        return ""
-    return f"seed {seed}" if donors is None else donors.identity
-
-
-def replacements(
-    context: Context,
-    hook_names: Sequence[str],
-    at: Scope,
-    mode: str,
-    donors: Donors | None,
-    seed: int,
-) -> dict[tuple[str, str], Callable[[Tensor], Tensor]]:
-    """For each hook and single position, what gives the replacement of an activation there."""
-    positions = sorted(resolve(at, context.n_thoughts), key=rank)
-    if mode == "zero":
-        return {(h, p): torch.zeros_like for h in hook_names for p in positions}
-    source = donors_of(context, donors, seed)
-    source.prepare(hook_names, positions)
-    if mode == "mean":
-        return {
-            (h, p): _constant(source.mean(h, p)[None, None]) for h in hook_names for p in positions
-        }
-    drawn = source.draw(context.ids, prompts=context.prompts)
-    return {
-        (h, p): _aligned(source.tokens(h, p, drawn), p, context.ids, source.seed)
-        for h in hook_names
-        for p in positions
-    }
-
-
 def _edits(
-    context: Context, heads: Heads, mode: str, at: Scope, donors: Donors | None, seed: int
+    context: Context, heads: Heads, mode: Mode, at: Scope, donors: Donors | None, seed: int
 ) -> list[Intervention]:
     layers = by_layer(heads)
     names = {f"blocks.{layer}.attn.hook_z": chosen for layer, chosen in layers.items()}
@@ -181,41 +135,3 @@ def _put_heads(
 ) -> Float[Tensor, "problem pos head d_head"]:
     z[:, :, chosen] = replace(z)[:, :, chosen].to(z.dtype)
     return z
-
-
-def _constant(value: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda activation: value.expand_as(activation)
-
-
-def _aligned(
-    tokens: Sequence[Tensor], position: str, ids: Sequence[str], seed: int
-) -> Callable[[Tensor], Tensor]:
-    """Donors' tokens, put where the activation's columns are."""
-    if position == "answer":
-        # Decoding shows one answer token a pass, scoring all at once: the same for both.
-        chosen = [
-            values[[seeded(seed, "answer token", name) % len(values)]]
-            for name, values in zip(ids, tokens, strict=True)
-        ]
-        return _constant(torch.stack(chosen))
-    if position != "question":
-        return _constant(torch.stack(list(tokens)))
-
-    def from_the_right(activation: Tensor) -> Tensor:
-        width = activation.shape[1]
-        # As far from `bot`; a donor's shorter question is gone through again.
-        return torch.stack(
-            [
-                values[torch.arange(-width, 0, device=values.device) % len(values)]
-                for values in tokens
-            ]
-        )
-
-    return from_the_right
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in get_args(Mode):
-        raise InterventionError(
-            f"There is no ablation mode {mode!r}; there are {', '.join(get_args(Mode))}."
-        )

@@ -12,8 +12,15 @@ from torch import Tensor
 from codi_lens.errors import InterventionError, PositionError
 from codi_lens.head_names import Heads, all_heads, by_layer, check_heads, heads_name
 from codi_lens.interventions.edges import ROUNDING, check_rows, edge_hooks
-from codi_lens.interventions.heads import scope_name
-from codi_lens.positions import Scope, first_position, key_names, rank, resolve, thought_names
+from codi_lens.positions import (
+    Scope,
+    first_position,
+    key_names,
+    rank,
+    resolve,
+    scope_name,
+    thought_names,
+)
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, digest
 
@@ -33,8 +40,9 @@ def freeze_patterns(heads: Heads | None = None, at: Scope = "thinking") -> Plann
     """
 
     def build(context: Context) -> list[Intervention]:
-        chosen = all_heads(context.lens) if heads is None else list(heads)
-        check_heads(chosen, context.lens)
+        every = all_heads(context.lens.cfg)
+        chosen = every if heads is None else list(heads)
+        check_heads(chosen, every)
         names = _queries(at, context)
         layers = by_layer(chosen)
         clean = context.clean([f"blocks.{layer}.attn.hook_pattern" for layer in layers])
@@ -94,7 +102,7 @@ def set_pattern(pattern: xr.DataArray, heads: Heads, name: str = "set") -> Plann
 
     def build(context: Context) -> list[Intervention]:
         heads_name(heads)
-        check_heads(heads, context.lens)
+        check_heads(heads, all_heads(context.lens.cfg))
         groups = resolve(queries, context.n_thoughts) & {"question", "answer"}
         if groups:
             raise PositionError(f"{min(groups)!r} is a group of queries; give single ones.")
@@ -163,7 +171,7 @@ def transplant_pattern(
 
     def build(context: Context) -> list[Intervention]:
         heads_name(heads)
-        check_heads(heads, context.lens)
+        check_heads(heads, all_heads(context.lens.cfg))
         thoughts = thought_names(context.n_thoughts)
         names = _queries(at, context)
         others = [query for query in names if query not in thoughts]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from codi_lens.errors import InterventionError, PositionError
+from codi_lens.errors import InterventionError, PositionError, check_choice
 from codi_lens.interventions.donors import Donors
-from codi_lens.interventions.heads import Mode, replacements, scope_name, source_details
-from codi_lens.positions import Scope, first_position, rank, resolve
+from codi_lens.interventions.replacements import Mode, replaced, source_details
+from codi_lens.positions import Scope, first_position, rank, resolve, scope_name
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, digest
 
 Component = Literal["resid_pre", "resid_post", "mlp_out", "attn_out"]
+"""A point of the residual stream, or what a part of a layer adds to it."""
 
 
 def patch_residual(
@@ -47,27 +49,15 @@ def patch_residual(
     >>> patch_residual(1, "ct2", "mean", "mlp_out").name
     'L1 mlp_out mean at ct2'
     """
-    if component not in get_args(Component):
-        raise InterventionError(
-            f"There is no component {component!r}; there are {', '.join(get_args(Component))}."
-        )
-    if isinstance(source, str) and source not in get_args(Mode):
-        raise InterventionError(
-            f"There is no mode {source!r}; there are {', '.join(get_args(Mode))}, or vectors."
-        )
+    check_choice("component", component, Component)
+    if isinstance(source, str):
+        check_choice("mode", source, Mode)
     hook_name = f"blocks.{layer}.hook_{component}"
 
     def build(context: Context) -> list[Intervention]:
-        if not 0 <= layer < context.lens.cfg.n_layers:
-            raise PositionError(
-                f"There is no layer {layer}; the model has 0..{context.lens.cfg.n_layers - 1}."
-            )
+        check_layers([layer], context.lens.cfg.n_layers)
         if isinstance(source, str):
-            edits = replacements(context, [hook_name], at, source, donors, seed)
-            return [
-                Intervention([(hook_name, lambda x, hook, put=put: put(x))], position)
-                for (_, position), put in edits.items()
-            ]
+            return replaced(context, hook_name, at, source, donors, seed)
         return _given(context, hook_name, at, source)
 
     label = source if isinstance(source, str) else "given"
@@ -75,6 +65,17 @@ def patch_residual(
     if isinstance(source, str):
         return Planned(name, first_position(at), build, source_details(source, donors, seed))
     return Planned(name, first_position(at), build, digest(source))
+
+
+def check_layers(layers: Sequence[int], n_layers: int) -> None:
+    """Refuse layers that the model does not have.
+
+    Raises:
+        PositionError: names the first that is missing.
+    """
+    missing = [layer for layer in layers if not 0 <= layer < n_layers]
+    if missing:
+        raise PositionError(f"There is no layer {missing[0]}; the model has 0..{n_layers - 1}.")
 
 
 def _given(context: Context, hook_name: str, at: Scope, vectors: Tensor) -> list[Intervention]:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from codi_lens.errors import InterventionError, PositionError
+from codi_lens.errors import InterventionError, PositionError, check_choice
 from codi_lens.head_names import all_heads
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.edges import columns, edge_hooks
-from codi_lens.interventions.heads import replacements, scope_name, source_details
-from codi_lens.positions import Scope, first_position, rank, resolve, thought_names
+from codi_lens.interventions.replacements import Mode, replaced, source_details
+from codi_lens.positions import (
+    Scope,
+    first_position,
+    rank,
+    resolve,
+    scope_name,
+    thought_names,
+)
 from codi_lens.stats import seeded
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, digest
 
-ThoughtMode = Literal["resample", "mean", "zero", "noise"]
+ThoughtMode = Literal[Mode, "noise"]
+"""What replaces a thought; noise is a random direction at the norm of the thought."""
 _ENTRY = "hook_embed"
 
 
@@ -46,20 +54,13 @@ def patch_thoughts(
     >>> patch_thoughts("ct0", "mean").name
     'ct0 mean'
     """
-    if mode not in get_args(ThoughtMode):
-        raise InterventionError(
-            f"There is no mode {mode!r} for thoughts; there are {', '.join(get_args(ThoughtMode))}."
-        )
+    check_choice("mode of thoughts", mode, ThoughtMode)
 
     def build(context: Context) -> list[Intervention]:
-        names = _thoughts(which, context)
+        names = thoughts_of(which, context.n_thoughts)
         if mode == "noise":
             return [_noise(context, name, seed) for name in names]
-        edits = replacements(context, [_ENTRY], names, mode, donors, seed)
-        return [
-            Intervention([(_ENTRY, lambda embed, hook, put=put: put(embed))], name)
-            for (_, name), put in edits.items()
-        ]
+        return replaced(context, _ENTRY, names, mode, donors, seed)
 
     details = f"seed {seed}" if mode == "noise" else source_details(mode, donors, seed)
     return Planned(f"{scope_name(which)} {mode}", first_position(which), build, details)
@@ -86,13 +87,9 @@ def swap_thoughts(
     """
 
     def build(context: Context) -> list[Intervention]:
-        names = _thoughts(which, context)
+        names = thoughts_of(which, context.n_thoughts)
         if isinstance(source, Donors):
-            edits = replacements(context, [_ENTRY], names, "resample", source, seed)
-            return [
-                Intervention([(_ENTRY, lambda embed, hook, put=put: put(embed))], thought)
-                for (_, thought), put in edits.items()
-            ]
+            return replaced(context, _ENTRY, names, "resample", source, seed)
         return _given(context, names, source)
 
     details = source.identity if isinstance(source, Donors) else digest(source)
@@ -148,7 +145,7 @@ def steer_thoughts(
     """
 
     def build(context: Context) -> list[Intervention]:
-        names = _thoughts(which, context)
+        names = thoughts_of(which, context.n_thoughts)
         if direction.shape[0] != context.lens.cfg.d_model:
             raise InterventionError(
                 f"The direction has size {direction.shape[0]}; d_model is "
@@ -190,22 +187,30 @@ def truncate_thoughts(k: int) -> Planned:
             if pattern[..., columns(context, pattern, gone)].any():
                 raise InterventionError(f"A position after {k} thoughts attends to a later one.")
 
-        hooks = edge_hooks("hook_pattern", all_heads(context.lens), check)
+        hooks = edge_hooks("hook_pattern", all_heads(context.lens.cfg), check)
         return [Intervention(hooks, "eot", keeps=k)]
 
     # From `ct{k}` on nothing that counts is thought; `eot` is the first position that differs.
     return Planned(f"first {k} thoughts", "eot", build)
 
 
-def _thoughts(which: Scope, context: Context) -> list[str]:
-    names = resolve(which, context.n_thoughts)
-    others = sorted(names - set(thought_names(context.n_thoughts)))
+def thoughts_of(which: Scope, n_thoughts: int) -> list[str]:
+    """The thoughts that a scope names, in their order.
+
+    Raises:
+        PositionError: a name that no position has, or one that is not of a thought.
+
+    >>> thoughts_of(["ct2", "ct0"], 6)
+    ['ct0', 'ct2']
+    """
+    names = sorted(resolve(which, n_thoughts), key=rank)
+    others = [name for name in names if name not in thought_names(n_thoughts)]
     if others:
         raise PositionError(
-            f"{others[0]!r} is not a thought; give thoughts, {scope_name('thoughts')!r} or names "
-            f"from ct0 to ct{context.n_thoughts - 1}."
+            f"{others[0]!r} is not a thought; give names from ct0 on, up to ct{n_thoughts - 1}, "
+            "or 'thoughts' for all."
         )
-    return sorted(names, key=rank)
+    return names
 
 
 def _given(context: Context, names: list[str], vectors: Tensor) -> list[Intervention]:

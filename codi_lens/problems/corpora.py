@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codi_lens.errors import ProblemError
-from codi_lens.problems.problem import Number, Problem, Split, parse_answer
+from codi_lens.problems.problem import Number, Problem, Split, parse_answer, repeated
 
 
 def load_problems(path: str | Path) -> list[Problem]:
@@ -36,11 +36,9 @@ def load_problems(path: str | Path) -> list[Problem]:
     ]
     if not problems:
         raise ProblemError(f"{path} holds no problems; give one JSON object with a question each.")
-    seen: set[str] = set()
-    for problem in problems:
-        if problem.id in seen:
-            raise ProblemError(f"{path} gives the id {problem.id!r} twice; ids must be unique.")
-        seen.add(problem.id)
+    twice = repeated(problem.id for problem in problems)
+    if twice is not None:
+        raise ProblemError(f"{path} gives the id {twice!r} twice; ids must be unique.")
     return problems
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from codi_lens.errors import ProblemError
-from codi_lens.problems.problem import Problem, Split
+from codi_lens.problems.problem import Problem, Split, repeated
 from codi_lens.problems.words import WordProblem, split_of, with_one_operand_changed, word_problems
 
 _DRAWN_AT_ONCE = 50
@@ -163,14 +163,12 @@ def both_problems(pairs: Sequence[Pair]) -> list[Problem]:
     if not pairs:
         raise ProblemError("There are no pairs of problems; give at least one.")
     problems = [pair.clean for pair in pairs] + [pair.corrupted for pair in pairs]
-    seen: set[str] = set()
-    for problem in problems:
-        if problem.id in seen:
-            raise ProblemError(
-                f"The problem id {problem.id!r} occurs twice in the pairs; each problem needs its "
-                "own, also one that is in two pairs."
-            )
-        seen.add(problem.id)
+    twice = repeated(problem.id for problem in problems)
+    if twice is not None:
+        raise ProblemError(
+            f"The problem id {twice!r} occurs twice in the pairs; each problem needs its own, also "
+            "one that is in two pairs."
+        )
     return problems
 
 

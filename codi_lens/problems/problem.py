@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from codi_lens.errors import ProblemError
+
 Number = int | float
-
-
 Split = Literal["train", "test"]
 
 
@@ -32,17 +33,9 @@ _NUMBER = re.compile(
     r"(?(sign)[$€£¥]?)"
     r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\d)\.\d+)"
 )
-
-
 """A number, from its sign (which may stand before or after a currency symbol) or first digit."""
-
-
 _MOST_DIGITS = 300
-
-
 """Longer numbers do not fit a float; degenerate models write them, no problem asks for them."""
-
-
 _MARKER = re.compile(r"####|answer\s+is", re.IGNORECASE)
 
 
@@ -89,3 +82,43 @@ def is_correct(text: str, answer: Number) -> bool:
     """
     value = parse_answer(text)
     return value is not None and abs(value - answer) <= 1e-6 * max(1.0, abs(answer))
+
+
+def check_problems(problems: Sequence[Problem], doing: str, **numbers: int) -> list[str]:
+    """The ids of problems that something is to be done with.
+
+    Args:
+        problems: at least one, each with an id of its own.
+        doing: what is to be done with them: "run", "extract".
+        numbers: by name, how many at once, or of what; each at least 1.
+
+    Raises:
+        ProblemError: no problem, an id that occurs twice, or a number below 1.
+
+    >>> check_problems([Problem("1 + 1?", 2, "a")], "run", batch_size=1)
+    ['a']
+    """
+    ids = [problem.id for problem in problems]
+    if not ids:
+        raise ProblemError(f"There are no problems to {doing}; give at least one.")
+    twice = repeated(ids)
+    if twice is not None:
+        raise ProblemError(f"The problem id {twice!r} occurs twice; ids must be unique.")
+    for name, value in numbers.items():
+        if value < 1:
+            raise ProblemError(f"{name} must be at least 1, not {value}.")
+    return ids
+
+
+def repeated(ids: Iterable[str]) -> str | None:
+    """The first id that occurs a second time, or None.
+
+    >>> repeated(["a", "b", "b", "a"])
+    'b'
+    """
+    seen: set[str] = set()
+    for id in ids:
+        if id in seen:
+            return id
+        seen.add(id)
+    return None

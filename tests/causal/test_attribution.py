@@ -129,7 +129,7 @@ def test_integrated_heads_sum_to_the_effect_of_ablating_all_of_them(
 ) -> None:
     """At two thoughts; over all of thinking the path is so steep that 64 points are too few."""
     donors, at = Donors(tiny, OTHERS), ["ct2", "ct3"]
-    whole = ablate_heads(all_heads(tiny.lens), mode, at, donors)
+    whole = ablate_heads(all_heads(tiny.lens.cfg), mode, at, donors)
     measured = log_probs(tiny, {"all": whole})
     effect = measured["all"] - measured[CLEAN]
     settings: dict[str, Any] = {"method": "integrated", "mode": mode, "at": at, "donors": donors}

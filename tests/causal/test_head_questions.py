@@ -13,7 +13,7 @@ from support.constructed import block, from_blocks
 from support.oracle import ROOT
 
 from codi_lens import CodiModel
-from codi_lens.attention import extract
+from codi_lens.attention.extract import extract
 from codi_lens.attention.views import thought_view
 from codi_lens.causal.controls import OTHER_ANSWER, SAME_ANSWER, answer_donors, head_controls
 from codi_lens.causal.dose import dose_response
@@ -30,7 +30,7 @@ from codi_lens.causal.transplants import (
     stand_ins,
     transplants,
 )
-from codi_lens.errors import InterventionError, OutputError
+from codi_lens.errors import InterventionError, OutputError, PositionError
 from codi_lens.interventions import (
     Donors,
     ablate_heads,
@@ -201,7 +201,7 @@ def test_a_block_keeps_its_mass_when_it_is_spread(attention: xr.DataArray) -> No
     np.testing.assert_allclose(even.sum(axis=1), own.sum(axis=1))
     assert not np.triu(even, 1).any()
     assert np.allclose(even[5], even[5, 0])
-    with pytest.raises(InterventionError, match="no head L1H9"):
+    with pytest.raises(PositionError, match="no head L1H9"):
         mean_block(attention, (1, 9))
 
 

@@ -43,7 +43,7 @@ from codi_lens import (
     truncate_thoughts,
     with_donors,
 )
-from codi_lens.attention import extract
+from codi_lens.attention.extract import extract
 from codi_lens.problems import Problem, is_correct, word_problems
 
 
@@ -416,7 +416,7 @@ def test_bad_interventions_are_one_clear_sentence(
     tiny_gpt2: CodiModel, oracle_gpt2: CodiModel
 ) -> None:
     bad: list[tuple[type[Exception], str, Planned]] = [
-        (PositionError, r"no head L9H0; the model has layers 0\.\.2", ablate_heads([(9, 0)])),
+        (PositionError, "no head L9H0; the model has L0H0 to L2H7", ablate_heads([(9, 0)])),
         (PositionError, "no position 'ct9'", ablate_heads([(0, 0)], at="ct9")),
         (PositionError, "'bot' is not a thought", patch_thoughts("bot")),
         (PositionError, r"truncate to 0\.\.6, not 7", truncate_thoughts(7)),

@@ -26,7 +26,7 @@ def run(model: CodiModel, *interventions: Intervention | Planned, **settings: ob
 
 
 def prompts(model: CodiModel, texts: list[str]) -> list[list[int]]:
-    return prepare(texts, model.lens, model.tokenizer, model.config)
+    return prepare(model, texts)
 
 
 def same_bits(a: ThoughtRun, b: ThoughtRun, rows: list[int] | None = None) -> bool:

@@ -15,12 +15,11 @@ from codi_lens.causal.effects import check_known
 from codi_lens.causal.scores_vs_effects import rankings_vs_effect
 from codi_lens.causal.sweeps import sweep_heads, sweep_thoughts
 from codi_lens.interventions.donors import Donors
-from codi_lens.interventions.heads import scope_name
 from codi_lens.model import CodiModel
 from codi_lens.plots.causal.attribution import attribution_scatter, thought_attributions_figure
 from codi_lens.plots.causal.effects import effect_points
 from codi_lens.plots.causal.sweeps import causal_map, score_effect_scatter
-from codi_lens.positions import Scope
+from codi_lens.positions import Scope, scope_name
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.wording import effect_rows, extreme_row, smallest_p

@@ -23,7 +23,7 @@ from codi_lens.cli.options import (
     split_names,
 )
 from codi_lens.errors import CodiLensError
-from codi_lens.study.heads import StudyThresholds
+from codi_lens.study.thresholds import StudyThresholds
 
 if TYPE_CHECKING:
     from codi_lens.reports.pages.folder import CausalReport

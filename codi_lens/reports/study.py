@@ -27,10 +27,11 @@ from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 from codi_lens.reports.pages.page import write_figures
 from codi_lens.reports.pages.study import report_figures, study_page
-from codi_lens.study import Study, run_study
 from codi_lens.study.comparison import compare_corrected, compare_studies
-from codi_lens.study.heads import StudyThresholds, rank_by
+from codi_lens.study.heads import rank_by
 from codi_lens.study.measured import Measured, what_the_study_measured
+from codi_lens.study.study import Study, run_study
+from codi_lens.study.thresholds import StudyThresholds
 
 
 @dataclass(frozen=True, eq=False)

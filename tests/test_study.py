@@ -24,9 +24,9 @@ from codi_lens.study.published import (
     published_spread,
     published_study,
 )
+from codi_lens.study.settings import StudyThresholds
 from codi_lens.study.study import Study, run_study
 from codi_lens.study.summary import attention_summary
-from codi_lens.study.thresholds import StudyThresholds
 
 MODELS = published_study()["models"]
 ROUNDING = 0.005

@@ -13,7 +13,7 @@ from codi_lens import metrics
 from codi_lens.attention.ranking import TYPES, functional_types, layer_band
 from codi_lens.attention.views import generation_view
 from codi_lens.errors import AttentionError
-from codi_lens.study.thresholds import StudyThresholds
+from codi_lens.study.settings import StudyThresholds
 
 N_TOP = 20
 """The study lists, counts and draws its twenty best heads."""

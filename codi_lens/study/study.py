@@ -10,8 +10,8 @@ import xarray as xr
 
 from codi_lens.study.checks import Check, study_checks
 from codi_lens.study.heads import mean_and_std, study_heads
+from codi_lens.study.settings import StudyThresholds
 from codi_lens.study.summary import attention_stats, attention_summary, findings_text
-from codi_lens.study.thresholds import StudyThresholds
 
 
 @dataclass(frozen=True, eq=False)

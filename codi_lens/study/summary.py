@@ -10,7 +10,7 @@ import xarray as xr
 
 from codi_lens import metrics
 from codi_lens.study.heads import BANDS, N_TOP, counts, largest_entries
-from codi_lens.study.thresholds import StudyThresholds
+from codi_lens.study.settings import StudyThresholds
 
 
 def attention_stats(

@@ -1,8 +1,10 @@
-"""What the study calls strong, sequential, critical: its thresholds, to be varied."""
+"""What the study is asked with: one model or two, and its thresholds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from codi_lens.attention.thresholds import (
     CONSISTENT_STD,
@@ -11,6 +13,7 @@ from codi_lens.attention.thresholds import (
     SKIP_THRESHOLD,
     STRONG_HUB,
 )
+from codi_lens.errors import OutputError
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,9 @@ class StudyThresholds:
     strong_head: int | float = 0.4
     strong_share: int | float = 0.1
     strong_top: int | float = 0.5
+
+
+def check_models(models: Sequence[Any]) -> None:
+    """Raise an OutputError unless there are one or two models."""
+    if not 1 <= len(models) <= 2:
+        raise OutputError(f"The study takes one model, or two to compare, not {len(models)}.")

@@ -44,7 +44,7 @@ def analyze(
     Args:
         view: Rows are the thoughts that attend (position), or the study's loop steps (generation).
     """
-    loading.check()
+    loading.check(model)
     check_output(out)
     chosen, name = corpus.choose()
     console = Console()
@@ -84,7 +84,7 @@ def verify(
         settings: Compare lora_alpha, remove_eos, bot and eot, and n_thoughts with other values.
         official_batch: Also run the original evaluation's batched loop, with its padding leak.
     """
-    loading.check()
+    loading.check(model)
     chosen, _ = corpus.choose(default=8)
     console = Console()
     verification = loading.load(model, console).verify(
@@ -114,8 +114,8 @@ def study(
         png: Also write static images, where kaleido and a browser are there.
         thresholds: The study's thresholds.
     """
-    loading.check()
     check_models(models)
+    loading.check(*models)
     check_output(out, "results")
     chosen, name = corpus.choose()
     console = Console()
@@ -176,7 +176,7 @@ def ablate(
         raise CodiLensError("ablate needs exactly one of --heads, --top and --all.")
     if transplant_from is not None and top is None:
         raise CodiLensError("--transplant-from goes with --top.")
-    loading.check()
+    loading.check(model)
     check_output(out, "outcomes")
     chosen, _ = corpus.choose()
     console = Console()
@@ -222,7 +222,7 @@ def patch(
         components: What restoration patches, with commas: resid_pre, resid_post, mlp_out, attn_out.
         n_pairs: How many pairs of problems for totals and restoration; by default as many.
     """
-    loading.check()
+    loading.check(model)
     check_output(out, "outcomes")
     chosen, _ = corpus.choose()
     console = Console()

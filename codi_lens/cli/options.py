@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from codi_lens.errors import CodiLensError, ProblemError
+from codi_lens.loading.sources import check_source
 from codi_lens.problems.corpora import gsm8k, load_problems, sample_indices
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import word_problems
@@ -69,12 +70,14 @@ class Loading:
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     threads: Count = None
 
-    def check(self) -> None:
+    def check(self, *models: str) -> None:
         """Refuse what is wrong without loading anything.
 
         Raises:
-            CodiLensError: fewer than one thread.
+            CodiLensError: fewer than one thread, or no such model.
         """
+        for model in models:
+            check_source(model)
         if self.threads is not None and self.threads < 1:
             raise CodiLensError(f"threads must be at least 1, not {self.threads}.")
 

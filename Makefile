@@ -7,8 +7,7 @@ READY := $(VENV)/.installed
 	bench-attribution parity clean
 
 demo: $(READY)  ## which heads of tiny-gpt2 matter: writes demo/index.html
-	rm -rf demo
-	$(BIN)/codi-lens analyze checkpoints/tiny-gpt2 --n 100 --out demo
+	$(BIN)/codi-lens analyze tiny-gpt2 --n 100 --out demo
 
 test: lint  ## everything: lint, types, unit tests, doctests, notebooks
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
@@ -25,6 +24,8 @@ format: $(READY)  ## let ruff rewrite what it can
 
 notebooks: $(READY)  ## execute every notebook
 	OMP_NUM_THREADS=1 $(BIN)/pytest -o addopts= --numprocesses 2 --nbmake --nbmake-timeout=600 notebooks
+
+# A benchmark prints its page; with SAVE=1 it also goes into benchmarks/results.
 
 bench: $(READY)  ## time the thought loop
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/thinking.py
@@ -45,7 +46,8 @@ parity: $(READY)  ## compare every layout and architecture with plain Hugging Fa
 	$(BIN)/python benchmarks/parity.py
 
 clean:  ## remove everything that can be made again
-	rm -rf $(VENV) demo .training .pytest_cache .ruff_cache .hypothesis build dist
+	test ! -d demo/attention.zarr || rm -rf demo
+	rm -rf $(VENV) .training .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt

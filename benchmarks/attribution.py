@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from saving import save
 
 from codi_lens.causal.agreement import Agreement, compare_with_exact
 from codi_lens.causal.attribution import attribute_heads, attribute_thoughts
@@ -25,7 +25,6 @@ from codi_lens.interventions import Donors
 from codi_lens.model import CodiModel
 from codi_lens.problems import Problem, word_problems
 
-HERE = Path(__file__).parent
 MODELS = ("tiny-gpt2", "tiny-llama")
 MODES = ("resample", "mean", "zero")
 METHODS = ("patching", "integrated")
@@ -69,7 +68,7 @@ def timed(function: Callable[[], pd.DataFrame]) -> tuple[pd.DataFrame, float]:
 
 def compare(name: str, problems: Sequence[Problem]) -> tuple[list[str], list[str]]:
     """The rows of one model: heads, and thoughts."""
-    model = CodiModel.from_pretrained(HERE.parent / "checkpoints" / name)
+    model = CodiModel.from_pretrained(name)
     donors = Donors(model, problems)
     hooks = [f"blocks.{layer}.attn.hook_z" for layer in range(model.lens.cfg.n_layers)]
     donors.prepare([*hooks, "hook_embed"])
@@ -136,8 +135,7 @@ def main() -> None:
     )
     text += NOTES
     if not options.quick:
-        (HERE / "results").mkdir(exist_ok=True)
-        (HERE / "results" / "attribution.md").write_text(text)
+        save("attribution", text)
     print(text)
 
 

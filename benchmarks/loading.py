@@ -1,4 +1,4 @@
-"""Time and memory of loading: `make bench-loading` writes benchmarks/results/loading.md.
+"""Time and memory of loading: `make bench-loading` prints its table.
 
 Makes a checkpoint of the shape of Llama-3.2-1B with random bf16 weights, in the layout of the
 published one (unmerged LoRA of rank 128 on all seven projections, projection of width 2048), loads
@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import torch
+from saving import save
 from transformers import AutoConfig, AutoTokenizer
 
 from codi_lens.loading.keys import empty_model, tied_names
@@ -77,7 +78,7 @@ def main() -> None:
                 )
                 print(lines[-1], flush=True)
     text = "\n".join(lines) + "\n"
-    (HERE / "results" / "loading.md").write_text(text)
+    save("loading", text)
     print(text)
 
 

@@ -11,16 +11,15 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from saving import save
 
 from codi_lens.attention.scores import POSITION_SCORES, HeadScores
 from codi_lens.attention.views import thought_view
 from codi_lens.positions import key_names, possible_cells, query_names
 
-HERE = Path(__file__).parent
 N_THOUGHTS = 6
 EARLIER = np.tril(np.ones((N_THOUGHTS, N_THOUGHTS)), -1)
 EVEN = EARLIER / np.maximum(np.arange(N_THOUGHTS), 1)[:, None]
@@ -69,8 +68,7 @@ def main() -> None:
         f"{len(POSITION_SCORES) * arguments.problems * n_heads * 8 / 2**20:.0f} MiB.",
     ]
     text = "\n".join(lines) + "\n"
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "metrics.md").write_text(text)
+    save("metrics", text)
     print(text)
 
 

@@ -1,4 +1,4 @@
-"""Parity of every layout and architecture: `make parity` writes benchmarks/results/parity.md.
+"""Parity of every layout and architecture: `make parity` prints its table.
 
 Random checkpoints in the original's key layout are loaded and compared with the independent
 Hugging Face loop of `codi_lens.verification.reference` (float32, unmerged LoRA, batch 1).
@@ -16,6 +16,7 @@ import torch
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
+from saving import save  # noqa: E402
 from support.checkpoint_maker import ARCHITECTURES, LAYOUTS, make, recipe  # noqa: E402
 
 from codi_lens import CodiModel  # noqa: E402
@@ -55,7 +56,7 @@ def main() -> None:
         lines.append(f"| {NAMES[backbone]} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     text = "\n".join(lines) + "\n"
-    (HERE / "results" / "parity.md").write_text(text)
+    save("parity", text)
     print(text)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from saving import save
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from codi_lens.causal.measure import CLEAN, measure
@@ -141,8 +142,7 @@ def main() -> None:
     text = "\n".join(lines).rstrip() + "\n"
     print(text)
     if not options.quick:
-        (HERE / "results").mkdir(exist_ok=True)
-        (HERE / "results" / "sweeps.md").write_text(text)
+        save("sweeps", text)
 
 
 if __name__ == "__main__":

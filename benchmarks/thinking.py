@@ -1,4 +1,4 @@
-"""Time the thought loop: `make bench` prints the tables and writes benchmarks/results/thinking.md.
+"""Time the thought loop: `make bench` prints the tables.
 
 Random weights of two sizes think about random tokens, in questions as long as those of the study's
 GSM8K sample. All ways run interleaved in one process. What is measured is the CPU time of its one
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import transformers
 import ways
+from saving import save
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 HERE = Path(__file__).parent
@@ -211,8 +212,7 @@ def main() -> None:
         print("\n".join(table), flush=True)
     text = "\n".join(lines).rstrip() + "\n"
     if not quick:
-        (HERE / "results").mkdir(exist_ok=True)
-        (HERE / "results" / "thinking.md").write_text(text)
+        save("thinking", text)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ class CodiModel(Loaded):
         checkpoints; if none says, it is an error that names the argument.
 
         Args:
-            source: a folder, or a hub name such as "zen-E/CODI-gpt2".
+            source: a folder, a shipped model ("tiny-gpt2", "tiny-llama"), or a hub name such as
+                "zen-E/CODI-gpt2".
             base: folder or hub name of the base model, for its config and tokenizer.
             lora_alpha: LoRA scaling; accepted and unused for a file without LoRA.
             n_thoughts: how many thoughts to think.

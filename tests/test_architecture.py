@@ -9,7 +9,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "codi_lens"
 ORDER: list[set[str]] = [
-    {"errors", "positions", "head_names", "metrics", "stats", "outputs", "wording", "problems"},
+    {
+        "faces",
+        "errors",
+        "positions",
+        "head_names",
+        "metrics",
+        "stats",
+        "outputs",
+        "wording",
+        "problems",
+    },
     {"loading"},
     {"thinking"},
     {"interventions", "verification"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.oracle import ROOT
@@ -42,3 +44,17 @@ def test_every_way_is_measured(output: str, title: str) -> None:
 def test_think_is_faster_than_the_studys_way(output: str, title: str) -> None:
     study, _, ours, _ = (ms for ms, _ in table(output, title).values())
     assert ours < study
+
+
+def test_results_are_written_only_where_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    saving = importlib.import_module("saving")
+    monkeypatch.setattr(saving, "FOLDER", tmp_path / "results")
+    monkeypatch.delenv("SAVE", raising=False)
+    saving.save("page", "text")
+    assert not (tmp_path / "results").exists()
+    monkeypatch.setenv("SAVE", "1")
+    saving.save("page", "text")
+    assert (tmp_path / "results" / "page.md").read_text() == "text"

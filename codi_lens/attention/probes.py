@@ -29,6 +29,7 @@ from codi_lens.attention.hubs import hub_ratios
 from codi_lens.attention.profiles import answer_view, sequential_attention, with_intervals
 from codi_lens.attention.views import n_thoughts_of
 from codi_lens.errors import ProblemError
+from codi_lens.loading.sources import local_folder
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.problem import Problem
@@ -94,25 +95,26 @@ def probe_totals(
     return pd.DataFrame(table, columns=["thought", "step", "n", *columns])
 
 
-def supervised_thoughts(folder: str | Path) -> tuple[str, ...] | None:
+def supervised_thoughts(source: str | Path) -> tuple[str, ...] | None:
     """Which thoughts training made hold a running total, as the checkpoint's own files say.
 
     `codi_config.json` of the shipped models records how they were trained; the recipe supervises
     `ct{i}` to hold the total after operation i + 1, for every total but the answer itself.
 
     Args:
-        folder: of the checkpoint.
+        source: the folder of the checkpoint, or the name of a shipped model.
 
     Returns:
         Their names; none of them if training was not supervised; None if the files do not say.
 
-    >>> supervised_thoughts("checkpoints/tiny-gpt2")
+    >>> supervised_thoughts("tiny-gpt2")
     ('ct0', 'ct1', 'ct2', 'ct3')
     >>> supervised_thoughts("no such folder") is None
     True
     """
-    said = Path(folder) / "codi_config.json"
-    if not said.is_file():
+    folder = local_folder(source)
+    said = folder and folder / "codi_config.json"
+    if not said or not said.is_file():
         return None
     config = json.loads(said.read_text(encoding="utf-8"))
     supervised = config.get("training", {}).get("supervised")

@@ -12,21 +12,12 @@ from jaxtyping import Float, Int
 
 from codi_lens import metrics
 from codi_lens.attention.scores import HeadScores
+from codi_lens.attention.thresholds import MULTI_PURPOSE_THRESHOLD
 from codi_lens.attention.views import View
 from codi_lens.stats import percentile_interval, resample_weights
 
-MULTI_PURPOSE_THRESHOLD = 0.7
-"""The study's: both of a head's two highest normalised scores must exceed it."""
-STRONG_HUB = 2.0
-"""The study calls a hub strong if its column sum exceeds twice 1 / n_thoughts."""
-SEQUENTIAL_THRESHOLD = 0.3
-"""The study sees sequential flow if its entries [i, i-1] average more than this."""
-SKIP_THRESHOLD = 0.1
-"""The study sees skip connections if its entries [last, first half] average more than this."""
 TOP = 10
 """How many heads count as the best ones in `in_top_10`, and in the study's tables."""
-CONSISTENT_STD = 0.2
-"""The study calls attention consistent if its mean deviation over problems is below this."""
 
 TYPES = {"flow": "Forward Flow", "hub": "Hub Aggregator", "skip": "Skip Connection"}
 

@@ -6,17 +6,40 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from codi_lens.errors import CodiLensError, ProblemError
-from codi_lens.model import CodiModel
+from codi_lens.loading.sources import check_source
 from codi_lens.problems.corpora import gsm8k, load_problems, sample_indices
+from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import word_problems
 
-DEFAULT_N = 100
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from codi_lens.model import CodiModel
+
+Model = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="MODEL",
+        help="Folder of a CODI checkpoint, a model that codi_lens ships (tiny-gpt2, tiny-llama), "
+        "or a hub name such as zen-E/CODI-gpt2.",
+    ),
+]
+Folder = Annotated[
+    Path, tyro.conf.arg(metavar="DIR", help="Folder for the results; open index.html in it.")
+]
+ResumedFolder = Annotated[
+    Path,
+    tyro.conf.arg(metavar="DIR", help="Folder for the results; the same command resumes."),
+]
+Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
+Flat = tyro.conf.arg(name="")
+"""The fields of a dataclass as options without a prefix."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +61,25 @@ class Loading:
 
     base: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     lora_alpha: Annotated[float | None, tyro.conf.arg(metavar="ALPHA")] = None
-    n_thoughts: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    n_thoughts: Count = None
     remove_eos: Annotated[Literal["yes", "no"] | None, tyro.conf.arg(metavar="{yes,no}")] = None
     bot: Annotated[str | None, tyro.conf.arg(metavar="TOKEN")] = None
     eot: Annotated[str | None, tyro.conf.arg(metavar="TOKEN")] = None
     revision: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu"
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
-    threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    threads: Count = None
+
+    def check(self, *models: str) -> None:
+        """Refuse what is wrong without loading anything.
+
+        Raises:
+            CodiLensError: fewer than one thread, or no such model.
+        """
+        for model in models:
+            check_source(model)
+        if self.threads is not None and self.threads < 1:
+            raise CodiLensError(f"threads must be at least 1, not {self.threads}.")
 
     def load(self, model: str, console: Console) -> CodiModel:
         """Load a checkpoint, with a spinner.
@@ -53,7 +87,6 @@ class Loading:
         Raises:
             CheckpointError: it cannot be loaded exactly.
         """
-        self.check()
         with console.status("loading the model"):
             import torch
 
@@ -73,30 +106,84 @@ class Loading:
                 dtype=getattr(torch, self.dtype),
             )
 
-    def check(self) -> None:
-        """Refuse what is wrong without loading anything.
+    def of_another(self) -> Loading:
+        """For a second model: where and how to run; what files do not say is the first one's."""
+        return Loading(device=self.device, dtype=self.dtype, threads=self.threads)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Which problems to think about.
+
+    Attributes:
+        problems: "builtin" (word problems), "gsm8k", or a JSON or JSON-lines file.
+        n: How many problems: 100 by default (8 to verify), or all that a smaller file holds.
+        seed: Draws the problems, and whatever else is drawn; 42 gives the study's own 100 problems
+            of gsm8k.
+    """
+
+    problems: Annotated[str, tyro.conf.arg(metavar="builtin|gsm8k|FILE")] = "builtin"
+    n: Count = None
+    seed: int = 42
+
+    def choose(self, default: int = 100) -> tuple[list[Problem], str]:
+        """The problems, `default` of them if no number is given, and what to call them.
 
         Raises:
-            CodiLensError: fewer than one thread.
+            ProblemError: an unknown corpus, a bad file, or `n` outside the corpus.
         """
-        if self.threads is not None and self.threads < 1:
-            raise CodiLensError(f"threads must be at least 1, not {self.threads}.")
+        n = default if self.n is None else self.n
+        if self.problems == "builtin":
+            return list(word_problems(n, seed=self.seed)), "built-in, test split"
+        if self.problems == "gsm8k":
+            return list(gsm8k(n, seed=self.seed)), "GSM8K train"
+        path = Path(self.problems)
+        if not path.is_file():
+            raise ProblemError(
+                f"There is no problem file {path}; give a file, or one of builtin and gsm8k."
+            )
+        loaded = load_problems(path)
+        n = min(default, len(loaded)) if self.n is None else self.n
+        return [loaded[i] for i in sample_indices(len(loaded), n, seed=self.seed)], path.name
+
+    def donor_candidates(self, chosen: Sequence[Problem]) -> list[Problem]:
+        """Problems of the same corpus among which donors with the same answer are looked for."""
+        if self.problems == "builtin":
+            return list(word_problems(20 * len(chosen), seed=self.seed + 1))
+        return list(chosen)
 
 
-def _token(text: str | None) -> str | int | None:
-    return int(text) if text is not None and text.isdecimal() else text
+@dataclass(frozen=True)
+class Running:
+    """How to run the model.
+
+    Attributes:
+        max_new_tokens: Longest answer, in tokens.
+    """
+
+    max_new_tokens: int = 64
 
 
-Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+@dataclass(frozen=True)
+class Batches(Running):
+    """How to run the model on every problem once.
+
+    Attributes:
+        batch_size: Problems per forward pass.
+    """
+
+    batch_size: int = 32
 
 
-Corpus = Annotated[str, tyro.conf.arg(metavar="builtin|gsm8k|FILE")]
+@dataclass(frozen=True)
+class Rows(Running):
+    """How to run the model on every problem many times.
 
+    Attributes:
+        rows_at_once: Runs per forward pass.
+    """
 
-Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
-
-
-LoadingOptions = Annotated[Loading, tyro.conf.arg(name="")]
+    rows_at_once: int = 128
 
 
 def scope(text: str) -> str | list[str]:
@@ -109,32 +196,5 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def donor_candidates(problems: str, chosen: Sequence[Any], seed: int) -> list[Any]:
-    """Problems of the same corpus among which donors with the same answer are looked for."""
-
-    if problems == "builtin":
-        return list(word_problems(20 * len(chosen), seed=seed + 1))
-    return list(chosen)
-
-
-def choose_problems(
-    problems: str, n: int | None, seed: int, default: int = DEFAULT_N
-) -> tuple[list[Any], str]:
-    """The problems that the command line names, and what to call them; `default` of them.
-
-    Raises:
-        ProblemError: an unknown corpus, a bad file, or `n` outside the corpus.
-    """
-    from codi_lens.problems.words import word_problems
-
-    if problems == "builtin":
-        return list(word_problems(default if n is None else n, seed=seed)), "built-in, test split"
-    if problems == "gsm8k":
-        return list(gsm8k(default if n is None else n, seed=seed)), "GSM8K train"
-    if not Path(problems).is_file():
-        raise ProblemError(
-            f"There is no problem file {problems}; give a file, or one of builtin and gsm8k."
-        )
-    loaded = load_problems(problems)
-    n = min(default, len(loaded)) if n is None else n
-    return [loaded[i] for i in sample_indices(len(loaded), n, seed=seed)], Path(problems).name
+def _token(text: str | None) -> str | int | None:
+    return int(text) if text is not None and text.isdecimal() else text

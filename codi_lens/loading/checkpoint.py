@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from codi_lens.errors import CheckpointError, CheckpointWarning
 from codi_lens.loading.architectures import supported
 from codi_lens.loading.config import CodiConfig, read_settings, require
-from codi_lens.loading.files import first_line, is_hub_name, read_tensors, resolve_folder
+from codi_lens.loading.files import first_line, read_tensors, resolve_folder
 from codi_lens.loading.keys import (
     base_name,
     check_language_model,
@@ -32,6 +32,7 @@ from codi_lens.loading.keys import (
     sort_keys,
     tied_names,
 )
+from codi_lens.loading.sources import is_hub_name
 
 N_SPECIAL_TOKENS = 3
 """CODI appends pad, bot and eot to the base model's vocabulary, in this order."""
@@ -87,7 +88,7 @@ def read_checkpoint(
     checkpoints (`known_checkpoints.toml`).
 
     Args:
-        source: a folder, or the name of a hub repository.
+        source: a folder, the name of a shipped model, or that of a hub repository.
         base: where configuration and tokenizer of the base model are (folder or hub name); by
             default the checkpoint's own folder, or what the settings name.
         lora_alpha: the LoRA scaling; accepted and unused where the file holds no LoRA.

@@ -28,6 +28,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from codi_lens.errors import CheckpointError
+from codi_lens.loading.sources import check_source, local_folder
 
 _SMALL_FILES = ["*.json", "*.model", "*.txt"]
 _SAFETENSORS = ["*.safetensors", "prj.pt"]
@@ -35,42 +36,27 @@ _PICKLES = ["pytorch_model*.bin"]
 
 
 def resolve_folder(source: str | Path, revision: str | None = None) -> Path:
-    """The local folder of a checkpoint, fetched from the hub (or its cache) where needed.
+    """The folder of a checkpoint, fetched from the hub (or its cache) where needed.
 
     The hub's own settings hold: `HF_HOME` places the cache, `HF_HUB_OFFLINE=1` uses it alone,
     `hf auth login` or `HF_TOKEN` opens gated repositories. Pickles are fetched only from
     repositories without safetensors.
 
     Args:
-        source: a folder, or the name of a hub repository.
+        source: a folder, the name of a shipped model, or that of a hub repository.
         revision: a branch, tag or commit of that repository.
 
     Raises:
-        CheckpointError: neither a folder nor a repository that can be fetched.
+        CheckpointError: neither a folder, nor shipped, nor a repository that can be fetched.
     """
-    folder, name = Path(source), str(source)
-    if folder.is_dir():
+    check_source(source)
+    folder, name = local_folder(source), str(source)
+    if folder is not None:
         return folder
-    if folder.is_file():
-        raise CheckpointError(f"{name} is a file; give the folder that holds the checkpoint.")
-    if not is_hub_name(name):
-        raise CheckpointError(
-            f"There is no folder {name}, and it is not the name of a hub repository (owner/name)."
-        )
     fetched = _fetch(name, revision, _SMALL_FILES + _SAFETENSORS)
     if not any(fetched.glob("*.safetensors")):
         fetched = _fetch(name, revision, _SMALL_FILES + _PICKLES)
     return fetched
-
-
-def is_hub_name(name: str) -> bool:
-    """Whether this can name a hub repository.
-
-    >>> is_hub_name("zen-E/CODI-gpt2"), is_hub_name("./model"), is_hub_name("gpt2")
-    (True, False, False)
-    """
-    parts = name.split("/")
-    return len(parts) == 2 and all(parts) and not name.startswith((".", "~", "/"))
 
 
 def read_json(path: Path) -> dict[str, Any]:

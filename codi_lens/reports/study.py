@@ -20,17 +20,17 @@ from codi_lens.attention.extract import accuracy, extract
 from codi_lens.attention.probes import probe_thoughts, supervised_thoughts
 from codi_lens.attention.quantities import corrected_quantities
 from codi_lens.attention.ranking import ConstantMetricWarning, rank_heads
-from codi_lens.errors import OutputError
 from codi_lens.model import CodiModel
 from codi_lens.outputs import check_output, model_names, to_json, write_text
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 from codi_lens.reports.pages.page import write_figures
 from codi_lens.reports.pages.study import report_figures, study_page
-from codi_lens.study import Study, run_study
 from codi_lens.study.comparison import compare_corrected, compare_studies
-from codi_lens.study.heads import StudyThresholds, rank_by
+from codi_lens.study.heads import rank_by
 from codi_lens.study.measured import Measured, what_the_study_measured
+from codi_lens.study.settings import StudyThresholds, check_models
+from codi_lens.study.study import Study, run_study
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,12 +154,6 @@ def report_study(
     page = study_page(studies, figures, corrected, measured, evidence, facts)
     write_text(folder / "index.html", page)
     return StudyReport(studies, corrected, measured, evidence, comparison, folder, without_png)
-
-
-def check_models(models: Sequence[Any]) -> None:
-    """Raise an OutputError unless there are one or two models."""
-    if not 1 <= len(models) <= 2:
-        raise OutputError(f"The study takes one model, or two to compare, not {len(models)}.")
 
 
 def write_png(folder: Path, figures: dict[str, go.Figure]) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from codi_lens.study.heads import StudyThresholds
+from codi_lens.study.settings import StudyThresholds
 
 _AT_ONCE = 256
 

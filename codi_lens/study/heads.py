@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,51 +10,14 @@ import xarray as xr
 from jaxtyping import Float
 
 from codi_lens import metrics
-from codi_lens.attention.ranking import (
-    CONSISTENT_STD,
-    MULTI_PURPOSE_THRESHOLD,
-    SEQUENTIAL_THRESHOLD,
-    SKIP_THRESHOLD,
-    STRONG_HUB,
-    TYPES,
-    functional_types,
-    layer_band,
-)
+from codi_lens.attention.ranking import TYPES, functional_types, layer_band
 from codi_lens.attention.views import generation_view
 from codi_lens.errors import AttentionError
+from codi_lens.study.settings import StudyThresholds
 
 N_TOP = 20
 """The study lists, counts and draws its twenty best heads."""
 BANDS = ("early", "middle", "late")
-
-
-@dataclass(frozen=True)
-class StudyThresholds:
-    """The study's thresholds, most of which it calls somewhat arbitrary.
-
-    Attributes:
-        consistent_std: Attention is consistent if its mean deviation over problems is below this.
-        strong_hub: A hub is strong if its column sum exceeds this many times 1 / n_thoughts.
-        sequential: Sequential flow if the entries [i, i-1] average more than this.
-        last_step: The last step attends to the one before if that entry exceeds this.
-        skip: Skip connections if the last row's first half averages more than this.
-        multi_purpose: A head is Multi-Purpose if two normalised scores exceed this.
-        critical: A head is critical if its composite exceeds this.
-        strong_head: A head has a visible pattern if its largest mean entry exceeds this.
-        strong_share: Patterns are not random if more than this share of heads has a visible one.
-        strong_top: The top 20 heads are expected to have a largest mean entry above this.
-    """
-
-    consistent_std: int | float = CONSISTENT_STD
-    strong_hub: int | float = STRONG_HUB
-    sequential: int | float = SEQUENTIAL_THRESHOLD
-    last_step: int | float = 0.15
-    skip: int | float = SKIP_THRESHOLD
-    multi_purpose: int | float = MULTI_PURPOSE_THRESHOLD
-    critical: int | float = 0.7
-    strong_head: int | float = 0.4
-    strong_share: int | float = 0.1
-    strong_top: int | float = 0.5
 
 
 def mean_and_std(attention: xr.DataArray, *, chunk: int = 256) -> tuple[xr.DataArray, xr.DataArray]:

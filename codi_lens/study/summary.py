@@ -9,7 +9,8 @@ import pandas as pd
 import xarray as xr
 
 from codi_lens import metrics
-from codi_lens.study.heads import BANDS, N_TOP, StudyThresholds, counts, largest_entries
+from codi_lens.study.heads import BANDS, N_TOP, counts, largest_entries
+from codi_lens.study.settings import StudyThresholds
 
 
 def attention_stats(

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from codi_lens import CheckpointError, CodiModel
 from codi_lens.loading.checkpoint import read_checkpoint
 from codi_lens.loading.convert import to_hooked_transformer
+from codi_lens.loading.files import resolve_folder
 
 State = dict[str, Tensor]
 WTE = "codi.base_model.model.transformer.wte.weight"
@@ -305,6 +306,15 @@ def test_missing_sources_are_named(gpt2_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not say its base model; pass base="):
         CodiModel.from_pretrained(gpt2_folder)
     shutil.rmtree(empty)
+
+
+def test_local_folder_wins_over_a_shipped_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve_folder("tiny-gpt2") == ROOT / "checkpoints" / "tiny-gpt2"
+    Path("tiny-gpt2").mkdir()
+    assert resolve_folder("tiny-gpt2") == Path("tiny-gpt2")
 
 
 def test_hub_name_that_cannot_be_fetched_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

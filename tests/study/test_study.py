@@ -16,8 +16,7 @@ from codi_lens.attention.quantities import corrected_quantities
 from codi_lens.attention.ranking import functional_types, rank_heads
 from codi_lens.errors import AttentionError
 from codi_lens.positions import possible_cells
-from codi_lens.study import Study, run_study
-from codi_lens.study.heads import StudyThresholds, counts, mean_and_std, rank_by, study_heads
+from codi_lens.study.heads import counts, mean_and_std, rank_by, study_heads
 from codi_lens.study.measured import what_the_study_measured
 from codi_lens.study.published import (
     published_heads,
@@ -26,6 +25,8 @@ from codi_lens.study.published import (
     published_spread,
     published_study,
 )
+from codi_lens.study.settings import StudyThresholds
+from codi_lens.study.study import Study, run_study
 from codi_lens.study.summary import attention_summary
 
 MODELS = published_study()["models"]

@@ -16,7 +16,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from codi_lens import metrics
-from codi_lens.attention.ranking import SEQUENTIAL_THRESHOLD, SKIP_THRESHOLD
+from codi_lens.attention.thresholds import SEQUENTIAL_THRESHOLD, SKIP_THRESHOLD
 from codi_lens.attention.views import View
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.views import best_heads, cells, check_view, constant_metrics

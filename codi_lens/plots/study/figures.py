@@ -20,8 +20,8 @@ from codi_lens.errors import AttentionError
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import PATTERN_NOTES, pattern_panels
 from codi_lens.plots.drawing.views import Cells
-from codi_lens.study import Study
 from codi_lens.study.heads import N_TOP, counts
+from codi_lens.study.study import Study
 
 _NOTE = f"generation view: {PATTERN_NOTES['generation']}; outlined = self-attention, × = impossible"
 _SELF, _LATER = style.SELF_BAR_COLOUR, style.LATER_COLOUR

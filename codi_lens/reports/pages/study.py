@@ -20,11 +20,11 @@ from codi_lens.plots.study.published import (
 )
 from codi_lens.reports.pages.evidence import evidence_figures, evidence_section
 from codi_lens.reports.pages.page import card, figure_card, plain_table, sections_page
-from codi_lens.study import Study
 from codi_lens.study.comparison import compare_corrected, compare_studies
 from codi_lens.study.heads import N_TOP
 from codi_lens.study.measured import Measured
 from codi_lens.study.published import MODELS, published_heads, published_spread
+from codi_lens.study.study import Study
 
 _LEAD = (
     "A published study of attention between continuous thoughts asked which thought is a hub, "

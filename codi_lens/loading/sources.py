@@ -1,0 +1,58 @@
+"""Where a checkpoint may come from: a folder, a model that codi_lens ships, or the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from codi_lens.errors import CheckpointError
+
+_PACKAGE = Path(__file__).parents[1]
+_PLACES = (_PACKAGE / "checkpoints", _PACKAGE.parent / "checkpoints")
+"""Of an installed wheel, and of a checkout, from which the wheel takes them."""
+
+
+def shipped_models() -> dict[str, Path]:
+    """The folders of the small models that come with codi_lens, by name.
+
+    >>> list(shipped_models())
+    ['tiny-gpt2', 'tiny-llama']
+    """
+    for place in _PLACES:
+        found = sorted(place.glob("*/codi_config.json"))
+        if found:
+            return {path.parent.name: path.parent for path in found}
+    return {}
+
+
+def local_folder(source: str | Path) -> Path | None:
+    """The folder of that name, else that of the shipped model; None if it has to be fetched."""
+    folder = Path(source)
+    return folder if folder.is_dir() else shipped_models().get(str(source))
+
+
+def check_source(source: str | Path) -> None:
+    """Refuse what cannot name a checkpoint, without asking the hub.
+
+    Raises:
+        CheckpointError: neither a folder, nor a shipped model, nor like the name of a repository.
+    """
+    name = str(source)
+    if local_folder(source) is not None:
+        return
+    if Path(source).is_file():
+        raise CheckpointError(f"{name} is a file; give the folder that holds the checkpoint.")
+    if not is_hub_name(name):
+        raise CheckpointError(
+            f"There is no folder {name}, and it is not the name of a model that codi_lens ships "
+            f"({', '.join(shipped_models())}) or of a hub repository (owner/name)."
+        )
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether this can name a hub repository.
+
+    >>> is_hub_name("zen-E/CODI-gpt2"), is_hub_name("./model"), is_hub_name("gpt2")
+    (True, False, False)
+    """
+    parts = name.split("/")
+    return len(parts) == 2 and all(parts) and not name.startswith((".", "~", "/"))

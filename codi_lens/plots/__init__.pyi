@@ -1,0 +1,42 @@
+from codi_lens.explorer.page import explorer_page as explorer_page
+from codi_lens.plots.attention.charts import incoming as incoming
+from codi_lens.plots.attention.charts import score_intervals as score_intervals
+from codi_lens.plots.attention.charts import sequential as sequential
+from codi_lens.plots.attention.charts import skips as skips
+from codi_lens.plots.attention.heads import head_map as head_map
+from codi_lens.plots.attention.heads import pattern as pattern
+from codi_lens.plots.attention.heads import top_heads as top_heads
+from codi_lens.plots.attention.hubs import hub_ratio_by_n_problems as hub_ratio_by_n_problems
+from codi_lens.plots.attention.hubs import hub_ratios as hub_ratios
+from codi_lens.plots.attention.probes import answer_reads_by_length as answer_reads_by_length
+from codi_lens.plots.attention.probes import decodable_totals as decodable_totals
+from codi_lens.plots.attention.probes import thoughts_and_attention as thoughts_and_attention
+from codi_lens.plots.attention.profiles import answer_reads as answer_reads
+from codi_lens.plots.attention.profiles import by_distance as by_distance
+from codi_lens.plots.attention.profiles import destinations as destinations
+from codi_lens.plots.attention.profiles import sequential_intervals as sequential_intervals
+from codi_lens.plots.attention.stability import clusters as clusters
+from codi_lens.plots.attention.stability import clusters_and_types as clusters_and_types
+from codi_lens.plots.attention.stability import rank_intervals as rank_intervals
+from codi_lens.plots.causal.attribution import attribution_scatter as attribution_scatter
+from codi_lens.plots.causal.attribution import (
+    thought_attributions_figure as thought_attributions_figure,
+)
+from codi_lens.plots.causal.effects import effect_points as effect_points
+from codi_lens.plots.causal.effects import redundancy_matrix as redundancy_matrix
+from codi_lens.plots.causal.pairs import restoration_map as restoration_map
+from codi_lens.plots.causal.pairs import thought_swap_matrix as thought_swap_matrix
+from codi_lens.plots.causal.pairs import total_swap_matrix as total_swap_matrix
+from codi_lens.plots.causal.sweeps import causal_map as causal_map
+from codi_lens.plots.causal.sweeps import dose_response_curves as dose_response_curves
+from codi_lens.plots.causal.sweeps import edge_matrix as edge_matrix
+from codi_lens.plots.causal.sweeps import score_effect_scatter as score_effect_scatter
+from codi_lens.plots.study.comparison import model_comparison as model_comparison
+from codi_lens.plots.study.figures import attention_by_layer as attention_by_layer
+from codi_lens.plots.study.figures import critical_heads as critical_heads
+from codi_lens.plots.study.figures import hub_flow_skip as hub_flow_skip
+from codi_lens.plots.study.figures import metric_distributions as metric_distributions
+from codi_lens.plots.study.figures import strongest_heads as strongest_heads
+from codi_lens.plots.study.published import corrected_triptych as corrected_triptych
+from codi_lens.plots.study.published import published_hub_bars as published_hub_bars
+from codi_lens.plots.study.published import published_patterns as published_patterns

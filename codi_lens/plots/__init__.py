@@ -8,7 +8,7 @@ they read well with their module: `plots.hub_ratios(hubs.hub_ratios(attention))`
 from __future__ import annotations
 
 from codi_lens.explorer.page import explorer_page
-from codi_lens.plots.attention.charts import incoming, score_intervals, sequential, skips
+from codi_lens.plots.attention.charts import incoming, sequential, skips
 from codi_lens.plots.attention.heads import head_map, pattern, top_heads
 from codi_lens.plots.attention.hubs import hub_ratio_by_n_problems, hub_ratios
 from codi_lens.plots.attention.probes import (
@@ -22,7 +22,12 @@ from codi_lens.plots.attention.profiles import (
     destinations,
     sequential_intervals,
 )
-from codi_lens.plots.attention.stability import clusters, clusters_and_types, rank_intervals
+from codi_lens.plots.attention.stability import (
+    clusters,
+    clusters_and_types,
+    rank_intervals,
+    score_intervals,
+)
 from codi_lens.plots.causal.attribution import attribution_scatter, thought_attributions_figure
 from codi_lens.plots.causal.effects import effect_points, redundancy_matrix
 from codi_lens.plots.causal.pairs import restoration_map, thought_swap_matrix, total_swap_matrix

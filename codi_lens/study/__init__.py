@@ -6,14 +6,6 @@ Positions are its integers 0 … n-1, which stand for `ct0` … `ct{n-1}`. What 
 not say is the business of `codi_lens.study.measured`.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
-import xarray as xr
-
 from codi_lens.study.checks import Check, study_checks
 from codi_lens.study.heads import (
     BANDS,
@@ -24,6 +16,7 @@ from codi_lens.study.heads import (
     rank_by,
     study_heads,
 )
+from codi_lens.study.run import Study, run_study
 from codi_lens.study.summary import attention_stats, attention_summary, findings_text
 
 __all__ = [
@@ -42,62 +35,3 @@ __all__ = [
     "study_checks",
     "study_heads",
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class Study:
-    """All that the study reports of one model.
-
-    Attributes:
-        model: what to call the model.
-        mean: [layer, head, query, key], the generation view averaged over problems.
-        std: the same shape, the population deviation over problems.
-        heads: one row per head, best composite first (the study's `ranked_heads.csv`).
-        stats: the study's `attention_stats.json`.
-        summary: the study's `attention_summary.json`.
-        findings: the study's `critical_heads_findings.txt`.
-        checks: its validation checks and success criteria.
-        thresholds: what the verdicts were reached with.
-    """
-
-    model: str
-    mean: xr.DataArray
-    std: xr.DataArray
-    heads: pd.DataFrame
-    stats: dict[str, Any]
-    summary: dict[str, Any]
-    findings: str
-    checks: list[Check]
-    thresholds: StudyThresholds
-
-
-def run_study(
-    attention: xr.DataArray,
-    model: str = "model",
-    thresholds: StudyThresholds | None = None,
-) -> Study:
-    """Everything the study computes of one model.
-
-    Args:
-        attention: labelled attention [problem, layer, head, query, key], as `extract` gives it.
-        model: what to call the model.
-        thresholds: the study's own if None.
-
-    Raises:
-        AttentionError: not labelled attention, or no problem in it.
-    """
-    thresholds = thresholds or StudyThresholds()
-    mean, std = mean_and_std(attention)
-    heads = study_heads(mean, thresholds)
-    stats = attention_stats(mean, std, model, attention.sizes["problem"], thresholds)
-    return Study(
-        model=model,
-        mean=mean,
-        std=std,
-        heads=heads,
-        stats=stats,
-        summary=attention_summary(mean, model, thresholds),
-        findings=findings_text(heads, model, thresholds),
-        checks=study_checks(attention, heads, stats, thresholds),
-        thresholds=thresholds,
-    )

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from codi_lens.errors import AttentionError
-from codi_lens.study import Study
 from codi_lens.study.heads import counts
+from codi_lens.study.run import Study
 
 METRICS = ("flow", "hub", "skip")
 

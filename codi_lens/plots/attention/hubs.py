@@ -111,33 +111,7 @@ def hub_ratio_by_n_problems(table: pd.DataFrame) -> go.Figure:
     figure.update_layout(margin_t=104)
     figure.update_annotations(font={"size": style.FONT_SIZE})
     for place, thought in enumerate(thoughts):
-        rows = known[known["thought"] == thought]
-        where: dict[str, Any] = {"row": 1, "col": place + 1}
-        figure.add_scatter(
-            x=[*rows["n_problems"], *rows["n_problems"][::-1]],
-            y=[*rows["high"], *rows["low"][::-1]],
-            mode="lines",
-            fill="toself",
-            fillcolor="rgba(47,93,155,0.22)",
-            line={"width": 0},
-            hoverinfo="skip",
-            name="band",
-            showlegend=False,
-            **where,
-        )
-        figure.add_scatter(
-            x=rows["n_problems"],
-            y=rows["ratio"],
-            mode="lines+markers",
-            line={"color": style.LATER_COLOUR, "width": 2},
-            marker={"size": 5},
-            customdata=rows[["low", "high"]],
-            hovertemplate="%{x} problems<br>ratio %{y:.2f} [%{customdata[0]:.2f}, "
-            "%{customdata[1]:.2f}]<extra>" + thought + "</extra>",
-            name=thought,
-            showlegend=False,
-            **where,
-        )
+        _add_curve(figure, known[known["thought"] == thought], thought, place + 1)
     figure.add_hline(y=1, line={"color": style.NULL_COLOUR, "width": 1.5, "dash": "dash"})
     sizes = sorted(int(size) for size in known["n_problems"].unique())
     shown = sizes if len(sizes) < 4 else [sizes[0], sizes[len(sizes) // 2], sizes[-1]]
@@ -150,6 +124,36 @@ def hub_ratio_by_n_problems(table: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(style.value_axis("", rangemode="tozero"))
     figure.update_yaxes(title_text="hub ratio", col=1)
     return figure
+
+
+def _add_curve(figure: go.Figure, rows: pd.DataFrame, thought: str, column: int) -> None:
+    """The ratios of one thought in its panel, over the band of the samples."""
+    where: dict[str, Any] = {"row": 1, "col": column}
+    figure.add_scatter(
+        x=[*rows["n_problems"], *rows["n_problems"][::-1]],
+        y=[*rows["high"], *rows["low"][::-1]],
+        mode="lines",
+        fill="toself",
+        fillcolor="rgba(47,93,155,0.22)",
+        line={"width": 0},
+        hoverinfo="skip",
+        name="band",
+        showlegend=False,
+        **where,
+    )
+    figure.add_scatter(
+        x=rows["n_problems"],
+        y=rows["ratio"],
+        mode="lines+markers",
+        line={"color": style.LATER_COLOUR, "width": 2},
+        marker={"size": 5},
+        customdata=rows[["low", "high"]],
+        hovertemplate="%{x} problems<br>ratio %{y:.2f} [%{customdata[0]:.2f}, "
+        "%{customdata[1]:.2f}]<extra>" + thought + "</extra>",
+        name=thought,
+        showlegend=False,
+        **where,
+    )
 
 
 def _p_text(table: pd.DataFrame, place: int) -> str:

@@ -17,6 +17,7 @@ from codi_lens.attention.profiles import FIRST_TOKEN, KINDS
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.whiskers import (
     LEGEND,
+    NULL_NAME,
     SERIES_COLOURS,
     add_points,
     labelled_series,
@@ -200,7 +201,7 @@ def _categories(
             x=np.arange(len(labels)) + shift_of(0, len(series)),
             y=null["mean"],
             mode="markers",
-            name="even spread (causal null)",
+            name=NULL_NAME,
             showlegend=True,
             marker={
                 "symbol": "diamond-open",

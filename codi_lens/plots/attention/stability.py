@@ -1,4 +1,4 @@
-"""How firm the findings are: ranks with their intervals, and heads clustered by shape."""
+"""How firm the findings are: scores and ranks with intervals, and heads clustered by shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,56 @@ from codi_lens.attention.clusters import HeadClusters
 from codi_lens.errors import AttentionError
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_numbers, pattern_panels
-from codi_lens.plots.drawing.views import Cells
+from codi_lens.plots.drawing.views import Cells, best_heads, constant_metrics
+from codi_lens.plots.drawing.whiskers import error_bar
+
+
+def score_intervals(heads: pd.DataFrame, metric: str = "composite", n: int = 20) -> go.Figure:
+    """The `n` best heads by a metric, with their 95 % bootstrap intervals over problems.
+
+    Args:
+        heads: one row per head, as from `rank_heads`.
+        metric: any column of `heads` that has an interval.
+        n: how many heads (all of them if there are fewer).
+
+    Raises:
+        AttentionError: no such metric, an empty table, or `n` below 1.
+    """
+    best = best_heads(heads, metric, n)
+    note = f"{heads.attrs['view']} view; " if "view" in heads.attrs else ""
+    note += "whiskers: 95 % bootstrap interval over problems"
+    if metric in constant_metrics(heads):
+        note += f"<br>{metric} is constant over all heads, so it ranks nothing"
+    figure = go.Figure(
+        layout=style.base_layout(
+            f"Top {len(best)} heads by {metric}",
+            f"{note}<br>&nbsp;",  # room for the legend
+            xaxis=style.value_axis(metric),
+            yaxis=style.cell_axis("", rows=True)
+            | {"categoryorder": "array", "categoryarray": best["name"].tolist(), "dtick": 1},
+            legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+            height=max(260, 150 + 24 * len(best)),
+        )
+    )
+    for kind, colour in style.TYPE_COLOURS.items():
+        rows = best[best["type"] == kind]
+        if rows.empty:
+            continue
+        whiskers = None
+        if f"{metric}_low" in rows:
+            ends = rows[f"{metric}_low"], rows[f"{metric}_high"]
+            whiskers = error_bar(rows[metric], *ends, thickness=1.5, width=4)
+        figure.add_scatter(
+            x=rows[metric],
+            y=rows["name"],
+            error_x=whiskers,
+            mode="markers",
+            name=kind,
+            showlegend=True,
+            marker={"color": colour, "size": 9},
+            hovertemplate="%{y}<br>" + metric + " %{x:.3f}<extra>" + kind + "</extra>",
+        )
+    return figure
 
 
 def rank_intervals(heads: pd.DataFrame, n: int = 20) -> go.Figure:
@@ -45,12 +94,9 @@ def rank_intervals(heads: pd.DataFrame, n: int = 20) -> go.Figure:
     figure.add_scatter(
         x=best["rank"],
         y=best["name"],
-        error_x={
-            "array": best["rank_high"] - best["rank"],
-            "arrayminus": best["rank"] - best["rank_low"],
-            "thickness": 1.6,
-            "width": 4,
-        },
+        error_x=error_bar(
+            best["rank"], best["rank_low"], best["rank_high"], clip=False, thickness=1.6, width=4
+        ),
         mode="markers",
         marker={"color": style.LATER_COLOUR, "size": 8},
         customdata=best[["rank_low", "rank_high", "in_top_10"]],

@@ -18,6 +18,7 @@ from plotly.colors import cmocean
 from codi_lens.causal.restoration import Direction
 from codi_lens.causal.running_totals import ALONE, COUNTERPART, UNRELATED
 from codi_lens.errors import InterventionError
+from codi_lens.plots.causal.tables import needs
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_labels
 from codi_lens.positions import rank
@@ -42,7 +43,15 @@ def restoration_map(
         InterventionError: a table of another kind, without this direction, or of several
             components.
     """
-    _needs(restored, "restore", "direction", "layer", "position", "component", "fraction")
+    needs(
+        restored,
+        "direction",
+        "layer",
+        "position",
+        "component",
+        "fraction",
+        give="what restore returns",
+    )
     table = restored[restored["direction"] == direction]
     if not len(table):
         raise InterventionError(f"The table holds no rows of the direction {direction!r}.")
@@ -85,7 +94,15 @@ def thought_swap_matrix(
     Raises:
         InterventionError: a table of another kind, or without such rows.
     """
-    _needs(swaps, "operand_swaps", "donor", "thought", "swapped", "operand", "donor_share")
+    needs(
+        swaps,
+        "donor",
+        "thought",
+        "swapped",
+        "operand",
+        "donor_share",
+        give="what operand_swaps returns",
+    )
     table = _of_length(swaps[swaps["swapped"] == swapped], n_operations)
     names = [
         _operand(operand) if donor == COUNTERPART else UNRELATED
@@ -115,7 +132,7 @@ def total_swap_matrix(totals: pd.DataFrame, n_operations: int | None = None) -> 
     Raises:
         InterventionError: a table of another kind, or without such rows.
     """
-    _needs(totals, "total_swaps", "thought", "operation", "predicted_share")
+    needs(totals, "thought", "operation", "predicted_share", give="what total_swaps returns")
     table = _of_length(totals, n_operations)
     table = table.assign(column=[_operand(operation) for operation in table["operation"]])
     return _panels(
@@ -200,13 +217,7 @@ def _panels(
                 "colorscale": FRACTION_SCALE,
                 "cmin": 0,
                 "cmax": 1,
-                "colorbar": {
-                    "title": {"text": unit, "side": "right", "font": {"size": style.FONT_SIZE}},
-                    "tickfont": {"size": style.SMALL_FONT_SIZE},
-                    "tickvals": [0, 0.25, 0.5, 0.75, 1],
-                    "thickness": 14,
-                    "outlinewidth": 0,
-                },
+                "colorbar": style.colorbar_of(unit, tickvals=[0, 0.25, 0.5, 0.75, 1]),
             },
             **settings,
         )
@@ -252,11 +263,3 @@ def _of_length(table: pd.DataFrame, n_operations: int | None) -> pd.DataFrame:
     if not len(table):
         raise InterventionError("The table holds no such swaps to draw.")
     return table
-
-
-def _needs(table: pd.DataFrame, source: str, *columns: str) -> None:
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise InterventionError(
-            f"The table has no column {missing[0]!r}; give what {source} returns."
-        )

@@ -13,14 +13,16 @@ from plotly.colors import cmocean
 
 from codi_lens.causal.dose import TOP, DoseResponse
 from codi_lens.errors import InterventionError
+from codi_lens.plots.causal.tables import needs
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_labels
-from codi_lens.plots.drawing.whiskers import LEGEND
+from codi_lens.plots.drawing.whiskers import LEGEND, error_bar
 from codi_lens.wording import fixed
 
 EFFECT_SCALE: list[str] = list(cmocean.balance)
 """cmocean's "balance": diverging, equally light at both ends."""
 UNIT = "effect (nats)"
+_TABLE = "what the sweep of this kind returns"
 
 
 def causal_map(effects: pd.DataFrame) -> go.Figure:
@@ -32,7 +34,7 @@ def causal_map(effects: pd.DataFrame) -> go.Figure:
     Raises:
         InterventionError: a table without heads.
     """
-    _needs(effects, "layer", "head", "effect", "effect_low", "effect_high", "q")
+    needs(effects, "layer", "head", "effect", "effect_low", "effect_high", "q", give=_TABLE)
     rows = [f"L{layer}" for layer in sorted(effects["layer"].unique())]
     columns = [f"H{head}" for head in sorted(effects["head"].unique())]
     table = effects.assign(
@@ -58,7 +60,7 @@ def edge_matrix(effects: pd.DataFrame) -> go.Figure:
     Raises:
         InterventionError: a table without edges.
     """
-    _needs(effects, "query", "key", "effect", "effect_low", "effect_high", "q")
+    needs(effects, "query", "key", "effect", "effect_low", "effect_high", "q", give=_TABLE)
     table = effects.assign(row=effects["query"], column=effects["key"])
     return _matrix(
         table,
@@ -100,11 +102,12 @@ def dose_response_curves(dose: DoseResponse) -> go.Figure:
         figure.add_scatter(
             x=[0, *curve["k"]],
             y=[dose.at_zero, *(-curve["effect"])],
-            error_y={
-                "array": [0, *(curve["effect"] - curve["effect_low"])],
-                "arrayminus": [0, *(curve["effect_high"] - curve["effect"])],
-                "visible": top,
-            },
+            error_y=error_bar(
+                [dose.at_zero, *(-curve["effect"])],
+                [dose.at_zero, *(-curve["effect_high"])],
+                [dose.at_zero, *(-curve["effect_low"])],
+                visible=top,
+            ),
             mode="lines+markers" if top else "lines",
             line={"color": style.SELF_BAR_COLOUR if top else "#9aa2ab", "width": 2.5 if top else 1},
             name="the ranking's top k" if top else "random orders",
@@ -123,14 +126,14 @@ def score_effect_scatter(
     Args:
         heads: of `rank_heads`.
         effects: of `sweep_heads`.
-        associations: of `codi_lens.causal.dose.score_vs_effect`.
+        associations: of `codi_lens.causal.scores_vs_effects.score_vs_effect`.
         metric: which score.
 
     Raises:
         InterventionError: a score that a table does not have.
     """
-    _needs(heads, "name", "layer", metric)
-    _needs(effects, "name", "effect", "effect_low", "effect_high")
+    needs(heads, "name", "layer", metric, give=_TABLE)
+    needs(effects, "name", "effect", "effect_low", "effect_high", give=_TABLE)
     found = associations[associations["metric"] == metric]
     if not len(found):
         raise InterventionError(f"The associations hold no metric {metric!r}.")
@@ -155,11 +158,9 @@ def score_effect_scatter(
         figure.add_scatter(
             x=some[metric],
             y=-some["effect"],
-            error_y={
-                "array": some["effect"] - some["effect_low"],
-                "arrayminus": some["effect_high"] - some["effect"],
-                "thickness": 1,
-            },
+            error_y=error_bar(
+                -some["effect"], -some["effect_high"], -some["effect_low"], thickness=1
+            ),
             mode="markers",
             name=f"layer {layer}",
             text=some["name"],
@@ -222,11 +223,3 @@ def _matrix(
         effect = np.where(missing, 0, effect)  # on grey, as dark as on the middle of the scale
         figure.add_trace(cell_labels(labels, effect, rows, columns, EFFECT_SCALE, -limit, limit))
     return figure
-
-
-def _needs(table: pd.DataFrame, *columns: str) -> None:
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise InterventionError(
-            f"The table has no column {missing[0]!r}; give what the sweep of this kind returns."
-        )

@@ -7,10 +7,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from codi_lens.plots.drawing import style
-from codi_lens.plots.study.figures import BAND_COLOURS, count_bars, score_bars
-from codi_lens.study import Study
+from codi_lens.plots.study.bars import BAND_COLOURS, count_bars, score_bars
 from codi_lens.study.comparison import compare_studies
 from codi_lens.study.heads import N_TOP
+from codi_lens.study.run import Study
 
 MODEL_COLOURS = ("#2f5d9b", "#c2410c")
 Pair = tuple[Study, Study]

@@ -55,10 +55,10 @@ def run_study(
     Raises:
         AttentionError: not labelled attention, or no problem in it.
 
-    >>> from codi_lens.plots.drawing.examples import two_problems
-    >>> study = run_study(two_problems(), "two heads")
+    >>> from codi_lens.attention.example import two_heads
+    >>> study = run_study(two_heads(), "two heads")
     >>> study.heads[["rank", "name", "functional_type"]].values.tolist()
-    [[1, 'L0H1', 'Hub Aggregator'], [2, 'L0H0', 'Forward Flow']]
+    [[1, 'L0H1', 'Multi-Purpose'], [2, 'L0H0', 'Forward Flow']]
     """
     thresholds = thresholds or StudyThresholds()
     mean, std = mean_and_std(attention)

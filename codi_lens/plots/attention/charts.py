@@ -36,6 +36,11 @@ def incoming(attention: xr.DataArray, view: View = "position") -> go.Figure:
 
     Raises:
         AttentionError: an unknown view, or attention with other dims or labels.
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> figure = incoming(two_heads().mean("problem"))
+    >>> dict(zip(figure.layout.xaxis.ticktext, figure.data[0].y.round(3).tolist()))
+    {'ct0': 0.4, 'ct1': 0.2, 'ct2': nan}
     """
     check_view(view)
     shown = cells(attention, view)
@@ -89,6 +94,11 @@ def sequential(attention: xr.DataArray, view: View = "position") -> go.Figure:
 
     Raises:
         AttentionError: an unknown view, or attention with other dims or labels.
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> figure = sequential(two_heads().mean("problem"))
+    >>> dict(zip(figure.layout.xaxis.ticktext, figure.data[0].y.round(3).tolist()))
+    {'ct1→<br>ct0': 0.5, 'ct2→<br>ct1': 0.2}
     """
     check_view(view)
     matrix = cells(attention, view).mean()
@@ -136,6 +146,11 @@ def skips(attention: xr.DataArray, view: View = "position") -> go.Figure:
 
     Raises:
         AttentionError: an unknown view, or attention with other dims or labels.
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> figure = skips(two_heads().mean("problem"))
+    >>> dict(zip(figure.layout.xaxis.ticktext, figure.data[0].y.round(3).tolist()))
+    {'1': 0.35, '2': 0.3}
     """
     check_view(view)
     shown = cells(attention, view)

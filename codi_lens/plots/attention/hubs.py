@@ -29,6 +29,12 @@ def hub_ratios(tables: Mapping[str, pd.DataFrame] | pd.DataFrame) -> go.Figure:
 
     Raises:
         AttentionError: no table, or tables of different thoughts.
+
+    >>> table = pd.DataFrame({"thought": ["ct0", "ct1"], "ratio": [1.2, np.nan], "low": 1.1,
+    ...     "high": 1.4, "given": [0.0, 0.3], "p": [0.04, np.nan], "p_smallest": 0.01})
+    >>> figure = hub_ratios(table)
+    >>> [note.text for note in figure.layout.annotations]
+    ['p = .040', '×']
     """
     series = labelled_series(tables, "thought")
     thoughts = [str(name) for name in next(iter(series.values()))["thought"]]
@@ -90,6 +96,12 @@ def hub_ratio_by_n_problems(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: from `hubs.hub_ratio_by_n_problems`.
+
+    >>> table = pd.DataFrame({"thought": "ct0", "n_problems": [10, 20], "ratio": [1.5, 1.2],
+    ...     "low": [1.0, 1.1], "high": [2.0, 1.3]})
+    >>> figure = hub_ratio_by_n_problems(table)
+    >>> [trace.name for trace in figure.data], figure.layout.xaxis.ticktext
+    (['band', 'ct0'], ('10', '20'))
     """
     known = table.dropna(subset="ratio")
     thoughts = [str(name) for name in known["thought"].unique()]

@@ -26,6 +26,12 @@ def decodable_totals(probes: pd.DataFrame, supervised: Sequence[str] | None = No
         supervised: thoughts that training made decode to the total of their own step (`ct0` to that
             after operation 1, and so on); outlined and named in the figure. None says that it is
             not known.
+
+    >>> probes = pd.DataFrame({"thought": ["ct0", "ct1"], "step": [1, 2], "accuracy": [0.9, 0.8],
+    ...     "control": [0.1, 0.2]})
+    >>> figure = decodable_totals(probes, supervised=["ct0"])
+    >>> figure.data[0].z.tolist(), len(figure.layout.shapes)
+    ([[0.9, nan], [nan, 0.8]], 1)
     """
     thoughts = [str(name) for name in probes["thought"].unique()]
     steps = [int(step) for step in probes["step"].unique()]
@@ -47,7 +53,8 @@ def decodable_totals(probes: pd.DataFrame, supervised: Sequence[str] | None = No
     figure.update_layout(
         style.base_layout(
             "Which running total can be read from which thought",
-            f"linear probes on held-out problems; {_supervised_note(supervised)};<br>– = too few problems",
+            f"linear probes on held-out problems; {_supervised_note(supervised)};<br>"
+            "– = too few problems",
             coloraxis={
                 "colorscale": style.SCORE_SCALE,
                 "cmin": 0,
@@ -72,6 +79,12 @@ def answer_reads_by_length(table: pd.DataFrame, probes: pd.DataFrame | None = No
         table: from `probes.answer_reads_by_length`.
         probes: from `probe_totals`; if given, the thought that holds the total before the last
             operation best is outlined in each row.
+
+    >>> table = pd.DataFrame({"n_operations": 3, "thought": ["ct0", "ct1"], "mean": [0.1, 0.4],
+    ...     "n": 50})
+    >>> figure = answer_reads_by_length(table)
+    >>> figure.data[0].y, figure.data[0].z.tolist()
+    (('3 (50 problems)',), [[0.1, 0.4]])
     """
     thoughts = [str(name) for name in table["thought"].unique()]
     lengths = [int(length) for length in table["n_operations"].unique()]
@@ -126,6 +139,13 @@ def thoughts_and_attention(truth: pd.DataFrame) -> go.Figure:
 
     Args:
         truth: from `ground_truth`.
+
+    >>> truth = pd.DataFrame({"thought": ["ct0", "ct1"], "step": [1, 2], "control": 0.1,
+    ...     "supervised": [True, False]})
+    >>> for name in ("accuracy", "from_eot", "from_anchor", "hub_ratio"):
+    ...     truth = truth.assign(**{name: [0.9, 0.8], f"{name}_low": 0.7, f"{name}_high": 1.0})
+    >>> [trace.name for trace in thoughts_and_attention(truth).data][-2:]
+    ['supervised in training', 'control: shuffled totals']
     """
     thoughts = [str(name) for name in truth["thought"]]
     taught = bool(truth["supervised"].any())

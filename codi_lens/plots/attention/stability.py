@@ -24,6 +24,12 @@ def score_intervals(heads: pd.DataFrame, metric: str = "composite", n: int = 20)
 
     Raises:
         AttentionError: no such metric, an empty table, or `n` below 1.
+
+    >>> from codi_lens import rank_heads
+    >>> from codi_lens.attention.example import two_heads
+    >>> figure = score_intervals(rank_heads(two_heads()), "hub")
+    >>> figure.layout.title.text, figure.layout.yaxis.categoryarray
+    ('Top 2 heads by hub', ('L0H1', 'L0H0'))
     """
     best = best_heads(heads, metric, n)
     note = f"{heads.attrs['view']} view; " if "view" in heads.attrs else ""
@@ -71,6 +77,12 @@ def rank_intervals(heads: pd.DataFrame, n: int = 20) -> go.Figure:
 
     Raises:
         AttentionError: an empty table, or `n` below 1.
+
+    >>> heads = pd.DataFrame({"name": ["L0H0", "L0H1"], "rank": [2, 1], "rank_low": [1, 1],
+    ...     "rank_high": [2, 2], "in_top_10": [0.6, 1.0]})
+    >>> figure = rank_intervals(heads)
+    >>> list(zip(figure.data[0].y, [note.text for note in figure.layout.annotations]))
+    [('L0H1', '100%'), ('L0H0', '60%')]
     """
     if heads.empty or n < 1:
         raise AttentionError("Ranks need a heads table with rows, and at least 1 head to draw.")
@@ -123,6 +135,15 @@ def clusters(found: HeadClusters) -> go.Figure:
 
     Args:
         found: from `cluster_heads`.
+
+    >>> import xarray as xr
+    >>> heads = pd.DataFrame({"cluster": ["A", "B"], "silhouette": 0.5, "outside": 0.4,
+    ...     "self": [0.6, 0.0], "previous": [0.0, 0.6], "further": 0.0})
+    >>> patterns = xr.DataArray(np.stack([np.eye(2), np.eye(2, k=-1)]), {"cluster": ["A", "B"]},
+    ...     ("cluster", "query", "key"))
+    >>> figure = clusters(HeadClusters(heads, patterns, silhouette={2: 0.5}, stability=1.0))
+    >>> figure.layout.title.text
+    '2 clusters of heads by the shape of their attention'
     """
     patterns = found.patterns
     n = patterns.sizes["key"]
@@ -162,6 +183,13 @@ def clusters_and_types(found: HeadClusters, types: pd.Series) -> go.Figure:
 
     Raises:
         AttentionError: a head without a label.
+
+    >>> import xarray as xr
+    >>> heads = pd.DataFrame({"name": ["L0H0", "L0H1"], "cluster": ["A", "B"]})
+    >>> found = HeadClusters(heads, xr.DataArray(), silhouette={}, stability=1.0)
+    >>> types = pd.Series({"L0H0": "Forward Flow", "L0H1": "Hub Aggregator"})
+    >>> clusters_and_types(found, types).data[0].z.tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
     agreement = found.agreement(types)
     own = types[found.heads["name"]].to_numpy()

@@ -46,6 +46,14 @@ def attribution_scatter(
 
     Raises:
         InterventionError: a table of another kind, or no head in both.
+
+    >>> heads = pd.DataFrame({"name": ["L0H0", "L0H1"], "layer": 0})
+    >>> ends = {"attribution_low": -1.0, "attribution_high": 0.0}
+    >>> estimated = heads.assign(attribution=[-0.5, -0.2], **ends)
+    >>> measured = heads.assign(effect=[-0.6, -0.1], effect_low=-1.0, effect_high=0.0)
+    >>> figure = attribution_scatter(estimated, measured, Association(1.0, 1.0, 1.0, 0.5, 2))
+    >>> figure.data[1].name, figure.data[1].text.tolist()
+    ('layer 0', ['L0H0', 'L0H1'])
     """
     joined = _both(attributions, effects)
     both = joined[["attribution", "effect"]].to_numpy()
@@ -108,6 +116,13 @@ def thought_attributions_figure(
 
     Raises:
         InterventionError: a table of another kind, or one without this mode.
+
+    >>> thoughts = pd.DataFrame({"thought": ["ct0", "ct1"], "mode": "resample"})
+    >>> measured = thoughts.assign(effect=[-2.0, -0.1], effect_low=-3.0, effect_high=0.0)
+    >>> guess = thoughts.assign(attribution=[-1.0, 0.0], attribution_low=-2.0, attribution_high=0.0)
+    >>> figure = thought_attributions_figure({"gradients": guess}, measured)
+    >>> [trace.name for trace in figure.data], figure.layout.xaxis.ticktext
+    (['measured', 'gradients'], ('ct0', 'ct1'))
     """
     named = {"measured": effects.rename(columns={"effect": "attribution"}), **attributions}
     tables: dict[str, pd.DataFrame] = {}

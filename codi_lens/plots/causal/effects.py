@@ -42,6 +42,12 @@ def effect_points(
 
     Raises:
         InterventionError: a column that the table does not have, or more series than colours.
+
+    >>> effects = pd.DataFrame({"heads": ["L0H0", "L0H1"], "effect": [-2.0, -0.1],
+    ...     "effect_low": [-3.0, -0.5], "effect_high": [-1.0, 0.2]})
+    >>> figure = effect_points(effects, "heads", title="What two heads are needed for")
+    >>> figure.layout.yaxis.ticktext, figure.data[0].error_x.array.round(2).tolist()
+    (('L0H0', 'L0H1'), [1.0, 0.3])
     """
     low, high = f"{column}_low", f"{column}_high"
     needs(effects, label, column, low, high, *([] if series is None else [series]))
@@ -91,6 +97,13 @@ def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
 
     Raises:
         InterventionError: a table without interactions.
+
+    >>> pairs = pd.DataFrame({"a": "L0H0", "b": ["L0H1", "L1H0"], "logit_a": -1.0,
+    ...     "logit_b": [-0.5, -0.2], "logit_interaction": [-0.8, 0.1], "logit_q": [0.01, 0.7],
+    ...     "logit_interaction_low": [-1.0, -0.1], "logit_interaction_high": [-0.6, 0.3]})
+    >>> figure = redundancy_matrix(pairs)
+    >>> list(figure.data[-1].text[::3])
+    ['alone<br>-1.00', '•<br>-0.80', '○<br>0.10']
     """
     needs(pairs, "logit_interaction", give="`redundancy`'s")
     names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))

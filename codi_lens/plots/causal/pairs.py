@@ -42,6 +42,12 @@ def restoration_map(
     Raises:
         InterventionError: a table of another kind, without this direction, or of several
             components.
+
+    >>> restored = pd.DataFrame({"direction": "clean into corrupted", "layer": 0, "n": 9,
+    ...     "n_known": 9, "position": ["ct0", "ct1"], "component": "resid_pre",
+    ...     "fraction": [0.1, 0.8], "fraction_low": [-0.1, 0.6], "fraction_high": [0.3, 0.9]})
+    >>> restoration_map(restored).data[1].text.tolist()
+    ['○ 0.10', '0.80']
     """
     needs(
         restored,
@@ -93,6 +99,13 @@ def thought_swap_matrix(
 
     Raises:
         InterventionError: a table of another kind, or without such rows.
+
+    >>> swaps = pd.DataFrame({"donor": COUNTERPART, "thought": ["ct0", "ct1"], "swapped": ALONE,
+    ...     "operand": [1, 2], "n_operations": 2, "donor_share": [0.9, 0.1], "chance": 0.1, "n": 50,
+    ...     "donor_share_low": [0.8, 0.0], "donor_share_high": [1.0, 0.2]})
+    >>> figure = thought_swap_matrix(swaps)
+    >>> figure.data[0].x, figure.data[1].text.tolist()
+    (('op. 1', 'op. 2'), ['0.90', '×', '×', '○ 0.10'])
     """
     needs(
         swaps,
@@ -131,6 +144,13 @@ def total_swap_matrix(totals: pd.DataFrame, n_operations: int | None = None) -> 
 
     Raises:
         InterventionError: a table of another kind, or without such rows.
+
+    >>> totals = pd.DataFrame({"thought": ["ct0", "ct1"], "operation": [1, 2], "n_operations": 2,
+    ...     "predicted_share": [0.9, 0.1], "predicted_share_low": [0.8, 0.0],
+    ...     "predicted_share_high": [1.0, 0.2], "chance": 0.1, "n": 50})
+    >>> figure = total_swap_matrix(totals)
+    >>> figure.data[0].y, figure.data[1].text.tolist()
+    (('ct0', 'ct1'), ['0.90', '×', '×', '○ 0.10'])
     """
     needs(totals, "thought", "operation", "predicted_share", give="what total_swaps returns")
     table = _of_length(totals, n_operations)

@@ -33,6 +33,11 @@ def causal_map(effects: pd.DataFrame) -> go.Figure:
 
     Raises:
         InterventionError: a table without heads.
+
+    >>> effects = pd.DataFrame({"layer": 0, "head": [0, 1], "effect": [-2.0, 0.1],
+    ...     "effect_low": [-3.0, -0.2], "effect_high": [-1.0, 0.3], "q": [0.01, 0.8]})
+    >>> causal_map(effects).data[1].text.tolist()
+    ['•<br>-2.00', '○<br>0.10']
     """
     needs(effects, "layer", "head", "effect", "effect_low", "effect_high", "q", give=_TABLE)
     rows = [f"L{layer}" for layer in sorted(effects["layer"].unique())]
@@ -59,6 +64,12 @@ def edge_matrix(effects: pd.DataFrame) -> go.Figure:
 
     Raises:
         InterventionError: a table without edges.
+
+    >>> effects = pd.DataFrame({"query": ["ct0", "ct1"], "key": "bot", "effect": [-2.0, 0.1],
+    ...     "effect_low": [-3.0, -0.2], "effect_high": [-1.0, 0.3], "q": [0.01, 0.8]})
+    >>> figure = edge_matrix(effects)
+    >>> figure.data[0].y, figure.data[0].z.tolist()
+    (('ct0', 'ct1'), [[-2.0], [0.1]])
     """
     needs(effects, "query", "key", "effect", "effect_low", "effect_high", "q", give=_TABLE)
     table = effects.assign(row=effects["query"], column=effects["key"])
@@ -79,6 +90,12 @@ def dose_response_curves(dose: DoseResponse) -> go.Figure:
 
     Args:
         dose: of `codi_lens.causal.dose.dose_response`.
+
+    >>> curves = pd.DataFrame({"order": ["top", "random 1"], "k": 1, "effect": [-2.0, -0.5],
+    ...     "effect_low": [-3.0, -1.0], "effect_high": [-1.0, 0.0]})
+    >>> dose = DoseResponse(curves, 0.75, 0.2, 1.2, 0.5, n_random=1, keep=False, at_zero=0.0)
+    >>> {trace.name: trace.y for trace in dose_response_curves(dose).data}
+    {'random orders': (0.0, 0.5), "the ranking's top k": (0.0, 2.0)}
     """
     title, axis = "Are the top heads more necessary than others?", "heads ablated together (k)"
     if dose.keep:
@@ -131,6 +148,14 @@ def score_effect_scatter(
 
     Raises:
         InterventionError: a score that a table does not have.
+
+    >>> heads = pd.DataFrame({"name": ["L0H0", "L0H1"], "layer": 0, "hub": [0.1, 0.4]})
+    >>> effects = heads.assign(effect=[-0.1, -2.0], effect_low=-3.0, effect_high=0.0)
+    >>> found = {"metric": ["hub"], "rho": 1.0, "low": 1.0, "high": 1.0, "p": 0.5}
+    >>> found |= {f"within_{name}": found[name] for name in ("rho", "low", "high", "p")}
+    >>> figure = score_effect_scatter(heads, effects, pd.DataFrame(found), "hub")
+    >>> figure.layout.xaxis.title.text, figure.data[0].y.tolist()
+    ('hub score', [0.1, 2.0])
     """
     needs(heads, "name", "layer", metric, give=_TABLE)
     needs(effects, "name", "effect", "effect_low", "effect_high", give=_TABLE)

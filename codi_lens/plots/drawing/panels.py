@@ -185,7 +185,7 @@ def self_outlines(
 
 
 def outlines(
-    cells: Iterable[Sequence[int]], suffix: str = "", width: float = 2.5
+    cells: Iterable[Sequence[int]], suffix: str = "", width: int | float = 2.5
 ) -> list[dict[str, Any]]:
     """Outlines of cells (row, column), counted from 0, on the axes with this suffix."""
     return [

@@ -45,6 +45,12 @@ def strongest_heads(study: Study, n: int = N_TOP) -> go.Figure:
 
     Raises:
         AttentionError: `n` is below 1.
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> from codi_lens.study import run_study
+    >>> study = run_study(two_heads(), "two heads")
+    >>> [note.text for note in strongest_heads(study).layout.annotations[:2]]
+    ['1. L0H1 · max 0.60 [2→0]', '2. L0H0 · max 0.40 [2→0]']
     """
     heads = study.stats["top_20_heads"]
     _check_n(n)
@@ -65,6 +71,12 @@ def critical_heads(study: Study, n: int = 10) -> go.Figure:
 
     Raises:
         AttentionError: `n` is below 1.
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> from codi_lens.study import run_study
+    >>> study = run_study(two_heads(), "two heads")
+    >>> critical_heads(study, 1).layout.title.text
+    'two heads: top 1 critical heads by composite score'
     """
     _check_n(n)
     panels = [
@@ -87,6 +99,13 @@ def attention_by_layer(study: Study, n: int = 5) -> go.Figure:
 
     Raises:
         AttentionError: `n` is below 2.
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> from codi_lens.study import run_study
+    >>> study = run_study(two_heads(), "two heads")
+    >>> figure = attention_by_layer(study)
+    >>> figure.layout.annotations[0].text, figure.data[0].z[2].round(2).tolist()
+    ('layer 0', [0.5, 0.15, nan])
     """
     if n < 2:
         raise AttentionError(f"The number of layers drawn must be at least 2, not {n}.")
@@ -99,7 +118,14 @@ def attention_by_layer(study: Study, n: int = 5) -> go.Figure:
 
 
 def hub_flow_skip(study: Study) -> go.Figure:
-    """The study's triptych: incoming attention, "sequential flow" and skips (figure 3)."""
+    """The study's triptych: incoming attention, "sequential flow" and skips (figure 3).
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> from codi_lens.study import run_study
+    >>> study = run_study(two_heads(), "two heads")
+    >>> [note.text for note in hub_flow_skip(study).layout.annotations[:2]]
+    ['Incoming attention: hub is ct0, 1.95 × uniform', '“Sequential flow”: mean 0.150']
+    """
     hub = study.summary["hub_analysis"]
     flow, skip = study.summary["sequential_flow"], study.summary["skip_connections"]
     n = len(hub["all_hub_scores"])
@@ -159,6 +185,13 @@ def metric_distributions(study: Study, n: int = N_TOP) -> go.Figure:
 
     Raises:
         AttentionError: `n` is below 1.
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> from codi_lens.study import run_study
+    >>> study = run_study(two_heads(), "two heads")
+    >>> figure = metric_distributions(study)
+    >>> [(trace.name, len(trace.x)) for trace in figure.data]
+    [('hub_score', 2), ('skip_score', 2), ('layer_type', 3), ('functional_type', 4)]
     """
     _check_n(n)
     best = study.heads.head(n)

@@ -27,6 +27,12 @@ def corrected_triptych(model: str, corrected: pd.DataFrame) -> go.Figure:
     Args:
         model: what to call the model.
         corrected: as from `corrected_quantities`.
+
+    >>> corrected = pd.DataFrame({"quantity": ["hub ratio", "by distance"], "at": ["ct0", "1"],
+    ...     "value": [1.2, 0.3], "low": [1.1, 0.2], "high": [1.4, 0.4], "null": [1.0, 0.25]})
+    >>> figure = corrected_triptych("gpt2", corrected)
+    >>> [trace.y.tolist() for trace in figure.data if len(trace.y)]
+    [[1.2], [1.0], [0.3], [0.25]]
     """
     panels = (
         ("Hub ratio", "hub ratio", "thought (key)", "received / even spread", 2),
@@ -54,7 +60,11 @@ def corrected_triptych(model: str, corrected: pd.DataFrame) -> go.Figure:
 
 
 def published_patterns() -> go.Figure:
-    """The six mean matrices that the study printed, self-attention outlined."""
+    """The six mean matrices that the study printed, self-attention outlined.
+
+    >>> [note.text.split(" · ")[0] for note in published_patterns().layout.annotations[:6]]
+    ['GPT-2 L0H3', 'GPT-2 L5H3', 'GPT-2 L6H0', 'LLaMA L4H5', 'LLaMA L5H30', 'LLaMA L5H28']
+    """
     panels: list[tuple[str, Any]] = []
     heads = published_heads()
     for row in heads.to_dict("records"):
@@ -81,7 +91,12 @@ def published_patterns() -> go.Figure:
 
 
 def published_hub_bars() -> go.Figure:
-    """The published column sums, divided by the number of steps that can see each thought."""
+    """The published column sums, divided by the number of steps that can see each thought.
+
+    >>> figure = published_hub_bars()
+    >>> [note.text for note in figure.layout.annotations[:2]]
+    ['CODI LLaMA-3.2-1B', 'CODI GPT-2']
+    """
     hubs = published_hubs()
     figure = make_subplots(
         rows=1, cols=len(MODELS), horizontal_spacing=0.08, subplot_titles=list(MODELS.values())

@@ -24,8 +24,8 @@ def hub_ratios(tables: Mapping[str, pd.DataFrame] | pd.DataFrame) -> go.Figure:
     """Hub ratio of each thought with its interval, and below it m_i, what the thought gives.
 
     Args:
-        tables: from `hubs.hub_ratios`; several, by name ("attention", "value-weighted", models with
-            equally many thoughts), stand side by side.
+        tables: from `codi_lens.attention.hubs.hub_ratios`; several, by name ("attention",
+            "value-weighted", models with equally many thoughts), stand side by side.
 
     Raises:
         AttentionError: no table, or tables of different thoughts.
@@ -95,7 +95,7 @@ def hub_ratio_by_n_problems(table: pd.DataFrame) -> go.Figure:
     """Does a hub strengthen with more data? The hub ratio against the number of problems.
 
     Args:
-        table: from `hubs.hub_ratio_by_n_problems`.
+        table: from `codi_lens.attention.hubs.hub_ratio_by_n_problems`.
 
     >>> table = pd.DataFrame({"thought": "ct0", "n_problems": [10, 20], "ratio": [1.5, 1.2],
     ...     "low": [1.0, 1.1], "high": [2.0, 1.3]})

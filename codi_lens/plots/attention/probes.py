@@ -76,7 +76,7 @@ def answer_reads_by_length(table: pd.DataFrame, probes: pd.DataFrame | None = No
     """Which thought the answer reads, by the number of operations of the problem.
 
     Args:
-        table: from `probes.answer_reads_by_length`.
+        table: from `codi_lens.attention.probes.answer_reads_by_length`.
         probes: from `probe_totals`; if given, the thought that holds the total before the last
             operation best is outlined in each row.
 

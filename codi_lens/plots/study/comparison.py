@@ -26,8 +26,8 @@ def model_comparison(first: Study, second: Study) -> go.Figure:
     Raises:
         AttentionError: both models have the same name.
 
+    >>> from codi_lens import run_study
     >>> from codi_lens.attention.example import two_heads
-    >>> from codi_lens.study import run_study
     >>> studies = [run_study(two_heads(), name) for name in ("gpt2", "llama")]
     >>> model_comparison(*studies).layout.title.text
     'gpt2 and llama, as the study compares them'

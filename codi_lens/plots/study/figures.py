@@ -46,8 +46,8 @@ def strongest_heads(study: Study, n: int = N_TOP) -> go.Figure:
     Raises:
         AttentionError: `n` is below 1.
 
+    >>> from codi_lens import run_study
     >>> from codi_lens.attention.example import two_heads
-    >>> from codi_lens.study import run_study
     >>> study = run_study(two_heads(), "two heads")
     >>> [note.text for note in strongest_heads(study).layout.annotations[:2]]
     ['1. L0H1 · max 0.60 [2→0]', '2. L0H0 · max 0.40 [2→0]']
@@ -72,8 +72,8 @@ def critical_heads(study: Study, n: int = 10) -> go.Figure:
     Raises:
         AttentionError: `n` is below 1.
 
+    >>> from codi_lens import run_study
     >>> from codi_lens.attention.example import two_heads
-    >>> from codi_lens.study import run_study
     >>> study = run_study(two_heads(), "two heads")
     >>> critical_heads(study, 1).layout.title.text
     'two heads: top 1 critical heads by composite score'
@@ -100,8 +100,8 @@ def attention_by_layer(study: Study, n: int = 5) -> go.Figure:
     Raises:
         AttentionError: `n` is below 2.
 
+    >>> from codi_lens import run_study
     >>> from codi_lens.attention.example import two_heads
-    >>> from codi_lens.study import run_study
     >>> study = run_study(two_heads(), "two heads")
     >>> figure = attention_by_layer(study)
     >>> figure.layout.annotations[0].text, figure.data[0].z[2].round(2).tolist()
@@ -120,8 +120,8 @@ def attention_by_layer(study: Study, n: int = 5) -> go.Figure:
 def hub_flow_skip(study: Study) -> go.Figure:
     """The study's triptych: incoming attention, "sequential flow" and skips (figure 3).
 
+    >>> from codi_lens import run_study
     >>> from codi_lens.attention.example import two_heads
-    >>> from codi_lens.study import run_study
     >>> study = run_study(two_heads(), "two heads")
     >>> [note.text for note in hub_flow_skip(study).layout.annotations[:2]]
     ['Incoming attention: hub is ct0, 1.95 × uniform', '“Sequential flow”: mean 0.150']
@@ -186,8 +186,8 @@ def metric_distributions(study: Study, n: int = N_TOP) -> go.Figure:
     Raises:
         AttentionError: `n` is below 1.
 
+    >>> from codi_lens import run_study
     >>> from codi_lens.attention.example import two_heads
-    >>> from codi_lens.study import run_study
     >>> study = run_study(two_heads(), "two heads")
     >>> figure = metric_distributions(study)
     >>> [(trace.name, len(trace.x)) for trace in figure.data]

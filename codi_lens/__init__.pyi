@@ -52,8 +52,8 @@ from codi_lens.loading.config import CodiConfig as CodiConfig
 from codi_lens.model import CodiModel as CodiModel
 from codi_lens.problems.pairs import Pair as Pair
 from codi_lens.problems.pairs import operand_pairs as operand_pairs
+from codi_lens.study.run import run_study as run_study
 from codi_lens.study.settings import StudyThresholds as StudyThresholds
-from codi_lens.study.study import run_study as run_study
 from codi_lens.thinking.hooks import Intervention as Intervention
 from codi_lens.thinking.plan import Planned as Planned
 from codi_lens.thinking.plan import for_rows as for_rows

@@ -35,7 +35,7 @@ def flow_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"
     Raises:
         AttentionError: the pattern is not square in its last two axes.
 
-    >>> float(flow_score(np.array([[0.5, 0.0], [0.3, 0.1]])).round(2).round(2))
+    >>> float(flow_score(np.array([[0.5, 0.0], [0.3, 0.1]])).round(2))
     0.33
     """
     n = _size(pattern)
@@ -57,7 +57,7 @@ def incoming_attention(pattern: Float[Array, "*head query key"]) -> Float[Array,
 def hub_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"] | np.floating:
     """Population variance of the attention that the keys receive (the study's formula).
 
-    >>> float(hub_score(np.array([[0.0, 0.0], [0.4, 0.0]])).round(3).round(3))
+    >>> float(hub_score(np.array([[0.0, 0.0], [0.4, 0.0]])).round(3))
     0.04
     """
     return _variance(incoming_attention(pattern))

@@ -1,6 +1,5 @@
 from codi_lens.explorer.page import explorer_page as explorer_page
 from codi_lens.plots.attention.charts import incoming as incoming
-from codi_lens.plots.attention.charts import score_intervals as score_intervals
 from codi_lens.plots.attention.charts import sequential as sequential
 from codi_lens.plots.attention.charts import skips as skips
 from codi_lens.plots.attention.heads import head_map as head_map
@@ -18,6 +17,7 @@ from codi_lens.plots.attention.profiles import sequential_intervals as sequentia
 from codi_lens.plots.attention.stability import clusters as clusters
 from codi_lens.plots.attention.stability import clusters_and_types as clusters_and_types
 from codi_lens.plots.attention.stability import rank_intervals as rank_intervals
+from codi_lens.plots.attention.stability import score_intervals as score_intervals
 from codi_lens.plots.causal.attribution import attribution_scatter as attribution_scatter
 from codi_lens.plots.causal.attribution import (
     thought_attributions_figure as thought_attributions_figure,

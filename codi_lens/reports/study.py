@@ -29,8 +29,8 @@ from codi_lens.reports.pages.study import report_figures, study_page
 from codi_lens.study.comparison import compare_corrected, compare_studies
 from codi_lens.study.heads import rank_by
 from codi_lens.study.measured import Measured, what_the_study_measured
+from codi_lens.study.run import Study, run_study
 from codi_lens.study.settings import StudyThresholds, check_models
-from codi_lens.study.study import Study, run_study
 
 
 @dataclass(frozen=True, eq=False)

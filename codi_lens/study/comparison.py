@@ -10,7 +10,7 @@ import pandas as pd
 
 from codi_lens.errors import AttentionError
 from codi_lens.study.heads import counts
-from codi_lens.study.study import Study
+from codi_lens.study.run import Study
 
 METRICS = ("flow", "hub", "skip")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from codi_lens.study.study import Study
+from codi_lens.study.run import Study
 
 ALPHA = 0.05
 """The level of the permutation test."""

@@ -1,3 +1,5 @@
+import doctest
+import re
 from typing import Any
 
 import numpy as np
@@ -315,3 +317,11 @@ def test_errors_say_what_was_wrong_and_what_is_valid(attention, heads, call, err
     with pytest.raises(error, match=message) as raised:
         call(attention, heads)
     assert isinstance(raised.value, CodiLensError)
+
+
+@pytest.mark.parametrize("name", sorted(set(plots.__all__) - {"explorer_page"}))
+def test_every_figure_has_an_example_that_runs(name: str) -> None:
+    function = getattr(plots, name)
+    (found,) = doctest.DocTestFinder(recurse=False).find(function, globs={})
+    assert any(re.search(rf"\b{name}\(", example.source) for example in found.examples)
+    assert found.examples[-1].want

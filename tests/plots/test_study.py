@@ -41,7 +41,7 @@ from codi_lens.plots.study.published import (
 from codi_lens.reports.pages.study import report_figures, study_page
 from codi_lens.reports.study import write_png
 from codi_lens.study.measured import Measured
-from codi_lens.study.study import Study, run_study
+from codi_lens.study.run import Study, run_study
 
 STUDY = run_study(random_attention(n_layers=6, n_heads=5), "some model")
 OTHER = run_study(random_attention(n_layers=2, n_heads=4, n=4, seed=1), "another model")

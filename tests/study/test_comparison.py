@@ -12,7 +12,7 @@ from codi_lens.attention.quantities import corrected_quantities
 from codi_lens.errors import AttentionError
 from codi_lens.outputs import to_json
 from codi_lens.study.comparison import compare_corrected, compare_studies
-from codi_lens.study.study import run_study
+from codi_lens.study.run import run_study
 
 SMALL = run_study(random_attention(n_layers=2, n_heads=3, n=4), "small")
 LARGE = run_study(random_attention(n_layers=6, n_heads=8, n=6, seed=1), "large")

@@ -25,8 +25,8 @@ from codi_lens.study.published import (
     published_spread,
     published_study,
 )
+from codi_lens.study.run import Study, run_study
 from codi_lens.study.settings import StudyThresholds
-from codi_lens.study.study import Study, run_study
 from codi_lens.study.summary import attention_summary
 
 MODELS = published_study()["models"]

@@ -1,4 +1,4 @@
-"""Bar charts over all heads: hubs, steps from thought to thought, skips; and scores with intervals.
+"""Bar charts over all heads: hubs, steps from thought to thought, skips.
 
 Each chart exists in both views. In the position view self-attention is a series of its own, and
 black diamonds show the causal null: the same attention to earlier thoughts, spread evenly over the
@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
 from jaxtyping import Float
@@ -19,7 +18,8 @@ from codi_lens import metrics
 from codi_lens.attention.thresholds import SEQUENTIAL_THRESHOLD, SKIP_THRESHOLD
 from codi_lens.attention.views import View
 from codi_lens.plots.drawing import style
-from codi_lens.plots.drawing.views import best_heads, cells, check_view, constant_metrics
+from codi_lens.plots.drawing.views import cells, check_view
+from codi_lens.plots.drawing.whiskers import LEGEND, NULL_MARKER, NULL_NAME
 
 Matrix = Float[np.ndarray, "query key"]
 
@@ -36,6 +36,11 @@ def incoming(attention: xr.DataArray, view: View = "position") -> go.Figure:
 
     Raises:
         AttentionError: an unknown view, or attention with other dims or labels.
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> figure = incoming(two_heads().mean("problem"))
+    >>> dict(zip(figure.layout.xaxis.ticktext, figure.data[0].y.round(3).tolist()))
+    {'ct0': 0.4, 'ct1': 0.2, 'ct2': nan}
     """
     check_view(view)
     shown = cells(attention, view)
@@ -89,6 +94,11 @@ def sequential(attention: xr.DataArray, view: View = "position") -> go.Figure:
 
     Raises:
         AttentionError: an unknown view, or attention with other dims or labels.
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> figure = sequential(two_heads().mean("problem"))
+    >>> dict(zip(figure.layout.xaxis.ticktext, figure.data[0].y.round(3).tolist()))
+    {'ct1→<br>ct0': 0.5, 'ct2→<br>ct1': 0.2}
     """
     check_view(view)
     matrix = cells(attention, view).mean()
@@ -136,6 +146,11 @@ def skips(attention: xr.DataArray, view: View = "position") -> go.Figure:
 
     Raises:
         AttentionError: an unknown view, or attention with other dims or labels.
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> figure = skips(two_heads().mean("problem"))
+    >>> dict(zip(figure.layout.xaxis.ticktext, figure.data[0].y.round(3).tolist()))
+    {'1': 0.35, '2': 0.3}
     """
     check_view(view)
     shown = cells(attention, view)
@@ -175,55 +190,6 @@ def skips(attention: xr.DataArray, view: View = "position") -> go.Figure:
     return figure
 
 
-def score_intervals(heads: pd.DataFrame, metric: str = "composite", n: int = 20) -> go.Figure:
-    """The `n` best heads by a metric, with their 95 % bootstrap intervals over problems.
-
-    Args:
-        heads: one row per head, as from `rank_heads`.
-        metric: any column of `heads` that has an interval.
-        n: how many heads (all of them if there are fewer).
-
-    Raises:
-        AttentionError: no such metric, an empty table, or `n` below 1.
-    """
-    best = best_heads(heads, metric, n)
-    note = f"{heads.attrs['view']} view; " if "view" in heads.attrs else ""
-    note += "whiskers: 95 % bootstrap interval over problems"
-    if metric in constant_metrics(heads):
-        note += f"<br>{metric} is constant over all heads, so it ranks nothing"
-    figure = go.Figure(
-        layout=style.base_layout(
-            f"Top {len(best)} heads by {metric}",
-            f"{note}<br>&nbsp;",  # room for the legend
-            xaxis=style.value_axis(metric),
-            yaxis=style.cell_axis("", rows=True)
-            | {"categoryorder": "array", "categoryarray": best["name"].tolist(), "dtick": 1},
-            legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
-            height=max(260, 150 + 24 * len(best)),
-        )
-    )
-    for kind, colour in style.TYPE_COLOURS.items():
-        rows = best[best["type"] == kind]
-        if rows.empty:
-            continue
-        whiskers = None
-        if f"{metric}_low" in rows:
-            above = (rows[f"{metric}_high"] - rows[metric]).clip(lower=0)
-            below = (rows[metric] - rows[f"{metric}_low"]).clip(lower=0)
-            whiskers = {"array": above, "arrayminus": below, "thickness": 1.5, "width": 4}
-        figure.add_scatter(
-            x=rows[metric],
-            y=rows["name"],
-            error_x=whiskers,
-            mode="markers",
-            name=kind,
-            showlegend=True,
-            marker={"color": colour, "size": 9},
-            hovertemplate="%{y}<br>" + metric + " %{x:.3f}<extra>" + kind + "</extra>",
-        )
-    return figure
-
-
 def _mean_over_rows(matrix: Matrix) -> Float[np.ndarray, " key"]:
     # Not np.nanmean, which warns about the last thought's empty column.
     counts = (~np.isnan(matrix)).sum(axis=0)
@@ -239,14 +205,7 @@ def _chart(title: str, subtitle: str, x_title: str, y_title: str) -> go.Figure:
             # Numeric with named ticks, so that a marker can stand beside the middle of a group.
             xaxis=style.value_axis(x_title, showgrid=False, zeroline=False, tickangle=0),
             yaxis=style.value_axis(y_title, rangemode="tozero"),
-            legend={
-                "orientation": "h",
-                "yref": "container",
-                "y": 0,
-                "yanchor": "bottom",
-                "x": 0,
-                "font": {"size": style.SMALL_FONT_SIZE},
-            },
+            legend=LEGEND,
             bargap=0.15,
             height=400,
         )
@@ -292,15 +251,10 @@ def _null(figure: go.Figure, labels: list[str], y: np.ndarray, shift: float = 0)
         x=np.arange(len(labels)) + shift,
         y=y,
         mode="markers",
-        name="even spread (causal null)",
+        name=NULL_NAME,
         showlegend=True,
         customdata=labels,
-        marker={
-            "symbol": "diamond",
-            "size": 9,
-            "color": style.NULL_COLOUR,
-            "line": {"color": "white", "width": 1.5},
-        },
+        marker=NULL_MARKER,
         hovertemplate="%{customdata}<br>even spread over earlier thoughts %{y:.3f}<extra></extra>",
     )
 

@@ -44,6 +44,12 @@ def head_map(heads: pd.DataFrame, metric: str = "composite") -> go.Figure:
 
     Raises:
         AttentionError: no such metric, or an empty table.
+
+    >>> from codi_lens import rank_heads
+    >>> from codi_lens.attention.example import two_heads
+    >>> figure = head_map(rank_heads(two_heads()), "hub")
+    >>> figure.layout.title.text, figure.data[0].x, figure.data[0].y
+    ('Hub of every head', ('0', '1'), ('0',))
     """
     check_metric(heads, metric)
     table = heads.sort_values(["layer", "head"]).assign(hover=head_texts(heads, metric))
@@ -109,6 +115,11 @@ def pattern(
     Raises:
         PositionError: there is no such layer or head.
         AttentionError: an unknown view, or attention with other dims or labels.
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> figure = pattern(two_heads().mean("problem"), layer=0, head=1)
+    >>> figure.layout.title.text, figure.data[0].z[2].round(2).tolist()
+    ('L0H1 · position view', [0.6, 0.0, 0.1])
     """
     shown = cells(attention, view)
     values = shown.of_head(layer, head)
@@ -149,6 +160,13 @@ def top_heads(
     Raises:
         AttentionError: no such metric or view, `n` below 1, or `heads` computed in another view.
         PositionError: `heads` names a head that `attention` does not have.
+
+    >>> from codi_lens import rank_heads
+    >>> from codi_lens.attention.example import two_heads
+    >>> attention = two_heads()
+    >>> figure = top_heads(attention.mean("problem"), rank_heads(attention), metric="hub")
+    >>> [note.text.split(" · ")[0] for note in figure.layout.annotations[:2]]
+    ['1. L0H1', '2. L0H0']
     """
     own_view = heads.attrs.get("view")
     if view is None:

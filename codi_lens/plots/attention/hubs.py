@@ -24,11 +24,17 @@ def hub_ratios(tables: Mapping[str, pd.DataFrame] | pd.DataFrame) -> go.Figure:
     """Hub ratio of each thought with its interval, and below it m_i, what the thought gives.
 
     Args:
-        tables: from `hubs.hub_ratios`; several, by name ("attention", "value-weighted", models with
-            equally many thoughts), stand side by side.
+        tables: from `codi_lens.attention.hubs.hub_ratios`; several, by name ("attention",
+            "value-weighted", models with equally many thoughts), stand side by side.
 
     Raises:
         AttentionError: no table, or tables of different thoughts.
+
+    >>> table = pd.DataFrame({"thought": ["ct0", "ct1"], "ratio": [1.2, np.nan], "low": 1.1,
+    ...     "high": 1.4, "given": [0.0, 0.3], "p": [0.04, np.nan], "p_smallest": 0.01})
+    >>> figure = hub_ratios(table)
+    >>> [note.text for note in figure.layout.annotations]
+    ['p = .040', '×']
     """
     series = labelled_series(tables, "thought")
     thoughts = [str(name) for name in next(iter(series.values()))["thought"]]
@@ -89,7 +95,13 @@ def hub_ratio_by_n_problems(table: pd.DataFrame) -> go.Figure:
     """Does a hub strengthen with more data? The hub ratio against the number of problems.
 
     Args:
-        table: from `hubs.hub_ratio_by_n_problems`.
+        table: from `codi_lens.attention.hubs.hub_ratio_by_n_problems`.
+
+    >>> table = pd.DataFrame({"thought": "ct0", "n_problems": [10, 20], "ratio": [1.5, 1.2],
+    ...     "low": [1.0, 1.1], "high": [2.0, 1.3]})
+    >>> figure = hub_ratio_by_n_problems(table)
+    >>> [trace.name for trace in figure.data], figure.layout.xaxis.ticktext
+    (['band', 'ct0'], ('10', '20'))
     """
     known = table.dropna(subset="ratio")
     thoughts = [str(name) for name in known["thought"].unique()]
@@ -111,33 +123,7 @@ def hub_ratio_by_n_problems(table: pd.DataFrame) -> go.Figure:
     figure.update_layout(margin_t=104)
     figure.update_annotations(font={"size": style.FONT_SIZE})
     for place, thought in enumerate(thoughts):
-        rows = known[known["thought"] == thought]
-        where: dict[str, Any] = {"row": 1, "col": place + 1}
-        figure.add_scatter(
-            x=[*rows["n_problems"], *rows["n_problems"][::-1]],
-            y=[*rows["high"], *rows["low"][::-1]],
-            mode="lines",
-            fill="toself",
-            fillcolor="rgba(47,93,155,0.22)",
-            line={"width": 0},
-            hoverinfo="skip",
-            name="band",
-            showlegend=False,
-            **where,
-        )
-        figure.add_scatter(
-            x=rows["n_problems"],
-            y=rows["ratio"],
-            mode="lines+markers",
-            line={"color": style.LATER_COLOUR, "width": 2},
-            marker={"size": 5},
-            customdata=rows[["low", "high"]],
-            hovertemplate="%{x} problems<br>ratio %{y:.2f} [%{customdata[0]:.2f}, "
-            "%{customdata[1]:.2f}]<extra>" + thought + "</extra>",
-            name=thought,
-            showlegend=False,
-            **where,
-        )
+        _add_curve(figure, known[known["thought"] == thought], thought, place + 1)
     figure.add_hline(y=1, line={"color": style.NULL_COLOUR, "width": 1.5, "dash": "dash"})
     sizes = sorted(int(size) for size in known["n_problems"].unique())
     shown = sizes if len(sizes) < 4 else [sizes[0], sizes[len(sizes) // 2], sizes[-1]]
@@ -150,6 +136,36 @@ def hub_ratio_by_n_problems(table: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(style.value_axis("", rangemode="tozero"))
     figure.update_yaxes(title_text="hub ratio", col=1)
     return figure
+
+
+def _add_curve(figure: go.Figure, rows: pd.DataFrame, thought: str, column: int) -> None:
+    """The ratios of one thought in its panel, over the band of the samples."""
+    where: dict[str, Any] = {"row": 1, "col": column}
+    figure.add_scatter(
+        x=[*rows["n_problems"], *rows["n_problems"][::-1]],
+        y=[*rows["high"], *rows["low"][::-1]],
+        mode="lines",
+        fill="toself",
+        fillcolor="rgba(47,93,155,0.22)",
+        line={"width": 0},
+        hoverinfo="skip",
+        name="band",
+        showlegend=False,
+        **where,
+    )
+    figure.add_scatter(
+        x=rows["n_problems"],
+        y=rows["ratio"],
+        mode="lines+markers",
+        line={"color": style.LATER_COLOUR, "width": 2},
+        marker={"size": 5},
+        customdata=rows[["low", "high"]],
+        hovertemplate="%{x} problems<br>ratio %{y:.2f} [%{customdata[0]:.2f}, "
+        "%{customdata[1]:.2f}]<extra>" + thought + "</extra>",
+        name=thought,
+        showlegend=False,
+        **where,
+    )
 
 
 def _p_text(table: pd.DataFrame, place: int) -> str:

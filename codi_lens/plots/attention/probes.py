@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from codi_lens.plots.drawing import style
-from codi_lens.plots.drawing.panels import cell_numbers
-from codi_lens.plots.drawing.whiskers import LEGEND
+from codi_lens.plots.drawing.panels import cell_numbers, outlines
+from codi_lens.plots.drawing.whiskers import LEGEND, error_bar
 
 SUPERVISED_NOTE = "outlined = training supervised this thought to hold this total"
 
@@ -25,16 +26,16 @@ def decodable_totals(probes: pd.DataFrame, supervised: Sequence[str] | None = No
         supervised: thoughts that training made decode to the total of their own step (`ct0` to that
             after operation 1, and so on); outlined and named in the figure. None says that it is
             not known.
+
+    >>> probes = pd.DataFrame({"thought": ["ct0", "ct1"], "step": [1, 2], "accuracy": [0.9, 0.8],
+    ...     "control": [0.1, 0.2]})
+    >>> figure = decodable_totals(probes, supervised=["ct0"])
+    >>> figure.data[0].z.tolist(), len(figure.layout.shapes)
+    ([[0.9, nan], [nan, 0.8]], 1)
     """
     thoughts = [str(name) for name in probes["thought"].unique()]
     steps = [int(step) for step in probes["step"].unique()]
     labels = ["start" if step == 0 else str(step) for step in steps]
-    if supervised is None:
-        note = "the checkpoint does not say which thoughts training supervised"
-    elif supervised:
-        note = f"{SUPERVISED_NOTE}<br>({', '.join(supervised)}): no discovery"
-    else:
-        note = "no thought was supervised to hold a total"
     figure = make_subplots(
         rows=1,
         cols=2,
@@ -45,44 +46,20 @@ def decodable_totals(probes: pd.DataFrame, supervised: Sequence[str] | None = No
     for place, column in enumerate(("accuracy", "control"), 1):
         grid = probes.pivot(index="thought", columns="step", values=column)
         values = grid.reindex(index=thoughts, columns=steps).to_numpy(dtype=float)
-        figure.add_heatmap(
-            z=values,
-            x=labels,
-            y=thoughts,
-            coloraxis="coloraxis",
-            xgap=1,
-            ygap=1,
-            hovertemplate="%{y} → running total after %{x}<br>"
-            + column
-            + " %{z:.3f}<extra></extra>",
-            hoverongaps=False,
-            row=1,
-            col=place,
-        )
-        numbers = cell_numbers(values, thoughts, labels, style.SCORE_SCALE, 0.0, 1.0)
-        # A cell without enough problems is undefined, which is not an accuracy of 0.
-        texts = [text or "–" for text in np.array(numbers.text)]
-        figure.add_trace(numbers.update(text=texts), row=1, col=place)
+        for trace in _accuracies(values, thoughts, labels, column):
+            figure.add_trace(trace, row=1, col=place)
     cells = [(thoughts.index(name), thoughts.index(name) + 1) for name in supervised or ()]
-    outlined = _outlined([(row, steps.index(step)) for row, step in cells if step in steps])
+    outlined = outlines([(row, steps.index(step)) for row, step in cells if step in steps])
     figure.update_layout(
         style.base_layout(
             "Which running total can be read from which thought",
-            f"linear probes on held-out problems; {note};<br>– = too few problems",
+            f"linear probes on held-out problems; {_supervised_note(supervised)};<br>"
+            "– = too few problems",
             coloraxis={
                 "colorscale": style.SCORE_SCALE,
                 "cmin": 0,
                 "cmax": 1,
-                "colorbar": {
-                    "title": {
-                        "text": "accuracy",
-                        "side": "right",
-                        "font": {"size": style.FONT_SIZE},
-                    },
-                    "tickfont": {"size": style.SMALL_FONT_SIZE},
-                    "thickness": 14,
-                    "outlinewidth": 0,
-                },
+                "colorbar": style.colorbar_of("accuracy"),
             },
             width=940,
             height=200 + 44 * len(thoughts),
@@ -99,9 +76,15 @@ def answer_reads_by_length(table: pd.DataFrame, probes: pd.DataFrame | None = No
     """Which thought the answer reads, by the number of operations of the problem.
 
     Args:
-        table: from `probes.answer_reads_by_length`.
+        table: from `codi_lens.attention.probes.answer_reads_by_length`.
         probes: from `probe_totals`; if given, the thought that holds the total before the last
             operation best is outlined in each row.
+
+    >>> table = pd.DataFrame({"n_operations": 3, "thought": ["ct0", "ct1"], "mean": [0.1, 0.4],
+    ...     "n": 50})
+    >>> figure = answer_reads_by_length(table)
+    >>> figure.data[0].y, figure.data[0].z.tolist()
+    (('3 (50 problems)',), [[0.1, 0.4]])
     """
     thoughts = [str(name) for name in table["thought"].unique()]
     lengths = [int(length) for length in table["n_operations"].unique()]
@@ -147,7 +130,7 @@ def answer_reads_by_length(table: pd.DataFrame, probes: pd.DataFrame | None = No
             for row, length in enumerate(lengths)
             if length > 1 and length - 1 in best
         ]
-        figure.update_layout(shapes=_outlined(cells))
+        figure.update_layout(shapes=outlines(cells))
     return figure
 
 
@@ -156,55 +139,20 @@ def thoughts_and_attention(truth: pd.DataFrame) -> go.Figure:
 
     Args:
         truth: from `ground_truth`.
+
+    >>> truth = pd.DataFrame({"thought": ["ct0", "ct1"], "step": [1, 2], "control": 0.1,
+    ...     "supervised": [True, False]})
+    >>> for name in ("accuracy", "from_eot", "from_anchor", "hub_ratio"):
+    ...     truth = truth.assign(**{name: [0.9, 0.8], f"{name}_low": 0.7, f"{name}_high": 1.0})
+    >>> [trace.name for trace in thoughts_and_attention(truth).data][-2:]
+    ['supervised in training', 'control: shuffled totals']
     """
     thoughts = [str(name) for name in truth["thought"]]
+    taught = bool(truth["supervised"].any())
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.06)
-    rows: list[tuple[int, str, str, str]] = [
-        (1, "accuracy", "probe accuracy", style.LATER_COLOUR),
-        (2, "from_eot", "attention of eot", "#7b6ca8"),
-        (2, "from_anchor", "attention of the anchor", "#00795b"),
-        (3, "hub_ratio", "hub ratio", style.SELF_BAR_COLOUR),
-    ]
-    for row, column, name, colour in rows:
-        values = truth[column]
-        shift = {"from_eot": -0.1, "from_anchor": 0.1}.get(column, 0.0)
-        figure.add_scatter(
-            x=np.arange(len(thoughts)) + shift,
-            y=values,
-            error_y={
-                "array": (truth[f"{column}_high"] - values).clip(lower=0),
-                "arrayminus": (values - truth[f"{column}_low"]).clip(lower=0),
-                "thickness": 1.6,
-                "width": 5,
-            },
-            mode="markers",
-            marker={"size": 9, "color": colour},
-            name=name,
-            showlegend=True,
-            customdata=thoughts,
-            hovertemplate="%{customdata}: %{y:.3f}<extra>" + name + "</extra>",
-            row=row,
-            col=1,
-        )
-    supervised = truth["supervised"].to_numpy(dtype=bool)
-    taught = bool(supervised.any())
+    _add_series(figure, truth)
     if taught:
-        figure.add_scatter(
-            x=np.flatnonzero(supervised),
-            y=truth["accuracy"][supervised],
-            mode="markers",
-            marker={
-                "size": 17,
-                "symbol": "circle-open",
-                "color": style.SELF_COLOUR,
-                "line": {"width": 2.5},
-            },
-            name="supervised in training",
-            showlegend=True,
-            hoverinfo="skip",
-            row=1,
-            col=1,
-        )
+        _add_rings(figure, truth)
     figure.add_scatter(
         x=np.arange(len(thoughts)),
         y=truth["control"],
@@ -215,23 +163,7 @@ def thoughts_and_attention(truth: pd.DataFrame) -> go.Figure:
         row=1,
         col=1,
     )
-    for place, row in enumerate(truth.to_dict("records")):
-        step = row["step"]
-        figure.add_annotation(
-            x=place,
-            y=row["accuracy"],
-            yshift=-20,
-            yanchor="top",
-            text="start" if step == 0 else f"total<br>after {step}",
-            showarrow=False,
-            font={"size": style.SMALL_FONT_SIZE, "color": style.MUTED},
-            row=1,
-            col=1,
-        )
-        if pd.isna(row["hub_ratio"]):
-            figure.add_annotation(
-                x=place, y=0, yanchor="bottom", text="×", showarrow=False, row=3, col=1
-            )
+    _add_notes(figure, truth)
     figure.add_hline(y=1, line={"color": style.NULL_COLOUR, "width": 1.5, "dash": "dash"}, row=3)  # type: ignore
     figure.update_layout(
         style.base_layout(
@@ -255,17 +187,94 @@ def thoughts_and_attention(truth: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def _outlined(cells: list[tuple[int, int]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": "rect",
-            "xref": "x",
-            "yref": "y",
-            "x0": column - 0.46,
-            "x1": column + 0.46,
-            "y0": row - 0.46,
-            "y1": row + 0.46,
-            "line": {"color": style.SELF_COLOUR, "width": 2.5},
-        }
-        for row, column in cells
-    ]
+def _supervised_note(supervised: Sequence[str] | None) -> str:
+    if supervised is None:
+        return "the checkpoint does not say which thoughts training supervised"
+    if supervised:
+        return f"{SUPERVISED_NOTE}<br>({', '.join(supervised)}): no discovery"
+    return "no thought was supervised to hold a total"
+
+
+def _accuracies(
+    values: Float[np.ndarray, "thought step"], thoughts: list[str], steps: list[str], name: str
+) -> list[go.Heatmap | go.Scatter]:
+    """The cells of one panel and their numbers."""
+    cells = go.Heatmap(
+        z=values,
+        x=steps,
+        y=thoughts,
+        coloraxis="coloraxis",
+        xgap=1,
+        ygap=1,
+        hovertemplate="%{y} → running total after %{x}<br>" + name + " %{z:.3f}<extra></extra>",
+        hoverongaps=False,
+    )
+    numbers = cell_numbers(values, thoughts, steps, style.SCORE_SCALE, 0.0, 1.0)
+    # A cell without enough problems is undefined, which is not an accuracy of 0.
+    return [cells, numbers.update(text=[text or "–" for text in np.array(numbers.text)])]
+
+
+def _add_series(figure: go.Figure, truth: pd.DataFrame) -> None:
+    """What each thought holds, gives to the answer and receives, a panel for each."""
+    for row, column, name, colour, shift in (
+        (1, "accuracy", "probe accuracy", style.LATER_COLOUR, 0.0),
+        (2, "from_eot", "attention of eot", "#7b6ca8", -0.1),
+        (2, "from_anchor", "attention of the anchor", "#00795b", 0.1),
+        (3, "hub_ratio", "hub ratio", style.SELF_BAR_COLOUR, 0.0),
+    ):
+        ends = truth[f"{column}_low"], truth[f"{column}_high"]
+        figure.add_scatter(
+            x=np.arange(len(truth)) + shift,
+            y=truth[column],
+            error_y=error_bar(truth[column], *ends, thickness=1.6, width=5),
+            mode="markers",
+            marker={"size": 9, "color": colour},
+            name=name,
+            showlegend=True,
+            customdata=[str(thought) for thought in truth["thought"]],
+            hovertemplate="%{customdata}: %{y:.3f}<extra>" + name + "</extra>",
+            row=row,
+            col=1,
+        )
+
+
+def _add_rings(figure: go.Figure, truth: pd.DataFrame) -> None:
+    """Rings around the accuracies that training supervised."""
+    supervised = truth["supervised"].to_numpy(dtype=bool)
+    figure.add_scatter(
+        x=np.flatnonzero(supervised),
+        y=truth["accuracy"][supervised],
+        mode="markers",
+        marker={
+            "size": 17,
+            "symbol": "circle-open",
+            "color": style.SELF_COLOUR,
+            "line": {"width": 2.5},
+        },
+        name="supervised in training",
+        showlegend=True,
+        hoverinfo="skip",
+        row=1,
+        col=1,
+    )
+
+
+def _add_notes(figure: go.Figure, truth: pd.DataFrame) -> None:
+    """Which total each accuracy is of, and × where no later thought could read it."""
+    for place, row in enumerate(truth.to_dict("records")):
+        step = row["step"]
+        figure.add_annotation(
+            x=place,
+            y=row["accuracy"],
+            yshift=-20,
+            yanchor="top",
+            text="start" if step == 0 else f"total<br>after {step}",
+            showarrow=False,
+            font={"size": style.SMALL_FONT_SIZE, "color": style.MUTED},
+            row=1,
+            col=1,
+        )
+        if pd.isna(row["hub_ratio"]):
+            figure.add_annotation(
+                x=place, y=0, yanchor="bottom", text="×", showarrow=False, row=3, col=1
+            )

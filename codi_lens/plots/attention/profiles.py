@@ -17,6 +17,7 @@ from codi_lens.attention.profiles import FIRST_TOKEN, KINDS
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.whiskers import (
     LEGEND,
+    NULL_NAME,
     SERIES_COLOURS,
     add_points,
     labelled_series,
@@ -40,6 +41,11 @@ def destinations(table: pd.DataFrame, *, weighted: bool = False) -> go.Figure:
     Args:
         table: `with_intervals(destinations(…))`: query, kind, mean, low, high.
         weighted: whether it is value-weighted, for the title.
+
+    >>> table = pd.DataFrame({"query": "ct1", "kind": ["question", "self"], "mean": [0.7, 0.3],
+    ...     "low": [0.6, 0.2], "high": [0.8, 0.4]})
+    >>> {trace.name: trace.text for trace in destinations(table).data}
+    {'question': ('70%',), 'self': ('30%',)}
     """
     queries = [str(name) for name in table["query"].unique()]
     kinds = [kind for kind in (FIRST_TOKEN, *KINDS) if kind in set(table["kind"])]
@@ -98,6 +104,12 @@ def by_distance(
 
     Raises:
         AttentionError: no table, or tables of different distances.
+
+    >>> table = pd.DataFrame({"distance": [0, 1], "mean": [0.2, 0.4], "low": [0.1, 0.3],
+    ...     "high": [0.3, 0.6]})
+    >>> figure = by_distance(table)
+    >>> figure.layout.xaxis.ticktext, figure.data[0].error_y.array.round(2).tolist()
+    (('0 (self)', '1'), [0.1, 0.2])
     """
     series = labelled_series(tables, "distance")
     labels = next(iter(series.values()))["distance"].astype(str).replace({"0": "0 (self)"}).tolist()
@@ -124,6 +136,12 @@ def sequential_intervals(
 
     Raises:
         AttentionError: no table, or tables of different thoughts.
+
+    >>> table = pd.DataFrame({"query": ["ct1", "ct2"], "mean": [0.2, 0.4], "low": [0.1, 0.3],
+    ...     "high": [0.3, 0.6]})
+    >>> figure = sequential_intervals({"gpt2": table, "llama": table})
+    >>> figure.layout.xaxis.ticktext, [trace.name for trace in figure.data]
+    (('ct1→<br>ct0', 'ct2→<br>ct1'), ['gpt2', 'llama'])
     """
     series = labelled_series(tables, "query")
     queries = [str(query) for query in next(iter(series.values()))["query"]]
@@ -143,6 +161,11 @@ def answer_reads(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: `with_intervals(answer_view(…))`: query, key, mean, low, high.
+
+    >>> table = pd.DataFrame({"query": "anchor", "key": ["question", "ct0"], "mean": [0.6, 0.3],
+    ...     "low": [0.5, 0.2], "high": [0.7, 0.4]})
+    >>> [trace.name for trace in answer_reads(table).data]
+    ['anchor (60% to the question, 30% to thoughts)']
     """
     series = {}
     for query, rows in table.groupby("query", sort=False):
@@ -200,7 +223,7 @@ def _categories(
             x=np.arange(len(labels)) + shift_of(0, len(series)),
             y=null["mean"],
             mode="markers",
-            name="even spread (causal null)",
+            name=NULL_NAME,
             showlegend=True,
             marker={
                 "symbol": "diamond-open",

@@ -1,4 +1,4 @@
-"""How firm the findings are: ranks with their intervals, and heads clustered by shape."""
+"""How firm the findings are: scores and ranks with intervals, and heads clustered by shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,62 @@ from codi_lens.attention.clusters import HeadClusters
 from codi_lens.errors import AttentionError
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_numbers, pattern_panels
-from codi_lens.plots.drawing.views import Cells
+from codi_lens.plots.drawing.views import Cells, best_heads, constant_metrics
+from codi_lens.plots.drawing.whiskers import error_bar
+
+
+def score_intervals(heads: pd.DataFrame, metric: str = "composite", n: int = 20) -> go.Figure:
+    """The `n` best heads by a metric, with their 95 % bootstrap intervals over problems.
+
+    Args:
+        heads: one row per head, as from `rank_heads`.
+        metric: any column of `heads` that has an interval.
+        n: how many heads (all of them if there are fewer).
+
+    Raises:
+        AttentionError: no such metric, an empty table, or `n` below 1.
+
+    >>> from codi_lens import rank_heads
+    >>> from codi_lens.attention.example import two_heads
+    >>> figure = score_intervals(rank_heads(two_heads()), "hub")
+    >>> figure.layout.title.text, figure.layout.yaxis.categoryarray
+    ('Top 2 heads by hub', ('L0H1', 'L0H0'))
+    """
+    best = best_heads(heads, metric, n)
+    note = f"{heads.attrs['view']} view; " if "view" in heads.attrs else ""
+    note += "whiskers: 95 % bootstrap interval over problems"
+    if metric in constant_metrics(heads):
+        note += f"<br>{metric} is constant over all heads, so it ranks nothing"
+    figure = go.Figure(
+        layout=style.base_layout(
+            f"Top {len(best)} heads by {metric}",
+            f"{note}<br>&nbsp;",  # room for the legend
+            xaxis=style.value_axis(metric),
+            yaxis=style.cell_axis("", rows=True)
+            | {"categoryorder": "array", "categoryarray": best["name"].tolist(), "dtick": 1},
+            legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+            height=max(260, 150 + 24 * len(best)),
+        )
+    )
+    for kind, colour in style.TYPE_COLOURS.items():
+        rows = best[best["type"] == kind]
+        if rows.empty:
+            continue
+        whiskers = None
+        if f"{metric}_low" in rows:
+            ends = rows[f"{metric}_low"], rows[f"{metric}_high"]
+            whiskers = error_bar(rows[metric], *ends, thickness=1.5, width=4)
+        figure.add_scatter(
+            x=rows[metric],
+            y=rows["name"],
+            error_x=whiskers,
+            mode="markers",
+            name=kind,
+            showlegend=True,
+            marker={"color": colour, "size": 9},
+            hovertemplate="%{y}<br>" + metric + " %{x:.3f}<extra>" + kind + "</extra>",
+        )
+    return figure
 
 
 def rank_intervals(heads: pd.DataFrame, n: int = 20) -> go.Figure:
@@ -22,6 +77,12 @@ def rank_intervals(heads: pd.DataFrame, n: int = 20) -> go.Figure:
 
     Raises:
         AttentionError: an empty table, or `n` below 1.
+
+    >>> heads = pd.DataFrame({"name": ["L0H0", "L0H1"], "rank": [2, 1], "rank_low": [1, 1],
+    ...     "rank_high": [2, 2], "in_top_10": [0.6, 1.0]})
+    >>> figure = rank_intervals(heads)
+    >>> list(zip(figure.data[0].y, [note.text for note in figure.layout.annotations]))
+    [('L0H1', '100%'), ('L0H0', '60%')]
     """
     if heads.empty or n < 1:
         raise AttentionError("Ranks need a heads table with rows, and at least 1 head to draw.")
@@ -45,12 +106,9 @@ def rank_intervals(heads: pd.DataFrame, n: int = 20) -> go.Figure:
     figure.add_scatter(
         x=best["rank"],
         y=best["name"],
-        error_x={
-            "array": best["rank_high"] - best["rank"],
-            "arrayminus": best["rank"] - best["rank_low"],
-            "thickness": 1.6,
-            "width": 4,
-        },
+        error_x=error_bar(
+            best["rank"], best["rank_low"], best["rank_high"], clip=False, thickness=1.6, width=4
+        ),
         mode="markers",
         marker={"color": style.LATER_COLOUR, "size": 8},
         customdata=best[["rank_low", "rank_high", "in_top_10"]],
@@ -77,6 +135,15 @@ def clusters(found: HeadClusters) -> go.Figure:
 
     Args:
         found: from `cluster_heads`.
+
+    >>> import xarray as xr
+    >>> heads = pd.DataFrame({"cluster": ["A", "B"], "silhouette": 0.5, "outside": 0.4,
+    ...     "self": [0.6, 0.0], "previous": [0.0, 0.6], "further": 0.0})
+    >>> patterns = xr.DataArray(np.stack([np.eye(2), np.eye(2, k=-1)]), {"cluster": ["A", "B"]},
+    ...     ("cluster", "query", "key"))
+    >>> figure = clusters(HeadClusters(heads, patterns, silhouette={2: 0.5}, stability=1.0))
+    >>> figure.layout.title.text
+    '2 clusters of heads by the shape of their attention'
     """
     patterns = found.patterns
     n = patterns.sizes["key"]
@@ -116,6 +183,13 @@ def clusters_and_types(found: HeadClusters, types: pd.Series) -> go.Figure:
 
     Raises:
         AttentionError: a head without a label.
+
+    >>> import xarray as xr
+    >>> heads = pd.DataFrame({"name": ["L0H0", "L0H1"], "cluster": ["A", "B"]})
+    >>> found = HeadClusters(heads, xr.DataArray(), silhouette={}, stability=1.0)
+    >>> types = pd.Series({"L0H0": "Forward Flow", "L0H1": "Hub Aggregator"})
+    >>> clusters_and_types(found, types).data[0].z.tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
     agreement = found.agreement(types)
     own = types[found.heads["name"]].to_numpy()

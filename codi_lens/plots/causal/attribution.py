@@ -10,8 +10,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from codi_lens.errors import InterventionError
+from codi_lens.plots.causal.tables import needs
 from codi_lens.plots.drawing import style
-from codi_lens.plots.drawing.whiskers import LEGEND, SERIES_COLOURS, add_points, shift_of
+from codi_lens.plots.drawing.whiskers import (
+    LEGEND,
+    SERIES_COLOURS,
+    add_points,
+    error_bar,
+    shift_of,
+)
 from codi_lens.stats import Association
 
 LAYER_COLOURS = ("#0072b2", "#c2410c", "#00795b", "#a3367c", "#6b3fa0", "#8a6d00")
@@ -39,15 +46,16 @@ def attribution_scatter(
 
     Raises:
         InterventionError: a table of another kind, or no head in both.
+
+    >>> heads = pd.DataFrame({"name": ["L0H0", "L0H1"], "layer": 0})
+    >>> ends = {"attribution_low": -1.0, "attribution_high": 0.0}
+    >>> estimated = heads.assign(attribution=[-0.5, -0.2], **ends)
+    >>> measured = heads.assign(effect=[-0.6, -0.1], effect_low=-1.0, effect_high=0.0)
+    >>> figure = attribution_scatter(estimated, measured, Association(1.0, 1.0, 1.0, 0.5, 2))
+    >>> figure.data[1].name, figure.data[1].text.tolist()
+    ('layer 0', ['L0H0', 'L0H1'])
     """
-    columns = ["name", "attribution", "attribution_low", "attribution_high", "layer"]
-    _needs(attributions, *columns)
-    _needs(effects, "name", "effect", "effect_low", "effect_high")
-    joined = attributions[columns].merge(
-        effects[["name", "effect", "effect_low", "effect_high"]], on="name"
-    )
-    if not len(joined):
-        raise InterventionError("No head is in both tables; give the attributions and the sweep.")
+    joined = _both(attributions, effects)
     both = joined[["attribution", "effect"]].to_numpy()
     low, high = min(0.0, float(both.min())), max(0.0, float(both.max()))
     margin = 0.08 * max(high - low, 1e-9)
@@ -108,11 +116,18 @@ def thought_attributions_figure(
 
     Raises:
         InterventionError: a table of another kind, or one without this mode.
+
+    >>> thoughts = pd.DataFrame({"thought": ["ct0", "ct1"], "mode": "resample"})
+    >>> measured = thoughts.assign(effect=[-2.0, -0.1], effect_low=-3.0, effect_high=0.0)
+    >>> guess = thoughts.assign(attribution=[-1.0, 0.0], attribution_low=-2.0, attribution_high=0.0)
+    >>> figure = thought_attributions_figure({"gradients": guess}, measured)
+    >>> [trace.name for trace in figure.data], figure.layout.xaxis.ticktext
+    (['measured', 'gradients'], ('ct0', 'ct1'))
     """
     named = {"measured": effects.rename(columns={"effect": "attribution"}), **attributions}
     tables: dict[str, pd.DataFrame] = {}
     for name, table in named.items():
-        _needs(table, "thought", "mode", "attribution")
+        needs(table, "thought", "mode", "attribution", give=_TABLES)
         ends = {f"{kind}_{end}": end for kind in ("effect", "attribution") for end in _ENDS}
         tables[name] = table[table["mode"] == mode].rename(columns=ends).reset_index(drop=True)
         if not len(tables[name]):
@@ -145,15 +160,24 @@ def thought_attributions_figure(
 
 
 _ENDS = ("low", "high")
+_TABLES = "attributions and the sweep of the same kind"
+
+
+def _both(attributions: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
+    """The heads of both tables, with what is estimated and what is measured of each."""
+    estimated = ["name", "attribution", "attribution_low", "attribution_high", "layer"]
+    measured = ["name", "effect", "effect_low", "effect_high"]
+    needs(attributions, *estimated, give=_TABLES)
+    needs(effects, *measured, give=_TABLES)
+    joined = attributions[estimated].merge(effects[measured], on="name")
+    if not len(joined):
+        raise InterventionError("No head is in both tables; give the attributions and the sweep.")
+    return joined
 
 
 def _whiskers(table: pd.DataFrame, column: str) -> dict[str, Any]:
-    return {
-        "array": (table[f"{column}_high"] - table[column]).clip(lower=0),
-        "arrayminus": (table[column] - table[f"{column}_low"]).clip(lower=0),
-        "thickness": 1,
-        "width": 3,
-    }
+    ends = table[f"{column}_low"], table[f"{column}_high"]
+    return error_bar(table[column], *ends, thickness=1, width=3)
 
 
 def _label(figure: go.Figure, heads: pd.DataFrame, span: list[float]) -> None:
@@ -188,12 +212,3 @@ def _spread(heights: np.ndarray) -> np.ndarray:
     for i in range(len(placed) - 2, -1, -1):
         placed[i] = min(placed[i], placed[i + 1] - _LINE)
     return placed
-
-
-def _needs(table: pd.DataFrame, *columns: str) -> None:
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise InterventionError(
-            f"The table has no column {missing[0]!r}; give attributions and the sweep of the "
-            "same kind."
-        )

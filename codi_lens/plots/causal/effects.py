@@ -10,9 +10,10 @@ import plotly.graph_objects as go
 
 from codi_lens.errors import InterventionError
 from codi_lens.plots.causal.sweeps import EFFECT_SCALE, UNIT
+from codi_lens.plots.causal.tables import needs
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_labels
-from codi_lens.plots.drawing.whiskers import LEGEND, SERIES_COLOURS, shift_of
+from codi_lens.plots.drawing.whiskers import LEGEND, SERIES_COLOURS, error_bar, shift_of
 from codi_lens.wording import fixed
 
 _ROW, _AROUND = 30, 130
@@ -41,23 +42,17 @@ def effect_points(
 
     Raises:
         InterventionError: a column that the table does not have, or more series than colours.
+
+    >>> effects = pd.DataFrame({"heads": ["L0H0", "L0H1"], "effect": [-2.0, -0.1],
+    ...     "effect_low": [-3.0, -0.5], "effect_high": [-1.0, 0.2]})
+    >>> figure = effect_points(effects, "heads", title="What two heads are needed for")
+    >>> figure.layout.yaxis.ticktext, figure.data[0].error_x.array.round(2).tolist()
+    (('L0H0', 'L0H1'), [1.0, 0.3])
     """
-    named = [
-        label,
-        column,
-        f"{column}_low",
-        f"{column}_high",
-        *([] if series is None else [series]),
-    ]
-    missing = [name for name in named if name not in effects]
-    if missing:
-        raise InterventionError(f"The table has no column {missing[0]!r}.")
+    low, high = f"{column}_low", f"{column}_high"
+    needs(effects, label, column, low, high, *([] if series is None else [series]))
     labels = list(dict.fromkeys(effects[label]))
-    kinds = [None] if series is None else list(dict.fromkeys(effects[series]))
-    if len(kinds) > len(SERIES_COLOURS):
-        raise InterventionError(
-            f"There are {len(kinds)} series; a figure holds up to {len(SERIES_COLOURS)}."
-        )
+    kinds = _kinds(effects, series)
     figure = go.Figure(
         layout=style.base_layout(
             title,
@@ -79,21 +74,15 @@ def effect_points(
     )
     for place, kind in enumerate(kinds):
         some = effects if kind is None else effects[effects[series] == kind]
-        values = some[column].to_numpy(dtype=float)
         figure.add_scatter(
-            x=values,
+            x=some[column].to_numpy(dtype=float),
             y=[labels.index(name) + shift_of(place, len(kinds)) for name in some[label]],
-            error_x={
-                "array": np.maximum(some[f"{column}_high"].to_numpy(dtype=float) - values, 0),
-                "arrayminus": np.maximum(values - some[f"{column}_low"].to_numpy(dtype=float), 0),
-                "thickness": 1.6,
-                "width": 4,
-            },
+            error_x=error_bar(some[column], some[low], some[high], thickness=1.6, width=4),
             mode="markers",
             marker={"color": SERIES_COLOURS[place], "size": 8},
             name="" if kind is None else str(kind),
             showlegend=kind is not None,
-            customdata=some[[label, f"{column}_low", f"{column}_high"]],
+            customdata=some[[label, low, high]],
             hovertemplate="%{customdata[0]}: %{x:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]"
             + f"<extra>{'' if kind is None else kind}</extra>",
         )
@@ -108,9 +97,15 @@ def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
 
     Raises:
         InterventionError: a table without interactions.
+
+    >>> pairs = pd.DataFrame({"a": "L0H0", "b": ["L0H1", "L1H0"], "logit_a": -1.0,
+    ...     "logit_b": [-0.5, -0.2], "logit_interaction": [-0.8, 0.1], "logit_q": [0.01, 0.7],
+    ...     "logit_interaction_low": [-1.0, -0.1], "logit_interaction_high": [-0.6, 0.3]})
+    >>> figure = redundancy_matrix(pairs)
+    >>> list(figure.data[-1].text[::3])
+    ['alone<br>-1.00', '•<br>-0.80', '○<br>0.10']
     """
-    if "logit_interaction" not in pairs:
-        raise InterventionError("The table has no column 'logit_interaction'; give `redundancy`'s.")
+    needs(pairs, "logit_interaction", give="`redundancy`'s")
     names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
     place = {name: i for i, name in enumerate(names)}
     shape = (len(names), len(names))
@@ -158,6 +153,16 @@ def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
     values = np.where(np.isfinite(interaction), interaction, 0)
     figure.add_trace(cell_labels(text, values, names, names, EFFECT_SCALE, -limit, limit))
     return figure
+
+
+def _kinds(effects: pd.DataFrame, series: str | None) -> list[Any]:
+    """The names of the series in their order; a None where there is a single one."""
+    kinds = [None] if series is None else list(dict.fromkeys(effects[series]))
+    if len(kinds) > len(SERIES_COLOURS):
+        raise InterventionError(
+            f"There are {len(kinds)} series; a figure holds up to {len(SERIES_COLOURS)}."
+        )
+    return kinds
 
 
 def _spread(kinds: list[Any]) -> int:

@@ -18,6 +18,7 @@ from plotly.colors import cmocean
 from codi_lens.causal.restoration import Direction
 from codi_lens.causal.running_totals import ALONE, COUNTERPART, UNRELATED
 from codi_lens.errors import InterventionError
+from codi_lens.plots.causal.tables import needs
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_labels
 from codi_lens.positions import rank
@@ -41,8 +42,22 @@ def restoration_map(
     Raises:
         InterventionError: a table of another kind, without this direction, or of several
             components.
+
+    >>> restored = pd.DataFrame({"direction": "clean into corrupted", "layer": 0, "n": 9,
+    ...     "n_known": 9, "position": ["ct0", "ct1"], "component": "resid_pre",
+    ...     "fraction": [0.1, 0.8], "fraction_low": [-0.1, 0.6], "fraction_high": [0.3, 0.9]})
+    >>> restoration_map(restored).data[1].text.tolist()
+    ['○ 0.10', '0.80']
     """
-    _needs(restored, "restore", "direction", "layer", "position", "component", "fraction")
+    needs(
+        restored,
+        "direction",
+        "layer",
+        "position",
+        "component",
+        "fraction",
+        give="what restore returns",
+    )
     table = restored[restored["direction"] == direction]
     if not len(table):
         raise InterventionError(f"The table holds no rows of the direction {direction!r}.")
@@ -84,8 +99,23 @@ def thought_swap_matrix(
 
     Raises:
         InterventionError: a table of another kind, or without such rows.
+
+    >>> swaps = pd.DataFrame({"donor": COUNTERPART, "thought": ["ct0", "ct1"], "swapped": ALONE,
+    ...     "operand": [1, 2], "n_operations": 2, "donor_share": [0.9, 0.1], "chance": 0.1, "n": 50,
+    ...     "donor_share_low": [0.8, 0.0], "donor_share_high": [1.0, 0.2]})
+    >>> figure = thought_swap_matrix(swaps)
+    >>> figure.data[0].x, figure.data[1].text.tolist()
+    (('op. 1', 'op. 2'), ['0.90', '×', '×', '○ 0.10'])
     """
-    _needs(swaps, "operand_swaps", "donor", "thought", "swapped", "operand", "donor_share")
+    needs(
+        swaps,
+        "donor",
+        "thought",
+        "swapped",
+        "operand",
+        "donor_share",
+        give="what operand_swaps returns",
+    )
     table = _of_length(swaps[swaps["swapped"] == swapped], n_operations)
     names = [
         _operand(operand) if donor == COUNTERPART else UNRELATED
@@ -114,8 +144,15 @@ def total_swap_matrix(totals: pd.DataFrame, n_operations: int | None = None) -> 
 
     Raises:
         InterventionError: a table of another kind, or without such rows.
+
+    >>> totals = pd.DataFrame({"thought": ["ct0", "ct1"], "operation": [1, 2], "n_operations": 2,
+    ...     "predicted_share": [0.9, 0.1], "predicted_share_low": [0.8, 0.0],
+    ...     "predicted_share_high": [1.0, 0.2], "chance": 0.1, "n": 50})
+    >>> figure = total_swap_matrix(totals)
+    >>> figure.data[0].y, figure.data[1].text.tolist()
+    (('ct0', 'ct1'), ['0.90', '×', '×', '○ 0.10'])
     """
-    _needs(totals, "total_swaps", "thought", "operation", "predicted_share")
+    needs(totals, "thought", "operation", "predicted_share", give="what total_swaps returns")
     table = _of_length(totals, n_operations)
     table = table.assign(column=[_operand(operation) for operation in table["operation"]])
     return _panels(
@@ -200,13 +237,7 @@ def _panels(
                 "colorscale": FRACTION_SCALE,
                 "cmin": 0,
                 "cmax": 1,
-                "colorbar": {
-                    "title": {"text": unit, "side": "right", "font": {"size": style.FONT_SIZE}},
-                    "tickfont": {"size": style.SMALL_FONT_SIZE},
-                    "tickvals": [0, 0.25, 0.5, 0.75, 1],
-                    "thickness": 14,
-                    "outlinewidth": 0,
-                },
+                "colorbar": style.colorbar_of(unit, tickvals=[0, 0.25, 0.5, 0.75, 1]),
             },
             **settings,
         )
@@ -252,11 +283,3 @@ def _of_length(table: pd.DataFrame, n_operations: int | None) -> pd.DataFrame:
     if not len(table):
         raise InterventionError("The table holds no such swaps to draw.")
     return table
-
-
-def _needs(table: pd.DataFrame, source: str, *columns: str) -> None:
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise InterventionError(
-            f"The table has no column {missing[0]!r}; give what {source} returns."
-        )

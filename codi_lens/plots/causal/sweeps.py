@@ -13,14 +13,16 @@ from plotly.colors import cmocean
 
 from codi_lens.causal.dose import TOP, DoseResponse
 from codi_lens.errors import InterventionError
+from codi_lens.plots.causal.tables import needs
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_labels
-from codi_lens.plots.drawing.whiskers import LEGEND
+from codi_lens.plots.drawing.whiskers import LEGEND, error_bar
 from codi_lens.wording import fixed
 
 EFFECT_SCALE: list[str] = list(cmocean.balance)
 """cmocean's "balance": diverging, equally light at both ends."""
 UNIT = "effect (nats)"
+_TABLE = "what the sweep of this kind returns"
 
 
 def causal_map(effects: pd.DataFrame) -> go.Figure:
@@ -31,8 +33,13 @@ def causal_map(effects: pd.DataFrame) -> go.Figure:
 
     Raises:
         InterventionError: a table without heads.
+
+    >>> effects = pd.DataFrame({"layer": 0, "head": [0, 1], "effect": [-2.0, 0.1],
+    ...     "effect_low": [-3.0, -0.2], "effect_high": [-1.0, 0.3], "q": [0.01, 0.8]})
+    >>> causal_map(effects).data[1].text.tolist()
+    ['•<br>-2.00', '○<br>0.10']
     """
-    _needs(effects, "layer", "head", "effect", "effect_low", "effect_high", "q")
+    needs(effects, "layer", "head", "effect", "effect_low", "effect_high", "q", give=_TABLE)
     rows = [f"L{layer}" for layer in sorted(effects["layer"].unique())]
     columns = [f"H{head}" for head in sorted(effects["head"].unique())]
     table = effects.assign(
@@ -57,8 +64,14 @@ def edge_matrix(effects: pd.DataFrame) -> go.Figure:
 
     Raises:
         InterventionError: a table without edges.
+
+    >>> effects = pd.DataFrame({"query": ["ct0", "ct1"], "key": "bot", "effect": [-2.0, 0.1],
+    ...     "effect_low": [-3.0, -0.2], "effect_high": [-1.0, 0.3], "q": [0.01, 0.8]})
+    >>> figure = edge_matrix(effects)
+    >>> figure.data[0].y, figure.data[0].z.tolist()
+    (('ct0', 'ct1'), [[-2.0], [0.1]])
     """
-    _needs(effects, "query", "key", "effect", "effect_low", "effect_high", "q")
+    needs(effects, "query", "key", "effect", "effect_low", "effect_high", "q", give=_TABLE)
     table = effects.assign(row=effects["query"], column=effects["key"])
     return _matrix(
         table,
@@ -77,6 +90,12 @@ def dose_response_curves(dose: DoseResponse) -> go.Figure:
 
     Args:
         dose: of `codi_lens.causal.dose.dose_response`.
+
+    >>> curves = pd.DataFrame({"order": ["top", "random 1"], "k": 1, "effect": [-2.0, -0.5],
+    ...     "effect_low": [-3.0, -1.0], "effect_high": [-1.0, 0.0]})
+    >>> dose = DoseResponse(curves, 0.75, 0.2, 1.2, 0.5, n_random=1, keep=False, at_zero=0.0)
+    >>> {trace.name: trace.y for trace in dose_response_curves(dose).data}
+    {'random orders': (0.0, 0.5), "the ranking's top k": (0.0, 2.0)}
     """
     title, axis = "Are the top heads more necessary than others?", "heads ablated together (k)"
     if dose.keep:
@@ -100,11 +119,12 @@ def dose_response_curves(dose: DoseResponse) -> go.Figure:
         figure.add_scatter(
             x=[0, *curve["k"]],
             y=[dose.at_zero, *(-curve["effect"])],
-            error_y={
-                "array": [0, *(curve["effect"] - curve["effect_low"])],
-                "arrayminus": [0, *(curve["effect_high"] - curve["effect"])],
-                "visible": top,
-            },
+            error_y=error_bar(
+                [dose.at_zero, *(-curve["effect"])],
+                [dose.at_zero, *(-curve["effect_high"])],
+                [dose.at_zero, *(-curve["effect_low"])],
+                visible=top,
+            ),
             mode="lines+markers" if top else "lines",
             line={"color": style.SELF_BAR_COLOUR if top else "#9aa2ab", "width": 2.5 if top else 1},
             name="the ranking's top k" if top else "random orders",
@@ -123,14 +143,22 @@ def score_effect_scatter(
     Args:
         heads: of `rank_heads`.
         effects: of `sweep_heads`.
-        associations: of `codi_lens.causal.dose.score_vs_effect`.
+        associations: of `codi_lens.causal.scores_vs_effects.score_vs_effect`.
         metric: which score.
 
     Raises:
         InterventionError: a score that a table does not have.
+
+    >>> heads = pd.DataFrame({"name": ["L0H0", "L0H1"], "layer": 0, "hub": [0.1, 0.4]})
+    >>> effects = heads.assign(effect=[-0.1, -2.0], effect_low=-3.0, effect_high=0.0)
+    >>> found = {"metric": ["hub"], "rho": 1.0, "low": 1.0, "high": 1.0, "p": 0.5}
+    >>> found |= {f"within_{name}": found[name] for name in ("rho", "low", "high", "p")}
+    >>> figure = score_effect_scatter(heads, effects, pd.DataFrame(found), "hub")
+    >>> figure.layout.xaxis.title.text, figure.data[0].y.tolist()
+    ('hub score', [0.1, 2.0])
     """
-    _needs(heads, "name", "layer", metric)
-    _needs(effects, "name", "effect", "effect_low", "effect_high")
+    needs(heads, "name", "layer", metric, give=_TABLE)
+    needs(effects, "name", "effect", "effect_low", "effect_high", give=_TABLE)
     found = associations[associations["metric"] == metric]
     if not len(found):
         raise InterventionError(f"The associations hold no metric {metric!r}.")
@@ -155,11 +183,9 @@ def score_effect_scatter(
         figure.add_scatter(
             x=some[metric],
             y=-some["effect"],
-            error_y={
-                "array": some["effect"] - some["effect_low"],
-                "arrayminus": some["effect_high"] - some["effect"],
-                "thickness": 1,
-            },
+            error_y=error_bar(
+                -some["effect"], -some["effect_high"], -some["effect_low"], thickness=1
+            ),
             mode="markers",
             name=f"layer {layer}",
             text=some["name"],
@@ -222,11 +248,3 @@ def _matrix(
         effect = np.where(missing, 0, effect)  # on grey, as dark as on the middle of the scale
         figure.add_trace(cell_labels(labels, effect, rows, columns, EFFECT_SCALE, -limit, limit))
     return figure
-
-
-def _needs(table: pd.DataFrame, *columns: str) -> None:
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise InterventionError(
-            f"The table has no column {missing[0]!r}; give what the sweep of this kind returns."
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -181,6 +181,13 @@ def self_outlines(
     is_self: Bool[np.ndarray, "query key"], suffix: str = "", width: float = 2
 ) -> list[dict[str, Any]]:
     """Outlines of the cells that are self-attention, on the axes with this suffix."""
+    return outlines(np.argwhere(is_self).tolist(), suffix, width)
+
+
+def outlines(
+    cells: Iterable[Sequence[int]], suffix: str = "", width: int | float = 2.5
+) -> list[dict[str, Any]]:
+    """Outlines of cells (row, column), counted from 0, on the axes with this suffix."""
     return [
         {
             "type": "rect",
@@ -192,7 +199,7 @@ def self_outlines(
             "y1": row + 0.46,
             "line": {"color": style.SELF_COLOUR, "width": width},
         }
-        for row, column in np.argwhere(is_self).tolist()
+        for row, column in cells
     ]
 
 

@@ -107,14 +107,18 @@ def attention_axis(colorbar: bool = True) -> dict[str, Any]:
         "cmin": low,
         "cmax": high,
         "showscale": colorbar,
-        "colorbar": {
-            "title": {"text": "attention", "side": "right", "font": {"size": FONT_SIZE}},
-            "tickfont": {"size": SMALL_FONT_SIZE},
-            "tickvals": [0, 0.25, 0.5, 0.75, 1],
-            "thickness": 14,
-            "outlinewidth": 0,
-        },
+        "colorbar": colorbar_of("attention", tickvals=[0, 0.25, 0.5, 0.75, 1]),
     }
+
+
+def colorbar_of(title: str, **settings: Any) -> dict[str, Any]:
+    """A narrow colour bar with its title along the side."""
+    return {
+        "title": {"text": title, "side": "right", "font": {"size": FONT_SIZE}},
+        "tickfont": {"size": SMALL_FONT_SIZE},
+        "thickness": 14,
+        "outlinewidth": 0,
+    } | settings
 
 
 def cell_axis(title: str, *, rows: bool = False, tick_size: int = FONT_SIZE) -> dict[str, Any]:

@@ -22,6 +22,14 @@ LEGEND: dict[str, Any] = {
     "font": {"size": style.SMALL_FONT_SIZE},
 }
 """A legend in one line below the figure."""
+NULL_NAME = "even spread (causal null)"
+NULL_MARKER: dict[str, Any] = {
+    "symbol": "diamond",
+    "size": 9,
+    "color": style.NULL_COLOUR,
+    "line": {"color": "white", "width": 1.5},
+}
+"""The black diamond that shows what `codi_lens.metrics.causal_null` would give."""
 
 
 def labelled_series(
@@ -42,6 +50,29 @@ def labelled_series(
     return series
 
 
+def error_bar(
+    values: Any, low: Any, high: Any, *, clip: bool = True, **look: Any
+) -> dict[str, Any]:
+    """The whiskers of values, for plotly's `error_x` or `error_y`.
+
+    Args:
+        values: the points, [point].
+        low: the lower ends of their intervals, [point].
+        high: the upper ends.
+        clip: whether a point outside its interval has no whisker on that side; otherwise the
+            interval is drawn where it is.
+        look: `thickness` and `width` in pixels, and whatever else plotly knows.
+
+    >>> error_bar([2.0, 5.0], low=[1.0, 4.0], high=[4.0, 4.5], width=4)
+    {'array': array([2., 0.]), 'arrayminus': array([1., 1.]), 'width': 4}
+    """
+    at, ends = np.asarray(values, dtype=float), np.asarray([low, high], dtype=float)
+    below, above = at - ends[0], ends[1] - at
+    if clip:
+        below, above = np.maximum(below, 0), np.maximum(above, 0)
+    return {"array": above, "arrayminus": below, **look}
+
+
 def add_points(
     figure: go.Figure,
     table: pd.DataFrame,
@@ -56,12 +87,7 @@ def add_points(
     figure.add_scatter(
         x=np.arange(len(table)) + shift,
         y=table[column],
-        error_y={
-            "array": (table["high"] - table[column]).clip(lower=0),
-            "arrayminus": (table[column] - table["low"]).clip(lower=0),
-            "thickness": 1.6,
-            "width": 5,
-        },
+        error_y=error_bar(table[column], table["low"], table["high"], thickness=1.6, width=5),
         mode="markers",
         name=name,
         showlegend=True,

@@ -7,10 +7,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from codi_lens.plots.drawing import style
-from codi_lens.plots.study.figures import BAND_COLOURS, count_bars, score_bars
+from codi_lens.plots.study.bars import BAND_COLOURS, count_bars, score_bars
 from codi_lens.study.comparison import compare_studies
 from codi_lens.study.heads import N_TOP
-from codi_lens.study.study import Study
+from codi_lens.study.run import Study
 
 MODEL_COLOURS = ("#2f5d9b", "#c2410c")
 Pair = tuple[Study, Study]
@@ -25,6 +25,12 @@ def model_comparison(first: Study, second: Study) -> go.Figure:
 
     Raises:
         AttentionError: both models have the same name.
+
+    >>> from codi_lens import run_study
+    >>> from codi_lens.attention.example import two_heads
+    >>> studies = [run_study(two_heads(), name) for name in ("gpt2", "llama")]
+    >>> model_comparison(*studies).layout.title.text
+    'gpt2 and llama, as the study compares them'
     """
     compare_studies(first, second)  # refuses what cannot be compared
     studies = (first, second)

@@ -6,11 +6,10 @@ cells carry an ×, which the study's own figures leave to the reader.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
 from jaxtyping import Float
@@ -20,12 +19,12 @@ from codi_lens.errors import AttentionError
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import PATTERN_NOTES, pattern_panels
 from codi_lens.plots.drawing.views import Cells
-from codi_lens.study.heads import N_TOP, counts
-from codi_lens.study.study import Study
+from codi_lens.plots.study.bars import BAND_COLOURS, count_bars, limit_line, score_bars
+from codi_lens.study.heads import N_TOP
+from codi_lens.study.run import Study
 
 _NOTE = f"generation view: {PATTERN_NOTES['generation']}; outlined = self-attention, × = impossible"
 _SELF, _LATER = style.SELF_BAR_COLOUR, style.LATER_COLOUR
-BAND_COLOURS = {"early": "#0072b2", "middle": "#b07500", "late": "#a3367c"}
 
 
 def study_figures(study: Study) -> dict[str, go.Figure]:
@@ -46,6 +45,12 @@ def strongest_heads(study: Study, n: int = N_TOP) -> go.Figure:
 
     Raises:
         AttentionError: `n` is below 1.
+
+    >>> from codi_lens import run_study
+    >>> from codi_lens.attention.example import two_heads
+    >>> study = run_study(two_heads(), "two heads")
+    >>> [note.text for note in strongest_heads(study).layout.annotations[:2]]
+    ['1. L0H1 · max 0.60 [2→0]', '2. L0H0 · max 0.40 [2→0]']
     """
     heads = study.stats["top_20_heads"]
     _check_n(n)
@@ -66,6 +71,12 @@ def critical_heads(study: Study, n: int = 10) -> go.Figure:
 
     Raises:
         AttentionError: `n` is below 1.
+
+    >>> from codi_lens import run_study
+    >>> from codi_lens.attention.example import two_heads
+    >>> study = run_study(two_heads(), "two heads")
+    >>> critical_heads(study, 1).layout.title.text
+    'two heads: top 1 critical heads by composite score'
     """
     _check_n(n)
     panels = [
@@ -88,6 +99,13 @@ def attention_by_layer(study: Study, n: int = 5) -> go.Figure:
 
     Raises:
         AttentionError: `n` is below 2.
+
+    >>> from codi_lens import run_study
+    >>> from codi_lens.attention.example import two_heads
+    >>> study = run_study(two_heads(), "two heads")
+    >>> figure = attention_by_layer(study)
+    >>> figure.layout.annotations[0].text, figure.data[0].z[2].round(2).tolist()
+    ('layer 0', [0.5, 0.15, nan])
     """
     if n < 2:
         raise AttentionError(f"The number of layers drawn must be at least 2, not {n}.")
@@ -100,7 +118,14 @@ def attention_by_layer(study: Study, n: int = 5) -> go.Figure:
 
 
 def hub_flow_skip(study: Study) -> go.Figure:
-    """The study's triptych: incoming attention, "sequential flow" and skips (figure 3)."""
+    """The study's triptych: incoming attention, "sequential flow" and skips (figure 3).
+
+    >>> from codi_lens import run_study
+    >>> from codi_lens.attention.example import two_heads
+    >>> study = run_study(two_heads(), "two heads")
+    >>> [note.text for note in hub_flow_skip(study).layout.annotations[:2]]
+    ['Incoming attention: hub is ct0, 1.95 × uniform', '“Sequential flow”: mean 0.150']
+    """
     hub = study.summary["hub_analysis"]
     flow, skip = study.summary["sequential_flow"], study.summary["skip_connections"]
     n = len(hub["all_hub_scores"])
@@ -131,7 +156,7 @@ def hub_flow_skip(study: Study) -> go.Figure:
     colours = [_SELF if j == hub["hub_position"] else _LATER for j in range(n)]
     thoughts = [f"ct{j}" for j in range(n)]
     score_bars(figure, thoughts, incoming, colours, row=1, col=1, showlegend=False)
-    _limit(figure, 1, hub["uniform_baseline"], f"uniform 1/{n}")
+    limit_line(figure, 1, hub["uniform_baseline"], f"uniform 1/{n}")
     tops = {1: max(hub["hub_score"], hub["uniform_baseline"])}
     steps, skips = flow["sequential_scores"], skip["skip_scores"]
     for column, labels, values, colour, limit in (
@@ -139,7 +164,7 @@ def hub_flow_skip(study: Study) -> go.Figure:
         (3, [f"{n - 1}→{j}" for j in range(len(skips))], skips, _LATER, limits.skip),
     ):
         score_bars(figure, labels, values, colour, row=1, col=column, showlegend=False)
-        _limit(figure, column, limit, f"threshold {limit}")
+        limit_line(figure, column, limit, f"threshold {limit}")
         tops[column] = max([limit, *values])
     figure.update_xaxes(style.cell_axis(""))
     for column, (x_title, y_title) in enumerate(
@@ -160,6 +185,13 @@ def metric_distributions(study: Study, n: int = N_TOP) -> go.Figure:
 
     Raises:
         AttentionError: `n` is below 1.
+
+    >>> from codi_lens import run_study
+    >>> from codi_lens.attention.example import two_heads
+    >>> study = run_study(two_heads(), "two heads")
+    >>> figure = metric_distributions(study)
+    >>> [(trace.name, len(trace.x)) for trace in figure.data]
+    [('hub_score', 2), ('skip_score', 2), ('layer_type', 3), ('functional_type', 4)]
     """
     _check_n(n)
     best = study.heads.head(n)
@@ -206,88 +238,6 @@ def metric_distributions(study: Study, n: int = N_TOP) -> go.Figure:
     return figure
 
 
-def count_bars(
-    figure: go.Figure,
-    heads: pd.DataFrame,
-    column: str,
-    colours: dict[str, str],
-    *,
-    row: int,
-    col: int,
-) -> None:
-    """Bars of how many heads have each type or band, the number on top, in one subplot."""
-    found = counts(heads, column, len(heads))
-    figure.add_bar(
-        x=[kind.replace(" ", "<br>") for kind in found],
-        y=list(found.values()),
-        text=list(found.values()),
-        textposition="outside",
-        cliponaxis=False,
-        marker={"color": [colours[kind] for kind in found]},
-        hovertemplate="%{x}: %{y} heads<extra></extra>",
-        name=column,
-        showlegend=False,
-        row=row,
-        col=col,
-    )
-    figure.update_xaxes(style.cell_axis(""), row=row, col=col)
-    top = max(1, *found.values())
-    figure.update_yaxes(style.value_axis("heads", range=[0, 1.18 * top]), row=row, col=col)
-
-
-def score_bars(
-    figure: go.Figure,
-    labels: Sequence[str],
-    values: Sequence[float],
-    colour: Any,
-    *,
-    row: int,
-    col: int,
-    shift: float = 0,
-    tops: Sequence[float] | None = None,
-    digits: int = 3,
-    **settings: Any,
-) -> None:
-    """Bars with their numbers on top, × where a NaN says that causality leaves nothing.
-
-    Args:
-        figure: made by `make_subplots`.
-        labels: the categories.
-        values: one per label.
-        colour: of all bars, or one for each.
-        row, col: the subplot, from 1.
-        shift: where the bars of one group stand beside the middle of their category.
-        tops: what the numbers stand above, where that is not the bar (an interval, say).
-        digits: decimals of the numbers.
-        settings: for the bars.
-    """
-    figure.add_bar(
-        x=labels,
-        y=np.nan_to_num(values),
-        customdata=["impossible" if np.isnan(value) else f"{value:.4f}" for value in values],
-        hovertemplate="%{x}: %{customdata}",
-        marker={"color": colour},
-        row=row,
-        col=col,
-        **settings,
-    )
-    for place, (value, top) in enumerate(zip(values, tops or values, strict=True)):
-        # Annotations, not bar texts: those shrink in narrow bars and lie under threshold lines.
-        figure.add_annotation(
-            x=place + shift,
-            y=float(np.nan_to_num(top)),
-            yshift=2 if tops is None else 7,
-            yanchor="bottom",
-            text="×" if np.isnan(value) else f"{value:.{digits}f}".removeprefix("0"),
-            font={"size": style.SMALL_FONT_SIZE},
-            bgcolor="rgba(255,255,255,0.85)",
-            borderpad=0,
-            showarrow=False,
-            row=row,
-            col=col,
-        )
-
-
 def study_cells(mean: xr.DataArray) -> Cells:
     """What is possible and what is self-attention in a mean matrix of the generation view."""
     n = mean.sizes["key"]
@@ -315,21 +265,6 @@ def _panels(
         subtitle=_NOTE,
         columns=columns,
         numbers=True,
-    )
-
-
-def _limit(figure: go.Figure, column: int, value: float, text: str) -> None:
-    figure.add_hline(
-        y=value,
-        line={"color": style.THRESHOLD_COLOUR, "width": 2, "dash": "dash"},
-        annotation={
-            "text": text,
-            "font": {"size": style.SMALL_FONT_SIZE, "color": style.THRESHOLD_COLOUR},
-            "bgcolor": "rgba(255,255,255,0.85)",
-        },
-        annotation_position="top right",
-        row=1,  # pyright: ignore[reportArgumentType]
-        col=column,  # pyright: ignore[reportArgumentType]
     )
 
 

@@ -11,7 +11,9 @@ from plotly.subplots import make_subplots
 
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import pattern_panels
-from codi_lens.plots.study.figures import score_bars, study_cells
+from codi_lens.plots.drawing.whiskers import NULL_MARKER, NULL_NAME, error_bar
+from codi_lens.plots.study.bars import score_bars
+from codi_lens.plots.study.figures import study_cells
 from codi_lens.study.published import MODELS, published_heads, published_hubs, published_matrix
 
 _SHORT = {"llama": "LLaMA", "gpt2": "GPT-2"}
@@ -25,6 +27,12 @@ def corrected_triptych(model: str, corrected: pd.DataFrame) -> go.Figure:
     Args:
         model: what to call the model.
         corrected: as from `corrected_quantities`.
+
+    >>> corrected = pd.DataFrame({"quantity": ["hub ratio", "by distance"], "at": ["ct0", "1"],
+    ...     "value": [1.2, 0.3], "low": [1.1, 0.2], "high": [1.4, 0.4], "null": [1.0, 0.25]})
+    >>> figure = corrected_triptych("gpt2", corrected)
+    >>> [trace.y.tolist() for trace in figure.data if len(trace.y)]
+    [[1.2], [1.0], [0.3], [0.25]]
     """
     panels = (
         ("Hub ratio", "hub ratio", "thought (key)", "received / even spread", 2),
@@ -47,59 +55,16 @@ def corrected_triptych(model: str, corrected: pd.DataFrame) -> go.Figure:
     figure.update_annotations(font={"size": style.FONT_SIZE})
     figure.update_layout(margin={"t": 110, "b": 90})
     for place, (_, quantity, x_title, y_title, digits) in enumerate(panels, 1):
-        rows = corrected[(corrected["quantity"] == quantity) & (corrected["at"] != "mean")]
-        labels = [str(at).replace("→", "→<br>") for at in rows["at"]]
-        own = [style.SELF_BAR_COLOUR if at == "0" else style.LATER_COLOUR for at in rows["at"]]
-        values = rows["value"].to_numpy()
-        high = np.fmax(rows["high"].to_numpy(), values)
-        low = np.fmin(rows["low"].to_numpy(), values)
-        null = rows["null"].to_numpy()
-        top = max([value for value in [*high, *null] if value > 0], default=1.0)
-        # A number stands on its interval, but not on the null's marker.
-        beside = (null > high - 0.03 * top) & (null < high + 0.1 * top)
-        tops = np.where(beside, null, high)
-        score_bars(
-            figure,
-            labels,
-            values.tolist(),
-            own,
-            row=1,
-            col=place,
-            tops=tops.tolist(),
-            digits=digits,
-            showlegend=False,
-            error_y={
-                "type": "data",
-                "array": high - values,
-                "arrayminus": values - low,
-                "thickness": 1.5,
-                "width": 4,
-                "color": style.INK,
-            },
-        )
-        figure.add_scatter(
-            x=labels,
-            y=null,
-            mode="markers",
-            name="even spread (causal null)",
-            showlegend=place == 1,
-            marker={
-                "symbol": "diamond",
-                "size": 9,
-                "color": style.NULL_COLOUR,
-                "line": {"color": "white", "width": 1.5},
-            },
-            hovertemplate="%{x}: even spread %{y:.3f}<extra></extra>",
-            row=1,
-            col=place,
-        )
-        figure.update_xaxes(style.cell_axis(x_title), row=1, col=place)
-        figure.update_yaxes(style.value_axis(y_title, range=[0, 1.14 * top]), row=1, col=place)
+        _add_quantity(figure, corrected, place, quantity, digits, (x_title, y_title))
     return figure
 
 
 def published_patterns() -> go.Figure:
-    """The six mean matrices that the study printed, self-attention outlined."""
+    """The six mean matrices that the study printed, self-attention outlined.
+
+    >>> [note.text.split(" · ")[0] for note in published_patterns().layout.annotations[:6]]
+    ['GPT-2 L0H3', 'GPT-2 L5H3', 'GPT-2 L6H0', 'LLaMA L4H5', 'LLaMA L5H30', 'LLaMA L5H28']
+    """
     panels: list[tuple[str, Any]] = []
     heads = published_heads()
     for row in heads.to_dict("records"):
@@ -126,7 +91,12 @@ def published_patterns() -> go.Figure:
 
 
 def published_hub_bars() -> go.Figure:
-    """The published column sums, divided by the number of steps that can see each thought."""
+    """The published column sums, divided by the number of steps that can see each thought.
+
+    >>> figure = published_hub_bars()
+    >>> [note.text for note in figure.layout.annotations[:2]]
+    ['CODI LLaMA-3.2-1B', 'CODI GPT-2']
+    """
     hubs = published_hubs()
     figure = make_subplots(
         rows=1, cols=len(MODELS), horizontal_spacing=0.08, subplot_titles=list(MODELS.values())
@@ -170,3 +140,50 @@ def published_hub_bars() -> go.Figure:
         top = 1.12 * rows["per_step"].max()
         figure.update_yaxes(style.value_axis("attention per step", range=[0, top]), col=place)
     return figure
+
+
+def _add_quantity(
+    figure: go.Figure,
+    corrected: pd.DataFrame,
+    place: int,
+    quantity: str,
+    digits: int,
+    titles: tuple[str, str],
+) -> None:
+    """Bars of one quantity in panel `place`, with their intervals and the causal null."""
+    rows = corrected[(corrected["quantity"] == quantity) & (corrected["at"] != "mean")]
+    labels = [str(at).replace("→", "→<br>") for at in rows["at"]]
+    own = [style.SELF_BAR_COLOUR if at == "0" else style.LATER_COLOUR for at in rows["at"]]
+    values = rows["value"].to_numpy()
+    high = np.fmax(rows["high"].to_numpy(), values)
+    low = np.fmin(rows["low"].to_numpy(), values)
+    null = rows["null"].to_numpy()
+    top = max([value for value in [*high, *null] if value > 0], default=1.0)
+    # A number stands on its interval, but not on the null's marker.
+    beside = (null > high - 0.03 * top) & (null < high + 0.1 * top)
+    tops = np.where(beside, null, high)
+    score_bars(
+        figure,
+        labels,
+        values.tolist(),
+        own,
+        row=1,
+        col=place,
+        tops=tops.tolist(),
+        digits=digits,
+        showlegend=False,
+        error_y=error_bar(values, low, high, type="data", thickness=1.5, width=4, color=style.INK),
+    )
+    figure.add_scatter(
+        x=labels,
+        y=null,
+        mode="markers",
+        name=NULL_NAME,
+        showlegend=place == 1,
+        marker=NULL_MARKER,
+        hovertemplate="%{x}: even spread %{y:.3f}<extra></extra>",
+        row=1,
+        col=place,
+    )
+    figure.update_xaxes(style.cell_axis(titles[0]), row=1, col=place)
+    figure.update_yaxes(style.value_axis(titles[1], range=[0, 1.14 * top]), row=1, col=place)

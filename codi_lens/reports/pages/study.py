@@ -24,7 +24,7 @@ from codi_lens.study.comparison import compare_corrected, compare_studies
 from codi_lens.study.heads import N_TOP
 from codi_lens.study.measured import Measured
 from codi_lens.study.published import MODELS, published_heads, published_spread
-from codi_lens.study.study import Study
+from codi_lens.study.run import Study
 
 _LEAD = (
     "A published study of attention between continuous thoughts asked which thought is a hub, "

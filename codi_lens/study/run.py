@@ -1,4 +1,4 @@
-"""`run_study`: everything the published study reports of one model."""
+"""All that the study computes of one model, in one call."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ def run_study(
 
     Raises:
         AttentionError: not labelled attention, or no problem in it.
+
+    >>> from codi_lens.attention.example import two_heads
+    >>> study = run_study(two_heads(), "two heads")
+    >>> study.heads[["rank", "name", "functional_type"]].values.tolist()
+    [[1, 'L0H1', 'Multi-Purpose'], [2, 'L0H0', 'Forward Flow']]
     """
     thresholds = thresholds or StudyThresholds()
     mean, std = mean_and_std(attention)

@@ -4,15 +4,91 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codi_lens.errors import OutputError
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of work that has a folder of its own, and how an earlier part of it is known.
+
+    Attributes:
+        marker: what every folder of such work holds, as a path in it.
+        foreign: the end of the sentence on a folder that holds something else.
+        other: that on one with other settings; may name `differing`, `found` and `wanted`.
+        settings: the JSON file in it that says what the work is, where `begin` writes one.
+        takes_empty: whether an empty folder will do for a new one.
+    """
+
+    marker: str
+    foreign: str
+    other: str = "holds other work (its {differing} differ); choose another folder."
+    settings: str = ""
+    takes_empty: bool = True
+
+
+def resumes(
+    folder: Path,
+    kind: Kind,
+    wanted: Mapping[str, Any] | None = None,
+    read: Callable[[Path], Mapping[str, Any]] | None = None,
+) -> bool:
+    """THE rule on what may be written where: whether work goes on in a folder, or begins there.
+
+    Work begins where there is nothing, and goes on where there is an earlier part of the same
+    work: its kind's marker, and settings that agree. Everything else is left alone. Nothing is
+    written here.
+
+    Args:
+        folder: where the work is to be written.
+        kind: what work.
+        wanted: what decides its results, as JSON has it; None if the marker says enough.
+        read: the settings of an earlier part, from its folder; by default those of `kind.settings`,
+            which agree while nothing is written there.
+
+    Raises:
+        OutputError: it is a file, or holds something else, or work with other settings.
+    """
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is a file; give a folder.")
+    if not (folder / kind.marker).exists():
+        if kind.takes_empty and not any(folder.iterdir()):
+            return False
+        raise OutputError(f"{folder} {kind.foreign}")
+    described = folder / kind.settings
+    if wanted is not None and (read is not None or described.is_file()):
+        found = read_json(described) if read is None else read(folder)
+        names = sorted({*wanted, *found})
+        differing = [name for name in names if found.get(name) != wanted.get(name)]
+        if differing:
+            told = kind.other.format(differing=", ".join(differing), found=found, wanted=wanted)
+            raise OutputError(f"{folder} {told}")
+    return True
+
+
+def begin(folder: Path, kind: Kind, wanted: Mapping[str, Any]) -> bool:
+    """Apply `resumes`, and write what the work is where it begins; whether it goes on.
+
+    Raises:
+        OutputError: see `resumes`.
+    """
+    wanted = json.loads(to_json(dict(wanted)))
+    going_on = resumes(folder, kind, wanted)
+    described = folder / kind.settings
+    if not described.is_file():
+        described.parent.mkdir(parents=True, exist_ok=True)
+        write_text(described, to_json(wanted))
+    return going_on
+
+
 def check_output(out: str | Path, holds: str = "attention.zarr") -> Path:
-    """The output folder, if an analysis may be written there.
+    """The folder of an analysis, if one may be written there.
 
     Args:
         out: new, empty, or that of an earlier analysis.
@@ -21,14 +97,9 @@ def check_output(out: str | Path, holds: str = "attention.zarr") -> Path:
     Raises:
         OutputError: it is a file, or a folder with content other than an analysis.
     """
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; give a folder for the analysis.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / holds).is_dir():
-        raise OutputError(
-            f"{folder} exists with other content; give a new folder, or that of an analysis."
-        )
-    return folder
+    foreign = "exists with other content; give a new folder, or that of an analysis."
+    resumes(Path(out), Kind(holds, foreign))
+    return Path(out)
 
 
 def model_names(sources: Sequence[str]) -> list[str]:
@@ -66,6 +137,18 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `to_json` wrote.
+
+    Raises:
+        OutputError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OutputError(f"{path} is damaged; delete its folder and run again.") from error
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Numbers in words: fixed decimals, a value with its interval, a p-value."""
+"""Numbers in words: fixed decimals, a value with its interval, a p-value, a share."""
 
 from __future__ import annotations
 
@@ -32,3 +32,12 @@ def p_text(p: float, name: str = "p") -> str:
     ('p = 0.032', 'q < 0.001')
     """
     return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.3f}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share in percent.
+
+    >>> percent(0.5), percent(0.256, 0)
+    ('50.0 %', '26 %')
+    """
+    return f"{100 * share:.{digits}f} %"

@@ -7,7 +7,7 @@ extraction continues where it was and never holds half a problem.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from codi_lens.errors import OutputError, ProblemError
 from codi_lens.interventions.donors import Donors, with_donors
 from codi_lens.loading.loaded import Lens
 from codi_lens.model import CodiModel
+from codi_lens.outputs import Kind, resumes
 from codi_lens.positions import key_names, query_names
 from codi_lens.problems.problem import Problem, is_correct, parse_answer
 from codi_lens.stats import wilson_interval
@@ -32,6 +33,13 @@ from codi_lens.thinking.loop import hooked_names
 from codi_lens.thinking.plan import Planned
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
+
+_STORE = Kind(
+    marker="zarr.json",
+    foreign="exists and is not extracted attention; choose another.",
+    other="holds another extraction (its {differing} differ); choose another folder.",
+    takes_empty=False,  # a store is made beside its place and renamed, so it never stands empty
+)
 
 
 def extract(
@@ -183,21 +191,9 @@ def _open(
             "An extraction on disk knows its interventions by name, and one has none; give it "
             "Intervention(..., name=...)."
         )
-    if isinstance(store, Path) and store.exists():
-        if not (store / "zarr.json").is_file():
-            raise OutputError(f"{store} exists and is not extracted attention; choose another.")
-        with _damage_named(store):
-            group = zarr.open_group(store, mode="r+")
-            found = dict(group.attrs)
-        differing = [
-            key for key in settings if key != "model" and found.get(key, []) != settings[key]
-        ]
-        if differing or "done" not in group:
-            raise OutputError(
-                f"{store} holds another extraction (its {', '.join(differing) or 'arrays'} "
-                "differ); choose another folder."
-            )
-        return group
+    wanted = {name: value for name, value in settings.items() if name != "model"}
+    if isinstance(store, Path) and resumes(store, _STORE, wanted, partial(_settings, names=wanted)):
+        return zarr.open_group(store, mode="r+")
     n_problems, n = len(problems), model.config.n_thoughts
     cfg = model.lens.cfg
     shape = (cfg.n_layers, cfg.n_heads, len(query_names(n)), len(key_names(n)))
@@ -227,6 +223,14 @@ def _open(
         unfinished.rename(store)
         return zarr.open_group(store, mode="r+")
     return group
+
+
+def _settings(store: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The named settings of a stored extraction; one that is older than a setting has none."""
+    with _damage_named(store):
+        group = zarr.open_group(store, mode="r")
+        group["done"]  # the last array to be made
+        return {name: group.attrs.get(name, []) for name in names}
 
 
 @contextmanager

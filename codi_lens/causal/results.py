@@ -6,7 +6,6 @@ when all parts are there they become one `outcomes.parquet`.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,14 @@ from typing import Any
 import pandas as pd
 
 from codi_lens.errors import OutputError
-from codi_lens.outputs import to_json, write_text
+from codi_lens.outputs import Kind, begin
+
+RESULTS = Kind(
+    marker="settings.json",
+    foreign="exists and holds no results; choose another.",
+    other="holds other results (their {differing} differ); choose another folder.",
+    settings="settings.json",
+)
 
 
 class Results:
@@ -40,22 +46,8 @@ class Results:
         self._memory: dict[str, pd.DataFrame] = {}
         if self._folder is None:
             return
-        wanted: dict[str, Any] = json.loads(to_json(dict(settings)))
-        described = self._folder / "settings.json"
-        if described.is_file():
-            found = _read_json(described)
-            names = sorted(wanted | found)
-            differing = [name for name in names if found.get(name) != wanted.get(name)]
-            if differing:
-                raise OutputError(
-                    f"{self._folder} holds other results (their {', '.join(differing)} differ); "
-                    "choose another folder."
-                )
-        elif self._folder.exists() and (self._folder.is_file() or any(self._folder.iterdir())):
-            raise OutputError(f"{self._folder} exists and holds no results; choose another.")
-        (self._folder / "parts").mkdir(parents=True, exist_ok=True)
-        if not described.is_file():
-            write_text(described, to_json(wanted))
+        begin(self._folder, RESULTS, settings)
+        (self._folder / "parts").mkdir(exist_ok=True)
 
     @property
     def finished(self) -> bool:
@@ -104,10 +96,3 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise OutputError(f"{path} is damaged; delete it and run again.") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise OutputError(f"{path} is damaged; delete its folder and run again.") from error

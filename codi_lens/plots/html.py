@@ -1,28 +1,32 @@
-"""Figures as parts of self-contained pages."""
+"""Self-contained HTML pages: their templates, and data that cannot close its script.
+
+Templates stand beside the Python that fills them and are named by their path in the package:
+`explorer/explorer.html`. Whatever is put into one is escaped, unless it is a `Markup`.
+"""
 
 from __future__ import annotations
 
-import html
 import json
 import math
-import re
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
 
-def fill(template: str, parts: Mapping[str, str]) -> str:
-    """A template with each {{name}} replaced by its part, verbatim."""
-    # One pass, so that braces inside the parts are never taken for placeholders.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+def render(template: str, **values: Any) -> Markup:
+    """A template, filled; a name that it asks for and `values` lack is an error.
 
-
-def asset(package: str, name: str) -> str:
-    """The text of a file that ships in a package."""
-    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+    >>> render("plots/page.html", title="<a>", heading="<b>", data={}).count("&lt;b&gt;")
+    1
+    """
+    return Markup(_environment().get_template(template).render(values))
 
 
 def script_json(data: Any) -> str:
@@ -36,9 +40,30 @@ def script_json(data: Any) -> str:
     return text.replace("<", "\\u003c")
 
 
-def text(value: Any) -> str:
-    """A value as text that cannot become markup."""
-    return html.escape(str(value))
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("codi_lens", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {"asset": _asset, "plotly": _plotly, "script_json": _script_json}
+    return made
+
+
+def _asset(name: str) -> Markup:
+    """The style or script in a file of the package, as it stands."""
+    return Markup(resources.files("codi_lens").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _plotly() -> Markup:
+    return Markup(get_plotlyjs())
+
+
+def _script_json(data: Any) -> Markup:
+    return Markup(script_json(data))
 
 
 def _plain(value: Any) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import xarray as xr
 
 from codi_lens.attention.extract import extract
@@ -18,19 +20,19 @@ from codi_lens.causal.transplants import mean_block
 from codi_lens.errors import InterventionError, ProblemError
 from codi_lens.head_names import Head, head_name, heads_of
 from codi_lens.model import CodiModel
-from codi_lens.outputs import model_names
 from codi_lens.positions import Scope
 from codi_lens.problems.problem import Problem
-from codi_lens.reports.pages.folder import CausalReport, open_report, write_report
+from codi_lens.reports.pages.facts import model_facts, name_of
+from codi_lens.reports.pages.folder import CausalReport, Question, ask, open_report, write_report
+from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.heads import attribution_section, scores_section, sweep_section
 from codi_lens.reports.questions.sets import (
     MOST_PAIRED,
     controls_section,
     dose_section,
-    nothing_to_transplant,
     redundancy_section,
-    transplant_section,
 )
+from codi_lens.reports.questions.transplants import nothing_to_transplant, transplant_section
 
 
 def ablate_set(
@@ -63,16 +65,11 @@ def ablate_set(
     """
     folder = open_report(out, f"ablate --heads {','.join(map(head_name, heads))}")
     settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
-    outcomes = folder / "outcomes"
-    section = controls_section(
-        model, problems, heads, outcomes / "set", candidates=candidates, **settings
-    )
-    sections = [section]
-    if len(heads) > 1:
-        paired = heads[:MOST_PAIRED]
-        sections.append(redundancy_section(model, problems, paired, outcomes / "pairs", **settings))
+    given = (model, problems, heads)
+    questions = {"set": partial(controls_section, *given, candidates=candidates, **settings)}
+    questions |= _in_pairs(*given, **settings)
     facts = _facts(model, len(problems), mode, at)
-    return write_report(sections, folder, _name(model), facts)
+    return write_report(ask(questions, folder), folder, name_of(model), facts)
 
 
 def ablate_top(
@@ -112,59 +109,32 @@ def ablate_top(
             other model.
         CodiLensError: see `dose_response`; `out` holds something else.
     """
-    most = model.lens.cfg.n_layers * model.lens.cfg.n_heads - 1
-    if not 1 <= top <= most:
-        raise InterventionError(f"top is {top}; give a number of heads from 1 to {most}.")
-    if other is not None and other.config.n_thoughts != model.config.n_thoughts:
-        raise InterventionError(
-            f"The other model thinks {other.config.n_thoughts} thoughts, this one "
-            f"{model.config.n_thoughts}; a block fits only the same number."
-        )
+    _check_top(model, top, other)
     for_ranking, rest = _halves(problems, seed)
     folder = open_report(out, f"ablate --top {top}")
-    outcomes = folder / "outcomes"
     settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
-    attention = _attention(model, for_ranking, outcomes / "attention.zarr", running)
+    attention = _attention(model, for_ranking, folder / "outcomes" / "attention.zarr", running)
     ranking = _ranking(attention)
     best = ranking[:top]
-    alone = sweep_heads(model, for_ranking, best, outcomes / "alone", **settings)
-    check_known(alone)
-    needed = alone[(alone["effect"] < 0) & (alone["p"] < 0.05)]
-    foreign = {}
-    if other is not None:
-        theirs = _attention(other, for_ranking, outcomes / "other_attention.zarr", running)
-        foreign = {
-            f"{_name(other)} {head_name(head)}": mean_block(theirs, head)
-            for head in _ranking(theirs)[:2]
-        }
     ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64) if k < top} | {top})
-    controls = controls_section(
-        model, rest, best, outcomes / "set", candidates=candidates, **settings
-    )
-    sections = [
-        controls,
-        dose_section(model, rest, ranking, ks, outcomes / "dose", n_random=n_random, **settings),
-    ]
-    if top > 1:
-        paired = best[:MOST_PAIRED]
-        sections.append(redundancy_section(model, rest, paired, outcomes / "pairs", **settings))
-    if not len(needed):
-        sections.append(nothing_to_transplant(len(best)))
-    else:
-        target = heads_of(needed.sort_values("effect"))[0]
-        section = transplant_section(
+    questions: dict[str, Question] = {
+        "set": partial(controls_section, model, rest, best, candidates=candidates, **settings),
+        "dose": partial(dose_section, model, rest, ranking, ks, n_random=n_random, **settings),
+        **_in_pairs(model, rest, best, **settings),
+        "blocks": partial(
+            _transplants,
             model,
+            for_ranking,
             rest,
             attention,
-            target,
             ranking,
-            outcomes / "blocks",
-            foreign=foreign,
+            top=top,
+            other=other,
             **settings,
-        )
-        sections.append(section)
+        ),
+    }
     facts = _facts(model, len(rest), mode, at) | {"Ranked on": f"{len(for_ranking)} others"}
-    return write_report(sections, folder, _name(model), facts)
+    return write_report(ask(questions, folder), folder, name_of(model), facts)
 
 
 def ablate_all(
@@ -196,25 +166,75 @@ def ablate_all(
     for_ranking, rest = _halves(problems, seed)
     folder = open_report(out, "ablate --all")
     outcomes = folder / "outcomes"
-    settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
     attention = _attention(model, for_ranking, outcomes / "attention.zarr", running)
     donors = donors_for(model, rest, mode=mode, seed=seed)
-    settings["donors"] = donors
-    section, table = sweep_section(model, rest, outcomes / f"heads-{mode}", **settings)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConstantMetricWarning)
-        views = {
-            "position view": rank_heads(attention),
-            "position view, value-weighted": rank_heads(attention.value_weighted),
-            "generation view": rank_heads(attention, "generation"),
-        }
+    settings: dict[str, Any] = {"mode": mode, "at": at, "donors": donors, "seed": seed, **running}
+    effects = sweep_heads(model, rest, out=outcomes / f"heads-{mode}", **settings)
+    check_known(effects)
     sections = [
-        section,
-        scores_section(views, table, seed=seed),
-        attribution_section(model, rest, table, outcomes / f"thoughts-{mode}", **settings),
+        sweep_section(effects, mode),
+        scores_section(_views(attention), effects, seed=seed),
+        attribution_section(model, rest, effects, outcomes / f"thoughts-{mode}", **settings),
     ]
     facts = _facts(model, len(rest), mode, at) | {"Scored on": f"{len(for_ranking)} others"}
-    return write_report(sections, folder, _name(model), facts)
+    return write_report(sections, folder, name_of(model), facts)
+
+
+def _check_top(model: CodiModel, top: int, other: CodiModel | None) -> None:
+    most = model.lens.cfg.n_layers * model.lens.cfg.n_heads - 1
+    if not 1 <= top <= most:
+        raise InterventionError(f"top is {top}; give a number of heads from 1 to {most}.")
+    if other is not None and other.config.n_thoughts != model.config.n_thoughts:
+        raise InterventionError(
+            f"The other model thinks {other.config.n_thoughts} thoughts, this one "
+            f"{model.config.n_thoughts}; a block fits only the same number."
+        )
+
+
+def _in_pairs(
+    model: CodiModel, problems: Sequence[Problem], heads: Sequence[Head], **settings: Any
+) -> dict[str, Question]:
+    """The question about pairs, where there are two heads."""
+    if len(heads) < 2:
+        return {}
+    paired = heads[:MOST_PAIRED]
+    return {"pairs": partial(redundancy_section, model, problems, paired, **settings)}
+
+
+def _transplants(
+    model: CodiModel,
+    for_ranking: Sequence[Problem],
+    rest: Sequence[Problem],
+    attention: xr.DataArray,
+    ranking: Sequence[Head],
+    out: Path,
+    *,
+    top: int,
+    other: CodiModel | None,
+    seed: int,
+    mode: Any,
+    at: Scope,
+    **running: Any,
+) -> Section:
+    """The question about patterns, of the head that matters most on the first half."""
+    settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
+    best = ranking[:top]
+    alone = sweep_heads(model, for_ranking, best, out.parent / "alone", **settings)
+    check_known(alone)
+    foreign = {}
+    if other is not None:
+        theirs = _attention(other, for_ranking, out.parent / "other_attention.zarr", running)
+        foreign = {
+            f"{name_of(other)} {head_name(head)}": mean_block(theirs, head)
+            for head in _ranking(theirs)[:2]
+        }
+    needed = alone[(alone["effect"] < 0) & (alone["p"] < 0.05)]
+    if not len(needed):
+        return nothing_to_transplant(len(best))
+    target = heads_of(needed.sort_values("effect"))[0]
+    return transplant_section(
+        model, rest, attention, target, ranking, out, foreign=foreign, **settings
+    )
 
 
 def _halves(problems: Sequence[Problem], seed: int) -> tuple[list[Problem], list[Problem]]:
@@ -239,15 +259,20 @@ def _ranking(attention: xr.DataArray) -> list[Head]:
         return heads_of(rank_heads(attention))
 
 
-def _name(model: CodiModel) -> str:
-    return model_names([model.config.source])[0]
+def _views(attention: xr.DataArray) -> dict[str, pd.DataFrame]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantMetricWarning)
+        return {
+            "position view": rank_heads(attention),
+            "position view, value-weighted": rank_heads(attention.value_weighted),
+            "generation view": rank_heads(attention, "generation"),
+        }
 
 
 def _facts(model: CodiModel, n_problems: int, mode: str, at: Scope) -> dict[str, str]:
-    cfg = model.lens.cfg
+    where = at if isinstance(at, str) else ", ".join(at)
     return {
-        "Model": _name(model),
-        "Heads": f"{cfg.n_layers} layers × {cfg.n_heads}",
+        **model_facts(model),
         "Problems": str(n_problems),
-        "Ablated": f"{mode} at {at if isinstance(at, str) else ', '.join(at)}",
+        "Ablated": f"{mode} at {where}",
     }

@@ -23,8 +23,10 @@ from codi_lens.model import CodiModel
 from codi_lens.outputs import check_output, to_json, write_text
 from codi_lens.positions import thought_names
 from codi_lens.problems.problem import Problem
+from codi_lens.reports.pages.facts import attention_facts
 from codi_lens.study.heads import mean_and_std
 from codi_lens.study.summary import attention_stats, attention_summary
+from codi_lens.wording import percent
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +101,7 @@ def analyze(
         attention.mean("problem"),
         {str(each): table for each, table in heads.items()},
         title=f"{Path(model.config.source).name}: which heads matter in its thoughts",
-        facts=_facts(summary),
+        facts=attention_facts(model.config.source, attention, corpus),
         findings=findings,
     )
     write_text(folder / "index.html", page)
@@ -133,64 +135,96 @@ def summarize(
 
 def write_findings(summary: dict[str, Any]) -> list[str]:
     """Plain sentences about the numbers of a summary; none claims more than they show."""
-    position, study = summary["position_view"], summary["generation_view"]
+    return [sentence for about in _FINDINGS for sentence in about(summary)]
+
+
+def _about_answers(summary: dict[str, Any]) -> list[str]:
+    score = summary["accuracy"]
+    if not score:
+        return []
+    return [
+        f"The model answers {score['correct']} of {score['n']} problems correctly "
+        f"({percent(score['accuracy'])}, 95 % interval {percent(score['low'])} to "
+        f"{percent(score['high'])})."
+    ]
+
+
+def _about_destinations(summary: dict[str, Any]) -> list[str]:
     goes = summary["attention_goes_to"]["thoughts"]
-    sentences = []
-    if summary["accuracy"]:
-        score = summary["accuracy"]
-        sentences.append(
-            f"The model answers {score['correct']} of {score['n']} problems correctly "
-            f"({_percent(score['accuracy'])}, 95 % interval {_percent(score['low'])} to "
-            f"{_percent(score['high'])})."
-        )
-    sentences.append(
+    return [
         "Averaged over heads and problems, a thought gives "
-        f"{_percent(goes['question'])} of its attention to the question, {_percent(goes['bot'])} "
-        f"to bot, {_percent(goes['earlier_thoughts'])} to earlier thoughts and "
-        f"{_percent(goes['self'])} to itself."
-    )
-    if position["hub"] is not None:
-        hub = position["hub"]
-        ratio = position["hub_ratio"][hub]
-        amount = f"{ratio:.2f} times what uniform causal attention would give it"
-        sentences.append(
-            f"Among the thoughts, {hub} receives most attention from later thoughts relative to "
-            f"chance: {amount}, averaged over heads (position view, self-attention set apart)."
-        )
-        sentences.append(
-            "Attention from a thought to the one before it averages "
-            f"{position['sequential_mean']:.3f}, to itself {position['self_mean']:.3f}."
-        )
-    best = position["top_heads"][0]
-    sentences.append(
+        f"{percent(goes['question'])} of its attention to the question, {percent(goes['bot'])} "
+        f"to bot, {percent(goes['earlier_thoughts'])} to earlier thoughts and "
+        f"{percent(goes['self'])} to itself."
+    ]
+
+
+def _about_hub(summary: dict[str, Any]) -> list[str]:
+    position = summary["position_view"]
+    hub = position["hub"]
+    if hub is None:
+        return []
+    amount = f"{position['hub_ratio'][hub]:.2f} times what uniform causal attention would give it"
+    return [
+        f"Among the thoughts, {hub} receives most attention from later thoughts relative to "
+        f"chance: {amount}, averaged over heads (position view, self-attention set apart).",
+        "Attention from a thought to the one before it averages "
+        f"{position['sequential_mean']:.3f}, to itself {position['self_mean']:.3f}.",
+    ]
+
+
+def _about_best_head(summary: dict[str, Any]) -> list[str]:
+    best = summary["position_view"]["top_heads"][0]
+    return [
         f"The head with the highest composite score is {best['name']} ({best['band']} band, "
         f"{best['type']}); the largest entry of its mean matrix is {best['max_query']} to "
         f"{'itself' if best['max_key'] == best['max_query'] else best['max_key']}, "
         f"{best['max_attention']:.2f}."
-    )
-    if study["sequential"]:
-        strength = "strong" if study["strong_hub"] else "weak"
-        sentences.append(
-            f"In the generation view of the published study, column sums make {study['hub']} the "
-            f"hub ({study['hub_ratio']:.2f} times 1/{summary['n_thoughts']}, which the study calls "
-            f"{strength}); its entries [i, i-1] average {study['sequential_mean']:.3f}, which is a "
-            "thought's attention to itself, not to the thought before."
-        )
-    for view, kept in (
-        ("position", "the composite leaves such a score out"),
-        ("generation", "the study's composite keeps such a score"),
-    ):
-        constant = summary[f"{view}_view"]["constant"]
-        if constant:
-            sentences.append(
-                f"In the {view} view every head has the same {' and '.join(constant)} score, which "
-                f"therefore cannot rank them; {kept}."
-            )
-    sentences.append(
+    ]
+
+
+def _about_study(summary: dict[str, Any]) -> list[str]:
+    study = summary["generation_view"]
+    if not study["sequential"]:
+        return []
+    strength = "strong" if study["strong_hub"] else "weak"
+    return [
+        f"In the generation view of the published study, column sums make {study['hub']} the "
+        f"hub ({study['hub_ratio']:.2f} times 1/{summary['n_thoughts']}, which the study calls "
+        f"{strength}); its entries [i, i-1] average {study['sequential_mean']:.3f}, which is a "
+        "thought's attention to itself, not to the thought before."
+    ]
+
+
+def _about_constants(summary: dict[str, Any]) -> list[str]:
+    kept = {
+        "position": "the composite leaves such a score out",
+        "generation": "the study's composite keeps such a score",
+    }
+    return [
+        f"In the {view} view every head has the same {' and '.join(constant)} score, which "
+        f"therefore cannot rank them; {what}."
+        for view, what in kept.items()
+        if (constant := summary[f"{view}_view"]["constant"])
+    ]
+
+
+def _about_causes(summary: dict[str, Any]) -> list[str]:
+    return [
         "These are attention weights: they show where heads look, not what is causal. "
         "Intervene before you conclude."
-    )
-    return sentences
+    ]
+
+
+_FINDINGS = (
+    _about_answers,
+    _about_destinations,
+    _about_hub,
+    _about_best_head,
+    _about_study,
+    _about_constants,
+    _about_causes,
+)
 
 
 def _where_attention_goes(attention: xr.DataArray) -> dict[str, dict[str, float]]:
@@ -261,24 +295,5 @@ def _table_summary(heads: pd.DataFrame, n_top: int = 20) -> dict[str, Any]:
     }
 
 
-def _facts(summary: dict[str, Any]) -> dict[str, str]:
-    facts = {
-        "Model": summary["model"],
-        "Heads": f"{summary['n_layers']} layers × {summary['n_heads']}",
-        "Thoughts": str(summary["n_thoughts"]),
-        "Problems": f"{summary['n_problems']} ({summary['corpus']})",
-    }
-    if summary["accuracy"]:
-        score = summary["accuracy"]
-        facts["Accuracy"] = (
-            f"{_percent(score['accuracy'])} [{_percent(score['low'])}, {_percent(score['high'])}]"
-        )
-    return facts
-
-
 def _findings_page(source: str, findings: Sequence[str]) -> str:
     return f"# Findings: {source}\n\n" + "".join(f"- {sentence}\n" for sentence in findings)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,12 +15,12 @@ from codi_lens.causal.restoration import check_lengths, check_places, unequal_pa
 from codi_lens.errors import InterventionError, ProblemError
 from codi_lens.interventions.residual import Component
 from codi_lens.model import CodiModel
-from codi_lens.outputs import model_names
 from codi_lens.positions import Scope, rank, resolve
-from codi_lens.problems.pairs import Pair, counterparts, operand_pairs, random_pairs
+from codi_lens.problems.pairs import counterparts, operand_pairs, random_pairs
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
-from codi_lens.reports.pages.folder import CausalReport, open_report, write_report
+from codi_lens.reports.pages.facts import model_facts, name_of
+from codi_lens.reports.pages.folder import CausalReport, Question, ask, open_report, write_report
 from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.pairs import (
     RESTORATION_TITLE,
@@ -34,9 +35,37 @@ from codi_lens.reports.questions.positions import (
     thoughts_section,
 )
 
-QUESTIONS = ("thoughts", "totals", "restoration", "edges", "hub")
 TOTALS_OF = (3, 4, 5)
 """Numbers of operations of the problems that are asked for running totals."""
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What questions are put to."""
+
+    model: CodiModel
+    problems: list[Problem]
+    at: Scope
+    components: Sequence[Component]
+    n_pairs: int
+    seed: int
+    running: dict[str, Any]
+
+    @property
+    def built_in(self) -> bool:
+        return all(isinstance(problem, WordProblem) for problem in self.problems)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"seed": self.seed, **self.running}
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A question with all that it takes, drawn and checked; and the pairs that it is asked of."""
+
+    question: Question
+    pairs: str = ""
 
 
 def patch_positions(
@@ -75,97 +104,56 @@ def patch_positions(
             or this model do not allow, or (while it runs) no clean answer with a number.
         CodiLensError: see the experiments; `out` holds something else.
     """
-    built_in = all(isinstance(problem, WordProblem) for problem in problems)
-    asked = _asked(questions, built_in)
-    _check_components(components)
     n = len(problems) if n_pairs is None else n_pairs
+    given = _Given(model, list(problems), at, components, n, seed, running)
+    asked = _asked(questions, given.built_in)
+    _check_components(components)
     if n < 1:
         raise ProblemError(f"The number of pairs must be at least 1, not {n}.")
-    drawn: list[Pair] = []
-    if "totals" in asked:
-        drawn = [pair for k in TOTALS_OF for pair in operand_pairs(n, seed=seed, n_operations=k)]
-    work = _Restoration([], at, "", "")
-    left_out: dict[str, str] = {}
-    first, rest = list(problems), list(problems)
-    if "restoration" in asked:
+    check_places(at, model.config.n_thoughts)
+    ready: dict[str, _Ready] = {}
+    left_out: list[Section] = []
+    for name in asked:
         try:
-            work = _restoration(model, problems, n, at, seed)
-        except ProblemError as error:
-            if questions is not None:
-                raise
-            left_out["restoration"] = str(error)
-    check_places(work.at, model.config.n_thoughts)
-    if "hub" in asked:
-        try:
-            check_hub_question(model)
-            first, rest = halves(problems, seed=seed)
+            ready[name] = QUESTIONS[name](given)
         except (InterventionError, ProblemError) as error:
-            if questions is not None:
+            if questions is not None or name not in _LEFT_OUT:
                 raise
-            left_out["hub"] = str(error)
+            left_out.append(Section(name, _LEFT_OUT[name], "This was not asked.", [str(error)]))
     folder = open_report(out, f"patch --questions {','.join(asked)}")
-    outcomes = folder / "outcomes"
-    settings: dict[str, Any] = {"seed": seed, **running}
-    sections: list[Section] = []
-    if "thoughts" in asked:
-        sections.append(thoughts_section(model, problems, outcomes / "thoughts", **settings))
-    if "totals" in asked:
-        note = f"The {len(drawn)} pairs were drawn for this question; they are not the problems."
-        sections.append(
-            running_totals_section(model, drawn, outcomes / "totals", note=note, **settings)
-        )
-    if work.pairs:
-        settings_of_restoration: dict[str, Any] = {"components": components, "note": work.note}
-        section = restoration_section(
-            model,
-            work.pairs,
-            outcomes / "restoration",
-            at=work.at,
-            **settings_of_restoration,
-            **settings,
-        )
-        sections.append(section)
-    if "edges" in asked:
-        sections.append(edges_section(model, problems, outcomes / "edges", **settings))
-    if "hub" in asked and "hub" not in left_out:
-        kept = {k: v for k, v in running.items() if k in ("max_new_tokens", "progress")}
-        attention = extract(model, first, outcomes / "attention.zarr", **kept).load()
-        sections.append(hub_section(model, rest, attention, outcomes / "hub", **settings))
-    for name, reason in left_out.items():
-        sections.append(Section(name, _TITLES[name], "This was not asked.", [reason]))
-    name = model_names([model.config.source])[0]
-    cfg = model.lens.cfg
+    sections = ask({name: each.question for name, each in ready.items()}, folder)
     facts = {
-        "Model": name,
-        "Heads": f"{cfg.n_layers} layers × {cfg.n_heads}",
+        **model_facts(model),
         "Thoughts": str(model.config.n_thoughts),
         "Problems": str(len(problems)),
     }
-    counts = [work.count, f"{len(drawn)} drawn for totals" if drawn else ""]
-    if any(counts):
-        facts["Pairs"] = "; ".join(count for count in counts if count)
-    return write_report(sections, folder, name, facts)
+    # Restoration first: it is of the problems' own pairs.
+    pairs = [ready[name].pairs for name in ("restoration", "totals") if name in ready]
+    if pairs:
+        facts["Pairs"] = "; ".join(pairs)
+    return write_report([*sections, *left_out], folder, name_of(model), facts)
 
 
-_TITLES = {"restoration": RESTORATION_TITLE, "hub": HUB_TITLE}
+def _thoughts(given: _Given) -> _Ready:
+    return _Ready(partial(thoughts_section, given.model, given.problems, **given.settings))
 
 
-@dataclass(frozen=True)
-class _Restoration:
-    """Pairs to restore and where, with what the page says of them."""
+def _totals(given: _Given) -> _Ready:
+    drawn = [
+        pair
+        for k in TOTALS_OF
+        for pair in operand_pairs(given.n_pairs, seed=given.seed, n_operations=k)
+    ]
+    note = f"The {len(drawn)} pairs were drawn for this question; they are not the problems."
+    question = partial(running_totals_section, given.model, drawn, note=note, **given.settings)
+    return _Ready(question, f"{len(drawn)} drawn for totals")
 
-    pairs: list[Pair]
-    at: Scope
-    note: str
-    count: str
 
-
-def _restoration(
-    model: CodiModel, problems: Sequence[Problem], n: int, at: Scope, seed: int
-) -> _Restoration:
+def _restoration(given: _Given) -> _Ready:
+    model, problems, n = given.model, given.problems, given.n_pairs
     own = [problem for problem in problems if isinstance(problem, WordProblem)]
-    if len(own) == len(problems):
-        found = counterparts(own, seed=seed)
+    if given.built_in:
+        found = counterparts(own, seed=given.seed)
         if not found:
             raise ProblemError(
                 "None of the problems has a counterpart that differs in one operand; give others."
@@ -177,13 +165,13 @@ def _restoration(
         )
         count = f"{len(found[:n])} of {len(own)} problems with a counterpart"
     else:
-        found = random_pairs(problems, seed=seed)
+        found = random_pairs(problems, seed=given.seed)
         note = (
             "The pairs were formed at random, so that they differ in everything; pairs whose clean "
             "runs give numbers that begin alike have no logit difference and are not counted."
         )
         count = f"{len(found[:n])} at random"
-    pairs, places = found[:n], sorted(resolve(at, model.config.n_thoughts), key=rank)
+    pairs, places = found[:n], sorted(resolve(given.at, model.config.n_thoughts), key=rank)
     if len(pairs) < len(found):
         note += f" Of {len(found)} pairs the first {n} are asked about."
     if "question" in places and (unequal := unequal_pairs(model, pairs)):
@@ -194,7 +182,39 @@ def _restoration(
             f" The position 'question' is left out: in {len(unequal)} of {len(pairs)} pairs the "
             "two questions differ in length, so that their tokens do not correspond."
         )
-    return _Restoration(pairs, places, note, count)
+    settings: dict[str, Any] = {"components": given.components, "note": note, **given.settings}
+    return _Ready(partial(restoration_section, model, pairs, at=places, **settings), count)
+
+
+def _edges(given: _Given) -> _Ready:
+    return _Ready(partial(edges_section, given.model, given.problems, **given.settings))
+
+
+def _hub(given: _Given) -> _Ready:
+    check_hub_question(given.model)
+    first, rest = halves(given.problems, seed=given.seed)
+    return _Ready(partial(_ask_hub, given, first, rest))
+
+
+def _ask_hub(
+    given: _Given, first: Sequence[Problem], rest: Sequence[Problem], out: Path
+) -> Section:
+    """The hub is found on one half of the problems, and moved on the other."""
+    kept = {k: v for k, v in given.running.items() if k in ("max_new_tokens", "progress")}
+    attention = extract(given.model, first, out.parent / "attention.zarr", **kept).load()
+    return hub_section(given.model, rest, attention, out, **given.settings)
+
+
+QUESTIONS: dict[str, Callable[[_Given], _Ready]] = {
+    "thoughts": _thoughts,
+    "totals": _totals,
+    "restoration": _restoration,
+    "edges": _edges,
+    "hub": _hub,
+}
+"""Every question, in the order of the report: each draws and checks what it needs, or raises."""
+_LEFT_OUT = {"restoration": RESTORATION_TITLE, "hub": HUB_TITLE}
+"""Those that say why where they cannot be asked and nobody named them."""
 
 
 def _check_components(components: Sequence[str]) -> None:

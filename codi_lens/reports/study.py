@@ -16,7 +16,7 @@ import plotly.io
 import xarray as xr
 
 from codi_lens.attention.evidence import Evidence, gather_evidence
-from codi_lens.attention.extract import accuracy, extract
+from codi_lens.attention.extract import extract
 from codi_lens.attention.probes import probe_thoughts, supervised_thoughts
 from codi_lens.attention.quantities import corrected_quantities
 from codi_lens.attention.ranking import ConstantMetricWarning, rank_heads
@@ -24,6 +24,7 @@ from codi_lens.model import CodiModel
 from codi_lens.outputs import check_output, model_names, to_json, write_text
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
+from codi_lens.reports.pages.facts import attention_facts
 from codi_lens.reports.pages.page import write_figures
 from codi_lens.reports.pages.study import report_figures, study_page
 from codi_lens.study.comparison import compare_corrected, compare_studies
@@ -101,11 +102,8 @@ def report_study(
     check_models(models)
     folder = check_output(out, "results")
     names = model_names([model.config.source for model in models])
-    studies: list[Study] = []
-    corrected: dict[str, pd.DataFrame] = {}
-    measured: dict[str, list[Measured]] = {}
-    evidence: dict[str, Evidence] = {}
-    facts: dict[str, dict[str, str]] = {}
+    probed = n_probe if all(isinstance(problem, WordProblem) for problem in problems) else 0
+    found: list[_Studied] = []
     for name, model in zip(names, models, strict=True):
         results = folder / "results" / name
         results.mkdir(parents=True, exist_ok=True)
@@ -117,37 +115,19 @@ def report_study(
             max_new_tokens=max_new_tokens,
             progress=progress,
         )
-        study = run_study(attention, name, thresholds)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConstantMetricWarning)  # said on the page
-            heads = rank_heads(attention)
-        corrected[name] = corrected_quantities(attention)
-        measured[name] = what_the_study_measured(study, corrected[name], heads)
-        built_in = all(isinstance(problem, WordProblem) for problem in problems)
-        evidence[name] = gather_evidence(
-            attention,
-            heads,
-            study.heads.set_index("name")["functional_type"],
-            problems=problems,
-            probes=probe_thoughts(model, n_probe) if built_in and n_probe else None,
-            supervised=supervised_thoughts(model.config.source),
-        )
-        studies.append(study)
-        facts[name] = _facts(name, attention, corpus)
-        _write_results(results, study)
-        write_text(results / "corrected_heads.csv", heads.to_csv(index=False))
-        write_text(results / "corrected_quantities.csv", corrected[name].to_csv(index=False))
-        rows = [asdict(row) for row in measured[name]]
-        write_text(results / "what_the_study_measured.json", to_json(rows))
-        (results / "evidence").mkdir(exist_ok=True)
-        for title, table in evidence[name].tables().items():
-            write_text(results / "evidence" / f"{title}.csv", table.to_csv(index=False))
-    comparison = compare_studies(*studies) if len(studies) == 2 else None
-    if comparison:
-        write_text(folder / "results" / "model_comparison.json", to_json(comparison))
-        beside = compare_corrected(corrected)
-        beside.columns = [f"{name}_{column}" for name, column in beside.columns]
-        write_text(folder / "results" / "corrected_comparison.csv", beside.to_csv())
+        studied = _study_one(model, problems, attention, name, thresholds, probed)
+        _write_study(results, studied.study)
+        _write_corrected(results, studied)
+        found.append(studied)
+    studies = [each.study for each in found]
+    corrected = {each.study.model: each.corrected for each in found}
+    measured = {each.study.model: each.measured for each in found}
+    evidence = {each.study.model: each.evidence for each in found}
+    facts = {
+        each.study.model: attention_facts(each.study.model, each.attention, corpus)
+        for each in found
+    }
+    comparison = _compare(studies, corrected, folder / "results")
     figures = report_figures(studies, corrected, evidence)
     write_figures(folder / "figures", figures)
     without_png = write_png(folder / "figures", figures) if png else None
@@ -183,7 +163,58 @@ def write_png(folder: Path, figures: dict[str, go.Figure]) -> str | None:
     return None
 
 
-def _write_results(folder: Path, study: Study) -> None:
+@dataclass(frozen=True, eq=False)
+class _Studied:
+    """What was found about one model."""
+
+    attention: xr.DataArray
+    study: Study
+    heads: pd.DataFrame
+    corrected: pd.DataFrame
+    measured: list[Measured]
+    evidence: Evidence
+
+
+def _study_one(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    attention: xr.DataArray,
+    name: str,
+    thresholds: StudyThresholds | None,
+    n_probe: int,
+) -> _Studied:
+    study = run_study(attention, name, thresholds)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantMetricWarning)  # said on the page
+        heads = rank_heads(attention)
+    corrected = corrected_quantities(attention)
+    measured = what_the_study_measured(study, corrected, heads)
+    evidence = gather_evidence(
+        attention,
+        heads,
+        study.heads.set_index("name")["functional_type"],
+        problems=problems,
+        probes=probe_thoughts(model, n_probe) if n_probe else None,
+        supervised=supervised_thoughts(model.config.source),
+    )
+    return _Studied(attention, study, heads, corrected, measured, evidence)
+
+
+def _compare(
+    studies: Sequence[Study], corrected: dict[str, pd.DataFrame], folder: Path
+) -> dict[str, Any] | None:
+    """Two studies side by side, written too; None for a single one."""
+    if len(studies) < 2:
+        return None
+    comparison = compare_studies(*studies)
+    write_text(folder / "model_comparison.json", to_json(comparison))
+    beside = compare_corrected(corrected)
+    beside.columns = [f"{name}_{column}" for name, column in beside.columns]
+    write_text(folder / "corrected_comparison.csv", beside.to_csv())
+    return comparison
+
+
+def _write_study(folder: Path, study: Study) -> None:
     tables = {"ranked_heads": study.heads} | {
         f"heads_ranked_by_{metric}": rank_by(study.heads, metric)
         for metric in ("flow", "hub", "skip")
@@ -202,15 +233,11 @@ def _write_results(folder: Path, study: Study) -> None:
     )
 
 
-def _facts(name: str, attention: xr.DataArray, corpus: str) -> dict[str, str]:
-    sizes = attention.sizes
-    facts = {
-        "Model": name,
-        "Heads": f"{sizes['layer']} layers × {sizes['head']}",
-        "Thoughts": str(sum(str(key).startswith("ct") for key in attention["key"].values)),
-        "Problems": f"{sizes['problem']} ({corpus})",
-    }
-    score = accuracy(attention)
-    if score:
-        facts["Accuracy"] = f"{score['accuracy']:.1%} [{score['low']:.1%}, {score['high']:.1%}]"
-    return facts
+def _write_corrected(folder: Path, studied: _Studied) -> None:
+    write_text(folder / "corrected_heads.csv", studied.heads.to_csv(index=False))
+    write_text(folder / "corrected_quantities.csv", studied.corrected.to_csv(index=False))
+    rows = [asdict(row) for row in studied.measured]
+    write_text(folder / "what_the_study_measured.json", to_json(rows))
+    (folder / "evidence").mkdir(exist_ok=True)
+    for title, table in studied.evidence.tables().items():
+        write_text(folder / "evidence" / f"{title}.csv", table.to_csv(index=False))

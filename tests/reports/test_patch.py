@@ -24,7 +24,7 @@ from codi_lens.problems.pairs import Pair, counterparts, operand_pairs, random_p
 from codi_lens.problems.words import split_of
 from codi_lens.reports.patch import patch_positions
 from codi_lens.reports.questions.pairs import restoration_section, running_totals_section
-from codi_lens.reports.questions.positions import _about_edges, _about_groups, about_hub
+from codi_lens.reports.questions.positions import about_edges, about_groups, about_hub
 
 QUIET: dict[str, Any] = {"progress": False}
 
@@ -78,11 +78,11 @@ def group(arm: str, **values: Any) -> dict[str, Any]:
 
 
 def test_sentences_on_edges_say_only_what_their_numbers_show() -> None:
-    [held, words] = _about_groups(pd.DataFrame([group("between thoughts")]))
+    [held, words] = about_groups(pd.DataFrame([group("between thoughts")]))
     assert "the very vector" in held and "0.010 [-0.020, 0.030] nats" in held
     assert "40% [30%, 50%] of 40 problems" in words and "is unchanged" in words
     costly = pd.DataFrame([group("between thoughts", effect=-0.08, effect_low=-0.3)])
-    [only] = _about_groups(costly)
+    [only] = about_groups(costly)
     assert "very vector" not in only and "-0.080 [-0.300, 0.030]" in only
     for values in (
         {"effect_low": -0.2},
@@ -90,12 +90,12 @@ def test_sentences_on_edges_say_only_what_their_numbers_show() -> None:
         {"n_known": 19},
         {"changed": 0.12, "changed_low": 0.03},
     ):
-        assert _about_groups(pd.DataFrame([group("eot → thoughts", **values)])) == []
+        assert about_groups(pd.DataFrame([group("eot → thoughts", **values)])) == []
     edges = pd.DataFrame(
         [("bot", "question", -2.0, 0.01), ("ct1", "ct0", -0.04, 0.01), ("ct2", "ct0", -1.0, 0.2)],
         columns=["query", "key", "effect", "q"],
     )
-    assert "Of 3 single edges, 1 are needed (q < 0.05, and more than 0.05" in _about_edges(edges)
+    assert "Of 3 single edges, 1 are needed (q < 0.05, and more than 0.05" in about_edges(edges)
 
 
 def test_counterparts_are_those_of_the_given_problems() -> None:

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 
 import pandas as pd
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from codi_lens.attention.evidence import Evidence
 from codi_lens.plots.attention import hubs, profiles
 from codi_lens.plots.attention import probes as truth
 from codi_lens.plots.attention import stability as structure
-from codi_lens.reports.pages.page import abreast_card, card, plain_table
+from codi_lens.plots.html import render
+from codi_lens.reports.pages.page import ShownFigure
 
+_FIRM = "How firm is the ranking?"
 _PARTS = {
     "Where attention goes": (
         "Most of a head's attention may lie outside the thoughts, where the study never looks.",
@@ -23,7 +26,7 @@ _PARTS = {
         "that the number of problems is not what decides.",
         ("hub_ratios", "hub_ratio_by_n_problems"),
     ),
-    "How firm is the ranking?": (
+    _FIRM: (
         "Ranks of heads with similar scores change places between samples of problems.",
         ("rank_intervals",),
     ),
@@ -73,29 +76,31 @@ def evidence_figures(evidence: Evidence) -> dict[str, go.Figure]:
     return figures
 
 
-def evidence_section(evidence: Evidence, figures: Mapping[str, go.Figure], prefix: str) -> str:
+def evidence_section(evidence: Evidence, shown: Mapping[str, ShownFigure], prefix: str) -> Markup:
     """The HTML of one model's section: figures two abreast where there is room, short captions.
 
     Args:
         evidence: from `gather_evidence`.
-        figures: all figures of the page; this model's are `prefix` and a name of
+        shown: all figures of the page; this model's are `prefix` and a name of
             `evidence_figures`.
         prefix: of the names of this model's figures.
     """
-    body = ""
-    for title, (caption, names) in _PARTS.items():
-        cards = [abreast_card(figures, prefix + name) for name in names if prefix + name in figures]
-        if title == "How firm is the ranking?" and evidence.halves is not None:
-            cards.append(_halves(evidence.halves))
-        if cards:
-            body += f'<h3 class="part">{title}</h3><p>{caption}</p>'
-            body += f'<div class="abreast">{"".join(cards)}</div>'
-    return body
+    parts = [
+        {
+            "title": title,
+            "caption": caption,
+            "figures": [shown[prefix + name] for name in names if prefix + name in shown],
+            "halves": _halves(evidence.halves) if title == _FIRM else [],
+        }
+        for title, (caption, names) in _PARTS.items()
+    ]
+    kept = [part for part in parts if part["figures"] or part["halves"]]
+    return render("reports/pages/evidence.html", parts=kept)
 
 
-def _halves(halves: pd.DataFrame) -> str:
+def _halves(halves: pd.DataFrame | None) -> list[list[str]]:
     rows = []
-    for row in halves.to_dict("records"):
+    for row in [] if halves is None else halves.to_dict("records"):
         constant = pd.isna(row["correlation"])
         rows.append(
             [
@@ -107,13 +112,4 @@ def _halves(halves: pd.DataFrame) -> str:
                 f"{row['shared_by_chance']:.1f}",
             ]
         )
-    columns = ["Score", "Rank correlation of the halves", "Shared top 10", "By chance"]
-    note = (
-        "Spearman's correlation over all heads between two disjoint halves of the problems: median "
-        "of random halvings, and the range of 95 % of them; how many of the ten best heads both "
-        "halves share."
-    )
-    return card(
-        "Do two halves of the problems agree?",
-        f'<p class="note">{note}</p>{plain_table(columns, rows)}',
-    )
+    return rows

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from codi_lens.errors import OutputError
-from codi_lens.outputs import check_output, to_json, write_text
+from codi_lens.outputs import Kind, begin, write_text
 from codi_lens.reports.pages.page import write_figures
 from codi_lens.reports.pages.section import Section, causal_page
+
+Question = Callable[[Path], Section]
+"""What is asked of a model and of problems: it gets a folder for its outcomes, which resumes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,15 @@ class CausalReport:
         return [sentence for section in self.sections for sentence in section.findings]
 
 
+_REPORT = Kind(
+    marker="outcomes",
+    foreign="exists with other content; give a new folder, or that of an analysis.",
+    other="holds the report of `{found[command]}`, not of `{wanted[command]}`; choose another "
+    "folder.",
+    settings="outcomes/command.json",
+)
+
+
 def open_report(out: str | Path, command: str) -> Path:
     """The folder of a report, if this command may write it.
 
@@ -49,19 +59,19 @@ def open_report(out: str | Path, command: str) -> Path:
     Raises:
         OutputError: it is a file, holds something else, or the report of another command.
     """
-    folder = check_output(out, "outcomes")
-    described = folder / "outcomes" / "command.json"
-    if described.is_file():
-        found = json.loads(described.read_text(encoding="utf-8"))["command"]
-        if found != command:
-            raise OutputError(
-                f"{folder} holds the report of `{found}`, not of `{command}`; choose another "
-                "folder."
-            )
-    else:
-        described.parent.mkdir(parents=True, exist_ok=True)
-        write_text(described, to_json({"command": command}))
+    folder = Path(out)
+    begin(folder, _REPORT, {"command": command})
     return folder
+
+
+def ask(questions: Mapping[str, Question], folder: Path) -> list[Section]:
+    """The sections of a report, from questions that are asked one after another.
+
+    Args:
+        questions: by the name of the folder in `outcomes` that gets each one's outcomes.
+        folder: of `open_report`.
+    """
+    return [question(folder / "outcomes" / name) for name, question in questions.items()]
 
 
 def write_report(

@@ -1,20 +1,43 @@
-"""What the HTML pages share: templates, cards, tables, and data that cannot close its script."""
+"""What the HTML pages of reports share: the page of sections, and figures in its cards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 import plotly.io
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from codi_lens.outputs import write_text
-from codi_lens.plots.html import asset, fill, script_json, text
+from codi_lens.plots.html import render
 
 _HALF_WIDTH = 780
 """Figures up to so many points wide stand two abreast."""
+
+
+@dataclass(frozen=True)
+class ShownFigure:
+    """What a page's template says around a figure, whose headings it sets as text.
+
+    Attributes:
+        name: by which the page's script finds what to draw.
+        title: its heading.
+        note: what stands below that.
+        least_width: in points, below which it scrolls in its box.
+        height: in points, without the headings.
+        wide: whether it takes both columns of a grid.
+    """
+
+    name: str
+    title: str
+    note: str
+    least_width: int
+    height: int
+    wide: bool
 
 
 def sections_page(
@@ -22,7 +45,7 @@ def sections_page(
     heading: str,
     lead: str,
     facts: Sequence[tuple[str, Mapping[str, str]]],
-    sections: Mapping[str, str],
+    sections: Mapping[str, Markup],
     figures: Mapping[str, go.Figure],
 ) -> str:
     """A self-contained page of sections, which needs no network.
@@ -33,58 +56,27 @@ def sections_page(
         lead: what the page is about, in a sentence or two.
         facts: short facts of each model, beside its name, for the rows of cards.
         sections: HTML by heading.
-        figures: what the sections' figure cards show.
+        figures: what the sections' figures show, by name.
     """
-    ids = [f"section-{place}" for place in range(len(sections))]
-    return fill(
-        asset("codi_lens.reports.pages", "sections.html"),
-        {
-            "title": text(title),
-            "heading": text(heading),
-            "lead": text(lead),
-            "facts": "".join(_facts(name, values) for name, values in facts),
-            "navigation": "\n".join(
-                f'<a href="#{place}">{text(name)}</a>'
-                for place, name in zip(ids, sections, strict=True)
-            ),
-            "sections": "\n".join(
-                f'<section aria-labelledby="{place}"><h2 id="{place}">{text(name)}</h2>{body}'
-                "</section>"
-                for place, (name, body) in zip(ids, sections.items(), strict=True)
-            ),
-            "css": asset("codi_lens.explorer", "page.css")
-            + asset("codi_lens.reports.pages", "sections.css"),
-            "js": asset("codi_lens.reports.pages", "sections.js"),
-            "plotly": get_plotlyjs(),
-            "data": script_json({name: figure_data(figure) for name, figure in figures.items()}),
-        },
+    page = render(
+        "reports/pages/sections.html",
+        title=title,
+        heading=heading,
+        lead=lead,
+        facts=facts,
+        sections=sections,
+        data={name: figure_data(figure) for name, figure in figures.items()},
     )
+    return str(page)
 
 
-def figure_card(figures: Mapping[str, go.Figure], name: str) -> str:
-    """A card for a figure whose headings are HTML text and whose size follows its box."""
-    figure = figures[name]
-    heading: Any = figure.layout.title  # pyright: ignore[reportAttributeAccessIssue]
-    layout: Any = figure.layout
-    title, note = heading.text, (heading.subtitle.text or "").replace("<br>", " ")
-    key = text(name)
-    return card(
-        title,
-        f'<p class="note">{text(note)}</p><div class="scroll" tabindex="0">'
-        f'<div class="plot" role="img" aria-label="{text(title)}" data-figure="{key}" '
-        f'style="min-width:{round(0.75 * layout.width)}px;height:{_height(figure)}px"></div></div>',
-    )
-
-
-def abreast_card(figures: Mapping[str, go.Figure], name: str) -> str:
-    """A figure's card for a grid of two columns, across both if the figure is wide."""
-    layout: Any = figures[name].layout
-    drawn = figure_card(figures, name)
-    return drawn if layout.width <= _HALF_WIDTH else f'<div class="wide">{drawn}</div>'
+def shown_figures(figures: Mapping[str, go.Figure]) -> dict[str, ShownFigure]:
+    """What the macros of `parts.html` need to know of figures, by name."""
+    return {name: _shown(name, figure) for name, figure in figures.items()}
 
 
 def figure_data(figure: go.Figure) -> dict[str, Any]:
-    """What the page's script draws into a `figure_card`: no title, no width of its own."""
+    """What the page's script draws into a figure's box: no title, no width of its own."""
     data = figure.to_plotly_json()
     layout = data["layout"]
     height, cut = _height(figure), layout["height"] - _height(figure)
@@ -110,34 +102,16 @@ def write_figures(folder: Path, figures: Mapping[str, go.Figure]) -> None:
     write_text(folder / "plotly.min.js", get_plotlyjs())
 
 
-def card(title: str, body: str) -> str:
-    """A white box with a heading around HTML."""
-    return f'<div class="card"><h3>{text(title)}</h3>{body}</div>\n'
-
-
-def plain_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") -> str:
-    """A table that scrolls in its own box; a cell that says "failed" stands out."""
-    head = "".join(f'<th scope="col">{text(name)}</th>' for name in columns)
-    lines = []
-    for row in rows:
-        cells = "".join(
-            f'<td class="failed">{text(cell)}</td>'
-            if cell == "failed"
-            else f"<td>{text(cell)}</td>"
-            for cell in row
-        )
-        lines.append(f"<tr>{cells}</tr>")
-    return (
-        f'<div class="scroll" tabindex="0"><table class="plain {kind}">'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+def _shown(name: str, figure: go.Figure) -> ShownFigure:
+    layout: Any = figure.layout
+    return ShownFigure(
+        name,
+        title=layout.title.text,
+        note=(layout.title.subtitle.text or "").replace("<br>", " "),
+        least_width=round(0.75 * layout.width),
+        height=_height(figure),
+        wide=layout.width > _HALF_WIDTH,
     )
-
-
-def _facts(name: str, facts: Mapping[str, str]) -> str:
-    cards = "".join(
-        f"<div><dt>{text(key)}</dt><dd>{text(value)}</dd></div>" for key, value in facts.items()
-    )
-    return f'<dl class="facts">{cards}</dl>\n' if cards else f"<p>{text(name)}</p>"
 
 
 def _height(figure: go.Figure) -> int:

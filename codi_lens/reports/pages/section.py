@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from codi_lens.plots.html import text
-from codi_lens.reports.pages.page import abreast_card, card, plain_table, sections_page
+from codi_lens.plots.html import render
+from codi_lens.reports.pages.page import sections_page, shown_figures
 
 _LEAD = (
     "Attention shows where a head looks; only an intervention shows what an answer needs. "
@@ -51,23 +51,14 @@ def causal_page(model: str, facts: Mapping[str, str], sections: Sequence[Section
         facts: short facts for the row of cards.
         sections: in order.
     """
+    bodies = {
+        section.title: render(
+            "reports/pages/section.html",
+            section=section,
+            figures=shown_figures(section.figures).values(),
+        )
+        for section in sections
+    }
     figures = {name: figure for section in sections for name, figure in section.figures.items()}
-    return sections_page(
-        f"Is it causal? {model}",
-        "Is it causal?",
-        _LEAD,
-        [(model, facts)],
-        {section.title: _section(section) for section in sections},
-        figures,
-    )
-
-
-def _section(section: Section) -> str:
-    findings = "".join(f"<li>{text(sentence)}</li>" for sentence in section.findings)
-    body = f"<p>{text(section.lead)}</p><ul>{findings}</ul>"
-    cards = [abreast_card(section.figures, name) for name in section.figures]
-    cards += [
-        f'<div class="wide">{card(title, plain_table(columns, rows))}</div>'
-        for title, (columns, rows) in section.shown.items()
-    ]
-    return body + f'<div class="abreast">{"".join(cards)}</div>'
+    title = f"Is it causal? {model}"
+    return sections_page(title, "Is it causal?", _LEAD, [(model, facts)], bodies, figures)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from codi_lens.attention.evidence import Evidence
-from codi_lens.plots.html import text
+from codi_lens.plots.html import render
 from codi_lens.plots.study.comparison import model_comparison
 from codi_lens.plots.study.figures import study_figures
 from codi_lens.plots.study.published import (
@@ -19,7 +20,7 @@ from codi_lens.plots.study.published import (
     published_patterns,
 )
 from codi_lens.reports.pages.evidence import evidence_figures, evidence_section
-from codi_lens.reports.pages.page import card, figure_card, plain_table, sections_page
+from codi_lens.reports.pages.page import ShownFigure, sections_page, shown_figures
 from codi_lens.study.comparison import compare_corrected, compare_studies
 from codi_lens.study.heads import N_TOP
 from codi_lens.study.measured import Measured
@@ -78,18 +79,17 @@ def study_page(
     """
     published = {"published/heads": published_patterns(), "published/hubs": published_hub_bars()}
     figures = {**figures, **published}
+    shown = shown_figures(figures)
     names = [study.model for study in studies]
-    sections = {
-        "Published beside corrected": _beside(names, measured, figures),
-    }
+    sections = {"Published beside corrected": _beside(names, measured, shown)}
     for name in names:
         title = f"What stands behind the findings on {name}"
-        sections[title] = evidence_section(evidence[name], figures, f"{name}/evidence/")
-    sections["In the study's own numbers"] = _own_numbers(figures)
+        sections[title] = evidence_section(evidence[name], shown, f"{name}/evidence/")
+    sections["In the study's own numbers"] = _own_numbers(shown)
     if len(studies) == 2:
-        sections[f"{names[0]} and {names[1]}"] = _comparison(studies, figures, corrected)
+        sections[f"{names[0]} and {names[1]}"] = _comparison(studies, shown, corrected)
     for study in studies:
-        sections[f"The study on {study.model}"] = _reproduction(study, figures)
+        sections[f"The study on {study.model}"] = _reproduction(study, shown)
     return sections_page(
         "What the study measured: " + ", ".join(names),
         "What the study measured",
@@ -103,45 +103,18 @@ def study_page(
 def _beside(
     names: Sequence[str],
     measured: Mapping[str, Sequence[Measured]],
-    figures: Mapping[str, go.Figure],
-) -> str:
-    body = (
-        "<p>The study works in the <em>generation view</em>: row i is the step that generates "
-        "thought i, whose query is bot or ct{i−1}. The corrected quantities are in the "
-        "<em>position view</em>: the row is the thought that attends, scores are taken per problem "
-        "and averaged, brackets are 95 % bootstrap intervals over problems. Both describe the same "
-        "attention. Attention shows where heads look, not what is causal.</p>"
-    )
-    for name in names:
-        rows = [[row.question, row.study, row.measures, row.corrected] for row in measured[name]]
-        heads = ["Question", "The study's answer", "What that number is", "What answers it"]
-        body += card(name, plain_table(heads, rows, "prose"))
-        body += figure_card(figures, f"{name}/3_hub_analysis")
-        body += figure_card(figures, f"{name}/corrected_hub_analysis")
-    return body
+    shown: Mapping[str, ShownFigure],
+) -> Markup:
+    rows = {
+        name: [[row.question, row.study, row.measures, row.corrected] for row in measured[name]]
+        for name in names
+    }
+    return render("reports/pages/study_beside.html", measured=rows, shown=shown)
 
 
-def _own_numbers(figures: Mapping[str, go.Figure]) -> str:
-    heads = published_heads().to_dict("records")
-    head = next(row for row in heads if row["name"] == "L5H3")
-    intro = (
-        "<p>Some of this needs no model, only the numbers that the study printed. Its GPT-2 head "
-        f"L5H3, a “{head['functional_type']}”, has {head['sequential_flow']:.3f} on average in the "
-        f"entries [i, i−1], the study's sequential flow, but {head['strongest']:.2f} at "
-        f"{head['at']}: a thought reading the one before it. Entries [i, i−1] cannot show that, "
-        "because their query and key are the same thought.</p>"
-    )
-    columns = [
-        "Model",
-        "Head",
-        "Study's type",
-        "“Sequential flow” [i, i−1]: self-attention",
-        "ct{i} → ct{i−1}",
-        "Strongest link",
-        "Study's hub",
-        "Highest hub ratio to the causal null",
-    ]
-    rows = [
+def _own_numbers(shown: Mapping[str, ShownFigure]) -> Markup:
+    published = published_heads().to_dict("records")
+    heads = [
         [
             MODELS[row["model"]],
             row["name"],
@@ -152,7 +125,7 @@ def _own_numbers(figures: Mapping[str, go.Figure]) -> str:
             row["hub"],
             f"{row['hub_ratio_at']} {row['hub_ratio']:.2f}",
         ]
-        for row in heads
+        for row in published
     ]
     spread = [
         [
@@ -163,81 +136,58 @@ def _own_numbers(figures: Mapping[str, go.Figure]) -> str:
         ]
         for row in published_spread().to_dict("records")
     ]
-    spread_heads = [
-        "Model",
-        "Mean std as published, 36 cells",
-        "Over the 15 cells that a step can fill",
-        "Relative to the mean there",
-    ]
-    return (
-        intro
-        + figure_card(figures, "published/heads")
-        + card(
-            "The same six heads, read in both views",
-            "<p>Means are over the entries that the study's steps see, so ct5 as a query is "
-            "missing. Six heads chosen by their scores do not stand for a model.</p>"
-            + plain_table(columns, rows),
-        )
-        + figure_card(figures, "published/hubs")
-        + card(
-            "“Highly consistent across problems”",
-            "<p>Twenty-one of the 36 cells are 0 on every problem by construction, and lower the "
-            "mean deviation.</p>" + plain_table(spread_heads, spread),
-        )
+    example = next(row for row in published if row["name"] == "L5H3")
+    return render(
+        "reports/pages/study_own_numbers.html",
+        shown=shown,
+        example=example,
+        heads=heads,
+        spread=spread,
     )
 
 
 def _comparison(
     studies: Sequence[Study],
-    figures: Mapping[str, go.Figure],
+    shown: Mapping[str, ShownFigure],
     corrected: Mapping[str, pd.DataFrame],
-) -> str:
-    first, second = studies
-    table = compare_studies(first, second)
-    names = [first.model, second.model]
-
-    def row(label: str, what: Any) -> list[str]:
-        return [label, *(str(what(name)) for name in names)]
-
-    rows = [
-        row(
-            "layers × heads", lambda name: "{n_layers} × {n_heads}".format(**table["models"][name])
-        ),
-        row("thoughts", lambda name: table["models"][name]["n_thoughts"]),
-        row("problems", lambda name: table["models"][name]["n_problems"]),
-        row("hub position", lambda name: table["key_findings"]["hub_position"][name]),
-        row("hub ratio", lambda name: f"{table['hub_analysis'][name]['hub_ratio']:.2f}"),
-        row(
-            "mean std over problems",
-            lambda name: f"{table['consistency'][name]['mean_std']:.4f}",
-        ),
-    ]
-    for metric in ("flow_score", "hub_score", "skip_score"):
-        for kind in ("mean", "max"):
-            rows.append(
-                row(
-                    f"{metric.replace('_', ' ')}, {kind}",
-                    lambda name, metric=metric, kind=kind: (
-                        f"{table['attention_metrics'][name][metric][kind]:.3f}"
-                    ),
-                )
-            )
+) -> Markup:
+    names = [study.model for study in studies]
     beside = []
     both = compare_corrected({name: corrected[name] for name in names})
     for (quantity, at), values in both.iterrows():  # pyright: ignore[reportGeneralTypeIssues]
         cells = [_value(values[name]) for name in names]
         if quantity != "given" and any(cells):
             beside.append([quantity, at, *cells])
-    return (
-        figure_card(figures, "model_comparison")
-        + card("Statistical summary, as the study defines it", plain_table(["", *names], rows))
-        + card(
-            "The corrected quantities side by side",
-            "<p>Averaged over heads, with 95 % bootstrap intervals over the same problems; after "
-            "the bar, what an even spread over earlier thoughts would give.</p>"
-            + plain_table(["Quantity", "At", *names], beside),
-        )
+    return render(
+        "reports/pages/study_comparison.html",
+        shown=shown,
+        names=names,
+        statistics=_statistics(compare_studies(*studies), names),
+        corrected=beside,
     )
+
+
+def _statistics(table: dict[str, Any], names: Sequence[str]) -> list[list[str]]:
+    """The study's own numbers: a row of each, a column of each model."""
+    columns = []
+    for name in names:
+        sizes, metrics = table["models"][name], table["attention_metrics"][name]
+        columns.append(
+            {
+                "layers × heads": f"{sizes['n_layers']} × {sizes['n_heads']}",
+                "thoughts": str(sizes["n_thoughts"]),
+                "problems": str(sizes["n_problems"]),
+                "hub position": str(table["key_findings"]["hub_position"][name]),
+                "hub ratio": f"{table['hub_analysis'][name]['hub_ratio']:.2f}",
+                "mean std over problems": f"{table['consistency'][name]['mean_std']:.4f}",
+            }
+            | {
+                f"{metric.replace('_', ' ')}, {kind}": f"{metrics[metric][kind]:.3f}"
+                for metric in ("flow_score", "hub_score", "skip_score")
+                for kind in ("mean", "max")
+            }
+        )
+    return [[label, *(column[label] for column in columns)] for label in columns[0]]
 
 
 def _value(row: pd.Series) -> str:
@@ -249,19 +199,16 @@ def _value(row: pd.Series) -> str:
     return shown if np.isnan(row["null"]) else f"{shown} | {row['null']:.3f}"
 
 
-def _reproduction(study: Study, figures: Mapping[str, go.Figure]) -> str:
-    shown_above = {f"{study.model}/3_hub_analysis", f"{study.model}/corrected_hub_analysis"}
-    body = "".join(
-        figure_card(figures, name)
-        for name in figures
+def _reproduction(study: Study, shown: Mapping[str, ShownFigure]) -> Markup:
+    above = {f"{study.model}/3_hub_analysis", f"{study.model}/corrected_hub_analysis"}
+    figures = [
+        shown[name]
+        for name in shown
         if name.startswith(f"{study.model}/")
         and not name.startswith(f"{study.model}/evidence/")
-        and name not in shown_above
-    )
-    best = study.heads.head(N_TOP).to_dict("records")
-    columns = ["Rank", "Head", "Type", "Band", "Composite", "Flow", "Hub", "Hub position", "Skip"]
-    columns += ["Largest entry", "at [step→thought]"]
-    rows = [
+        and name not in above
+    ]
+    heads = [
         [
             row["rank"],
             row["name"],
@@ -273,11 +220,15 @@ def _reproduction(study: Study, figures: Mapping[str, go.Figure]) -> str:
             f"{row['max_attention']:.3f}",
             row["max_position"],
         ]
-        for row in best
+        for row in study.heads.head(N_TOP).to_dict("records")
     ]
-    body += card(f"Top {len(best)} heads by composite score", plain_table(columns, rows))
     checks = [
         [check.name, "passed" if check.passed else "failed", check.detail] for check in study.checks
     ]
-    body += card("Its validation checks", plain_table(["Check", "Result", "Numbers"], checks))
-    return body + card("Its findings text", f"<pre>{text(study.findings)}</pre>")
+    return render(
+        "reports/pages/study_reproduction.html",
+        figures=figures,
+        heads=heads,
+        checks=checks,
+        findings=study.findings,
+    )

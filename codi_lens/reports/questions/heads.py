@@ -1,4 +1,4 @@
-"""The section "Does attribution predict the sweep?" of the page on causes."""
+"""The report's questions about every head: the sweep, scores of attention, attribution."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pandas as pd
 from codi_lens.causal.agreement import Agreement, compare_with_exact
 from codi_lens.causal.attribution import attribute_heads, attribute_thoughts
 from codi_lens.causal.controls import donors_for
-from codi_lens.causal.effects import check_known
 from codi_lens.causal.scores_vs_effects import rankings_vs_effect
-from codi_lens.causal.sweeps import sweep_heads, sweep_thoughts
+from codi_lens.causal.sweeps import sweep_thoughts
 from codi_lens.interventions.donors import Donors
 from codi_lens.model import CodiModel
 from codi_lens.plots.causal.attribution import attribution_scatter, thought_attributions_figure
@@ -141,28 +140,28 @@ def _about_thoughts(name: str, attributions: pd.DataFrame, effects: pd.DataFrame
     )
 
 
-def sweep_section(
-    model: CodiModel, problems: Sequence[Problem], out: Path, **settings: Any
-) -> tuple[Section, pd.DataFrame]:
-    """Every head alone."""
-    table = sweep_heads(model, problems, out=out, **settings)
-    check_known(table)
-    found = table[(table["q"] < 0.05) & (table["effect"] < 0)].sort_values("effect")
-    names = ", ".join(found["name"]) or "none"
-    section = Section(
+def sweep_section(effects: pd.DataFrame, mode: str) -> Section:
+    """Every head alone.
+
+    Args:
+        effects: of `sweep_heads`, of all heads.
+        mode: of that sweep.
+    """
+    table = effects.sort_values("effect", ignore_index=True)
+    found = table[(table["q"] < 0.05) & (table["effect"] < 0)]
+    names, n_known = ", ".join(found["name"]) or "none", int(effects["n_known"][0])
+    return Section(
         "heads",
         "Which heads does the answer need?",
-        f"Each head is ablated alone ({settings['mode']}).",
+        f"Each head is ablated alone ({mode}).",
         [
             f"Of {len(table)} heads, {len(found)} make the clean answer less likely when ablated "
-            f"({settings['mode']}, q < 0.05, {int(table['n_known'][0])} problems): {names}."
-            + smallest_p(int(table["n_known"][0]))
+            f"({mode}, q < 0.05, {n_known} problems): {names}." + smallest_p(n_known)
         ],
-        {"causal_map": causal_map(table)},
-        {"heads": table.sort_values("effect", ignore_index=True)},
-        {"In numbers": effect_rows(table.sort_values("effect").head(12), "name", "head")},
+        {"causal_map": causal_map(effects)},
+        {"heads": table},
+        {"In numbers": effect_rows(table.head(12), "name", "head")},
     )
-    return section, table
 
 
 def scores_section(

@@ -32,6 +32,15 @@ from codi_lens.wording import with_interval
 
 RESTORATION_TITLE = "Where does what differs between two problems pass?"
 TOTALS, TOTALS_TITLE = "running_totals", "Which thought carries which running total?"
+_TOTALS_LEAD = (
+    "A thought is fed from another problem's run; later thoughts and the answer are the model's "
+    "own. If the donor differs in one operand, the answer should follow it exactly where the "
+    "thought's total contains that operand. If the donor is unrelated, the answer should be the "
+    "donor's total after one operation, continued with the problem's own remaining operations; the "
+    "donor's own answer should come out only where its remaining operations happen to do the same, "
+    "as two conditions that do not hold. Intervals are Wilson's, 95 %. What a model was trained to "
+    "keep in its thoughts is no discovery; its card says whether it was."
+)
 WHOLE_RUN = ("question", "bot", "thoughts", "eot")
 
 
@@ -114,16 +123,7 @@ def running_totals_section(
     totals = total_swaps(model, problems, folders[1], seed=seed, **running)
     carried = carried_totals(swaps)
     tables = {"operand_swaps": swaps, "total_swaps": totals, "carried_totals": carried}
-    lead = (
-        "A thought is fed from another problem's run; later thoughts and the answer are the "
-        "model's own. If the donor differs in one operand, the answer should follow it exactly "
-        "where the thought's total contains that operand. If the donor is unrelated, the answer "
-        "should be the donor's total after one operation, continued with the problem's own "
-        "remaining operations; the donor's own answer should come out only where its remaining "
-        "operations happen to do the same, as two conditions that do not hold. Intervals are "
-        "Wilson's, 95 %. What a model was trained to keep in its thoughts is no discovery; its "
-        f"card says whether it was. {note}".rstrip()
-    )
+    lead = f"{_TOTALS_LEAD} {note}".rstrip()
     if not swaps["n"].any():
         none = (
             f"The model answers none of the {len(pairs)} pairs right, so that no swap can be "

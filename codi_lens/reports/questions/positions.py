@@ -26,6 +26,11 @@ from codi_lens.reports.questions.wording import effect_rows
 from codi_lens.wording import fixed, p_text, with_interval
 
 HUB_TITLE = "Is the hub position necessary, and can it be moved?"
+_DONE = {
+    "cut": "cut off from later thoughts",
+    "exchanged": "exchanged with it",
+    "forced": "forced to its share",
+}
 BETWEEN = "between thoughts"
 THOUGHT_MODES = ("resample", "mean", "zero", "noise")
 NEEDED = 0.05
@@ -113,7 +118,7 @@ def edges_section(
         ],
     }
     together = compare_interventions(model, problems, groups, out / "groups", **settings)
-    sentences = [_about_edges(table), *_about_groups(together)]
+    sentences = [about_edges(table), *about_groups(together)]
     return Section(
         "edges",
         "Which attention between positions does the answer need?",
@@ -215,14 +220,7 @@ gives it (permutation test over positions: p = 0.017)'
     return text
 
 
-_DONE = {
-    "cut": "cut off from later thoughts",
-    "exchanged": "exchanged with it",
-    "forced": "forced to its share",
-}
-
-
-def _about_edges(table: pd.DataFrame) -> str:
+def about_edges(table: pd.DataFrame) -> str:
     """How many single edges are needed, and the dearest of them."""
     found = table[(table["q"] < 0.05) & (table["effect"] < -NEEDED)].sort_values("effect")
     first = ", ".join(
@@ -235,7 +233,7 @@ def _about_edges(table: pd.DataFrame) -> str:
     )
 
 
-def _about_groups(together: pd.DataFrame) -> list[str]:
+def about_groups(together: pd.DataFrame) -> list[str]:
     """What many edges cut at once do to the number, and to the answers that the model writes."""
     sentences: list[str] = []
     for row in together[together["arm"] == BETWEEN].to_dict("records"):

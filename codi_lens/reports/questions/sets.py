@@ -1,20 +1,18 @@
-"""The report's questions about heads: what each section runs, shows and says."""
+"""The report's questions about a set of heads: what each section runs, shows and says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from codi_lens.causal.controls import OTHER_ANSWER, SAME_ANSWER, head_controls
 from codi_lens.causal.dose import DoseResponse, dose_response
 from codi_lens.causal.effects import check_known, compare_interventions
 from codi_lens.causal.redundancy import redundancy
-from codi_lens.causal.transplants import OWN, mean_block, stand_ins, transplants
 from codi_lens.head_names import Head, head_name
 from codi_lens.model import CodiModel
 from codi_lens.plots.causal.effects import effect_points, redundancy_matrix
@@ -146,106 +144,6 @@ def redundancy_section(
     )
 
 
-def transplant_section(
-    model: CodiModel,
-    problems: Sequence[Problem],
-    attention: xr.DataArray,
-    head: Head,
-    ranking: Sequence[Head],
-    out: Path,
-    *,
-    foreign: Mapping[str, np.ndarray],
-    mode: Any,
-    at: Scope,
-    seed: int,
-    **running: Any,
-) -> Section:
-    """Other heads' thought blocks in a head, and the head's block in others while it is ablated.
-
-    Args:
-        model: the model.
-        problems: to intervene on.
-        attention: of other problems; blocks are averaged over them.
-        head: that gets blocks, and whose block the others get.
-        ranking: its first heads give their blocks.
-        out: for the outcomes.
-        foreign: blocks of another model's heads, by name.
-        mode: of the ablation.
-        at: of the ablation.
-        seed: of everything drawn.
-        running: see `measure`.
-    """
-    own = mean_block(attention, head)
-    givers = [other for other in ranking[:4] if other != head][:3]
-    blocks = {head_name(other): mean_block(attention, other) for other in givers} | dict(foreign)
-    given = transplants(model, problems, head, own, blocks, out / "blocks", seed=seed, **running)
-    n_heads = model.lens.cfg.n_heads
-    others = [(head[0], other) for other in range(n_heads) if (head[0], other) != head]
-    name = head_name(head)
-    sentences = [_about_blocks(given, name)]
-    figures = {
-        "transplants": effect_points(
-            given,
-            "block",
-            title=f"{name} under other heads' thought blocks",
-            subtitle="its queries are the thoughts; each row's attention to question and bot is "
-            "rescaled",
-        )
-    }
-    tables = {"transplants": given}
-    if others:
-        settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
-        taken = stand_ins(model, problems, head, own, others, out / "stand_ins", **settings)
-        better = (taken["made_up"] > 0) & (taken["over_even"] > 0)
-        helping = taken[better & (taken["q"] < 0.05) & (taken["over_even_q"] < 0.05)]
-        best = extreme_row(taken, "made_up", largest=True)
-        sentences.append(
-            f"With {name} ablated ({fixed(best['ablated'])} nats), {len(helping)} of "
-            f"{len(taken)} heads of its layer make up for some of it when they get its block, and "
-            "more so than with the same mass spread evenly (q < 0.05 each); the most is "
-            f"{with_interval(best, 'made_up')} ({best['name']}, chosen on the same problems)."
-        )
-        figures["stand_ins"] = effect_points(
-            taken,
-            "name",
-            column="made_up",
-            title=f"Who makes up for {name} with its block?",
-            subtitle=f"{name} is ablated, and another head of its layer attends among the thoughts "
-            "as it did",
-            axis="made up (nats)",
-        )
-        tables["stand_ins"] = taken
-    return Section(
-        "transplants",
-        "Does a transplanted pattern carry function?",
-        "A thought block is what each thought gives to itself and to earlier thoughts, averaged "
-        f"over other problems. {name} gets its own mean block, the same mass spread evenly, and "
-        "other heads' blocks: a block that fits costs less than the even one. Then "
-        f"{name} is ablated, and each other head of its layer gets its block.",
-        sentences,
-        figures,
-        tables,
-    )
-
-
-def nothing_to_transplant(n: int) -> Section:
-    """The section where none of `n` heads matters alone: then no pattern can carry a function.
-
-    Args:
-        n: how many heads were ablated alone, on other problems.
-    """
-    return Section(
-        "transplants",
-        "Does a transplanted pattern carry function?",
-        "A head whose ablation costs something would get other heads' thought blocks, and give its "
-        "own.",
-        [
-            f"Of the {n} top-ranked heads, none makes the clean answer less likely when ablated "
-            "alone (p < 0.05), so there is no function to carry."
-        ],
-    )
-
-
 def _about_controls(table: pd.DataFrame, mode: str, *, candidates: bool) -> list[str]:
     rows = table.set_index("arm")
     own: Any = rows.loc[f"heads, {mode}"]
@@ -301,21 +199,6 @@ def _about_dose(dose: DoseResponse) -> str:
         f"[{dose.low:.2f}, {dose.high:.2f}]; permutation {p_text(dose.p)} over {dose.n_random} "
         f"orders, which cannot give less than {1 / (dose.n_random + 1):.2f}). The interval is over "
         "problems, p over orders."
-    )
-
-
-def _about_blocks(table: pd.DataFrame, name: str) -> str:
-    own, even, *foreign = table.to_dict("records")
-    parts = ", ".join(
-        f"{row['block']} {fixed(row['effect'], 3)} (against {OWN} {fixed(row['against_own'], 3)}, "
-        f"{p_text(row['against_own_q'], 'q')}; against the even one "
-        f"{fixed(row['against_even'], 3)}, {p_text(row['against_even_q'], 'q')})"
-        for row in foreign
-    )
-    return (
-        f"Under its own mean block {name} changes the clean number's log-probability by "
-        f"{with_interval(own, 'effect', 3)} nats, with its mass spread evenly by "
-        f"{with_interval(even, 'effect', 3)}; under foreign blocks: {parts}."
     )
 
 

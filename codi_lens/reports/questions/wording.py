@@ -14,7 +14,7 @@ def effect_rows(table: pd.DataFrame, label: str, title: str) -> tuple[list[str],
     """A table of effects as the page shows it: titles of columns, and rows of text.
 
     Args:
-        table: of `codi_lens.experiments.summarise`.
+        table: of `codi_lens.causal.effects.summarise`.
         label: the column that names the rows.
         title: of that column.
     """

@@ -10,7 +10,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "codi_lens"
 ORDER: list[set[str]] = [
     {
-        "faces",
         "errors",
         "positions",
         "head_names",
@@ -72,12 +71,13 @@ def test_every_package_has_its_place() -> None:
 
 
 def test_packages_import_only_from_their_left() -> None:
+    assert INSIDE["codi_lens"] == set()  # public names are imported on first use
     wrong = [
         f"{name} -> {other}"
         for name, others in INSIDE.items()
-        for other in others
+        for other in others - {"codi_lens"}
         if package_of(name) not in FACES and package_of(other) != package_of(name)
-        if package_of(other) in FACES or not to_its_left(package_of(other), package_of(name))
+        if not to_its_left(package_of(other), package_of(name))
     ]
     assert wrong == []
 

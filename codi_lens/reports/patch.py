@@ -52,10 +52,6 @@ class _Given:
     running: dict[str, Any]
 
     @property
-    def built_in(self) -> bool:
-        return all(isinstance(problem, WordProblem) for problem in self.problems)
-
-    @property
     def settings(self) -> dict[str, Any]:
         return {"seed": self.seed, **self.running}
 
@@ -104,13 +100,13 @@ def patch_positions(
             or this model do not allow, or (while it runs) no clean answer with a number.
         CodiLensError: see the experiments; `out` holds something else.
     """
-    n = len(problems) if n_pairs is None else n_pairs
-    given = _Given(model, list(problems), at, components, n, seed, running)
-    asked = _asked(questions, given.built_in)
+    asked = _asked(questions, _built_in(problems))
     _check_components(components)
+    n = len(problems) if n_pairs is None else n_pairs
     if n < 1:
         raise ProblemError(f"The number of pairs must be at least 1, not {n}.")
     check_places(at, model.config.n_thoughts)
+    given = _Given(model, list(problems), at, components, n, seed, running)
     ready: dict[str, _Ready] = {}
     left_out: list[Section] = []
     for name in asked:
@@ -152,7 +148,7 @@ def _totals(given: _Given) -> _Ready:
 def _restoration(given: _Given) -> _Ready:
     model, problems, n = given.model, given.problems, given.n_pairs
     own = [problem for problem in problems if isinstance(problem, WordProblem)]
-    if given.built_in:
+    if _built_in(problems):
         found = counterparts(own, seed=given.seed)
         if not found:
             raise ProblemError(
@@ -215,6 +211,10 @@ QUESTIONS: dict[str, Callable[[_Given], _Ready]] = {
 """Every question, in the order of the report: each draws and checks what it needs, or raises."""
 _LEFT_OUT = {"restoration": RESTORATION_TITLE, "hub": HUB_TITLE}
 """Those that say why where they cannot be asked and nobody named them."""
+
+
+def _built_in(problems: Sequence[Problem]) -> bool:
+    return all(isinstance(problem, WordProblem) for problem in problems)
 
 
 def _check_components(components: Sequence[str]) -> None:

@@ -20,15 +20,18 @@ from saving import save
 
 from codi_lens.causal.agreement import Agreement, compare_with_exact
 from codi_lens.causal.attribution import attribute_heads, attribute_thoughts
+from codi_lens.causal.gradients import Method
+from codi_lens.causal.outcomes import Outcome
 from codi_lens.causal.sweeps import sweep_heads, sweep_thoughts
 from codi_lens.interventions import Donors
+from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.problems import Problem, word_problems
 
 MODELS = ("tiny-gpt2", "tiny-llama")
-MODES = ("resample", "mean", "zero")
-METHODS = ("patching", "integrated")
-OUTCOMES = {"log_prob": "log-prob", "logit_difference": "logit difference"}
+MODES: tuple[Mode, ...] = ("resample", "mean", "zero")
+METHODS: tuple[Method, ...] = ("patching", "integrated")
+OUTCOMES: dict[Outcome, str] = {"log_prob": "log-prob", "logit_difference": "logit difference"}
 NOTES = """\
 
 ## Where it fails

@@ -73,16 +73,37 @@ def rank_heads(
 
     Warns:
         ConstantMetricWarning: a metric is equal for all heads.
+
+    >>> from codi_lens import CodiModel, extract, problems
+    >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+    >>> attention = extract(model, problems.word_problems(8), max_new_tokens=8, progress=False)
+    >>> heads = rank_heads(attention)
+    >>> len(heads), heads.loc[0, "rank"], heads.attrs["view"]
+    (24, np.int64(1), 'position')
     """
-    scores = HeadScores.of(attention, view)
-    for name in scores.constant:
+    heads = ranked_heads(attention, view, n_resamples=n_resamples, level=level, seed=seed)
+    first = heads.sort_values(["layer", "head"]).iloc[0]
+    for name in heads.attrs["constant"]:
         warnings.warn(
-            f"The {name} score is {scores.values[name][0]:.3g} for every head in the {view} view, "
-            "so it cannot rank them"
+            f"The {name} score is {first[name]:.3g} for every head in the {view} view, so it "
+            "cannot rank them"
             + (" (the study's composite keeps it)." if view == "generation" else "."),
             ConstantMetricWarning,
             stacklevel=2,
         )
+    return heads
+
+
+def ranked_heads(
+    attention: xr.DataArray,
+    view: View = "position",
+    *,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """`rank_heads` without its warnings, for pages that say themselves what is constant."""
+    scores = HeadScores.of(attention, view)
     table: dict[str, Any] = {
         "layer": np.repeat(np.arange(scores.n_layers), scores.n_heads),
         "head": np.tile(np.arange(scores.n_heads), scores.n_layers),

@@ -24,7 +24,7 @@ from torch import Tensor
 from codi_lens.errors import AttentionError
 from codi_lens.loading.loaded import Lens
 from codi_lens.positions import key_names, query_names
-from codi_lens.thinking.run import Cache, ThoughtRun
+from codi_lens.thinking.run import ThoughtRun
 
 
 def value_weighted(
@@ -132,9 +132,16 @@ def _rows(
     queries = torch.stack(columns, dim=1)
     layers = []
     for layer in range(lens.cfg.n_layers):
-        pattern = _kept(cache, f"blocks.{layer}.attn.hook_pattern").detach().float()
+        names = [f"blocks.{layer}.attn.{point}" for point in ("hook_pattern", "hook_v")]
+        missing = [name for name in names[: 1 + weighted] if name not in cache]
+        if missing:
+            raise AttentionError(
+                f"The run kept no {missing[0]}; let think keep hook_pattern and hook_v, or "
+                "everything."
+            )
+        pattern = cache[names[0]].detach().float()
         if weighted:
-            values = _kept(cache, f"blocks.{layer}.attn.hook_v").detach().float()
+            values = cache[names[1]].detach().float()
             weights: Any = lens.blocks[layer].attn.W_O
             pattern = value_weighted(pattern, values, weights.detach().float())
             total = pattern.sum(dim=-1, keepdim=True)
@@ -145,11 +152,3 @@ def _rows(
     stacked = torch.stack(layers, dim=1)
     stacked[~known, :, :, -1] = torch.nan
     return stacked
-
-
-def _kept(cache: Cache, name: str) -> Tensor:
-    if name not in cache:
-        raise AttentionError(
-            f"The run kept no {name}; let think keep hook_pattern and hook_v, or everything."
-        )
-    return cache[name]

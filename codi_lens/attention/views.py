@@ -7,15 +7,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import xarray as xr
 
-from codi_lens.errors import AttentionError
+from codi_lens.errors import AttentionError, check_choice
 from codi_lens.positions import key_names, query_names, thought_names
 
 View = Literal["position", "generation"]
-VIEWS: tuple[View, ...] = ("position", "generation")
+VIEWS: tuple[View, ...] = get_args(View)
 
 
 def n_thoughts_of(attention: xr.DataArray) -> int:
@@ -49,6 +49,13 @@ def thought_view(attention: xr.DataArray) -> xr.DataArray:
 
     Raises:
         AttentionError: not labelled attention.
+
+    >>> from codi_lens import CodiModel, extract, problems
+    >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+    >>> attention = extract(model, problems.word_problems(2), max_new_tokens=8, progress=False)
+    >>> view = thought_view(attention)
+    >>> view["query"].values.tolist(), float(view.sel(query="ct1", key="ct2").max())
+    (['ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5'], 0.0)
     """
     names = thought_names(n_thoughts_of(attention))
     thoughts = slice(names[0], names[-1])  # a slice selects without copying
@@ -64,6 +71,14 @@ def generation_view(attention: xr.DataArray) -> xr.DataArray:
 
     Raises:
         AttentionError: not labelled attention.
+
+    >>> from codi_lens import CodiModel, extract, problems
+    >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+    >>> attention = extract(model, problems.word_problems(2), max_new_tokens=8, progress=False)
+    >>> generation_view(attention)["query"].values.tolist()
+    ['bot', 'ct0', 'ct1', 'ct2', 'ct3', 'ct4']
+    >>> bool((generation_view(attention)[..., 1, 0] == thought_view(attention)[..., 0, 0]).all())
+    True
     """
     names = thought_names(n_thoughts_of(attention))
     steps = slice("bot", ("bot", *names)[-2])
@@ -77,6 +92,5 @@ def select_view(attention: xr.DataArray, view: View) -> xr.DataArray:
     Raises:
         AttentionError: no such view.
     """
-    if view not in VIEWS:
-        raise AttentionError(f"There is no view {view!r}; there are {' and '.join(VIEWS)}.")
+    check_choice("view", view, View, AttentionError)
     return thought_view(attention) if view == "position" else generation_view(attention)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from codi_lens.causal.outcomes import DIFFERENTIABLE
-from codi_lens.errors import InterventionError
+from codi_lens.causal.outcomes import Outcome
+from codi_lens.errors import InterventionError, check_choice, needs
 from codi_lens.stats import Association, rank_association
 
 
@@ -47,7 +47,7 @@ def compare_with_exact(
     attributions: pd.DataFrame,
     effects: pd.DataFrame,
     *,
-    outcome: str = "log_prob",
+    outcome: Outcome = "log_prob",
     top: int = 5,
     seed: int = 0,
 ) -> Agreement:
@@ -72,19 +72,12 @@ def compare_with_exact(
     (1.0, 1, 1.0)
     """
     keys = ["name"] if "name" in attributions else ["thought", "mode"]
-    if outcome not in DIFFERENTIABLE:
-        raise InterventionError(
-            f"There is no outcome {outcome!r}; there are {', '.join(DIFFERENTIABLE)}."
-        )
+    check_choice("outcome", outcome, Outcome)
     if outcome == "logit_difference" and "logit_effect" in effects:
         effects = effects.assign(effect=effects["logit_effect"])
-    for table, wanted in ((attributions, [*keys, "attribution"]), (effects, [*keys, "effect"])):
-        missing = [column for column in wanted if column not in table]
-        if missing:
-            raise InterventionError(
-                f"The table has no column {missing[0]!r}; compare attribute_heads with "
-                "sweep_heads, and attribute_thoughts with sweep_thoughts."
-            )
+    advice = "compare attribute_heads with sweep_heads, and attribute_thoughts with sweep_thoughts"
+    needs(attributions, *keys, "attribution", give=advice)
+    needs(effects, *keys, "effect", give=advice)
     labels = [*keys, *(["layer"] if "layer" in attributions else [])]
     units = attributions[[*labels, "attribution"]].merge(effects[[*keys, "effect", "q"]], on=keys)
     if len(units) < len(attributions):

@@ -14,7 +14,7 @@ discovery".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,13 +22,16 @@ import xarray as xr
 from einops import rearrange
 from jaxtyping import Float
 
-from codi_lens.causal.controls import donors_for
-from codi_lens.causal.gradients import Replaced, gate_attributions, gate_path
-from codi_lens.errors import PositionError
+from codi_lens.causal.controls import donors_for, head_hooks
+from codi_lens.causal.gradients import Attributing, Method, check_attributing, gate_attributions
+from codi_lens.causal.measure import Running
+from codi_lens.causal.outcomes import Outcome
 from codi_lens.head_names import head_name
 from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.replacements import Mode
+from codi_lens.interventions.thoughts import thoughts_of
 from codi_lens.model import CodiModel
-from codi_lens.positions import Scope, rank, resolve, thought_names
+from codi_lens.positions import Scope, rank, resolve
 from codi_lens.problems.problem import Problem
 from codi_lens.stats import (
     benjamini_hochberg,
@@ -41,14 +44,14 @@ def attribute_heads(
     model: CodiModel,
     problems: Sequence[Problem],
     *,
-    method: str = "patching",
-    outcome: str = "log_prob",
-    mode: str = "resample",
+    method: Method = "patching",
+    outcome: Outcome = "log_prob",
+    mode: Mode = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
     steps: int = 16,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Estimate what `sweep_heads` measures, for all heads in a few backward passes.
 
@@ -105,14 +108,14 @@ def attribute_heads(
 def attribute_thoughts(
     model: CodiModel,
     problems: Sequence[Problem],
-    modes: Sequence[str] = ("resample", "mean", "zero"),
+    modes: Sequence[Mode] = get_args(Mode),
     *,
-    method: str = "patching",
-    outcome: str = "log_prob",
+    method: Method = "patching",
+    outcome: Outcome = "log_prob",
     donors: Donors | None = None,
     steps: int = 16,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Estimate what `sweep_thoughts` measures: the effect of replacing each thought as it enters.
 
@@ -140,16 +143,10 @@ def attribute_thoughts(
     >>> attribute_thoughts(model, some, ["mean"], progress=False)["thought"].tolist()
     ['ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
     """
-    donors = Donors(model, problems, seed=seed) if donors is None else donors
-    settings = {
-        "method": method,
-        "outcome": outcome,
-        "donors": donors,
-        "steps": steps,
-        "seed": seed,
-        **running,
-    }
-    values = [thought_attributions(model, problems, mode=mode, **settings) for mode in modes]
+    donors = donors_for(model, problems, mode="resample", donors=donors, seed=seed, hook_names=())
+    shared: Attributing = {"method": method, "outcome": outcome, "donors": donors}
+    shared |= {"steps": steps, "seed": seed, **running}
+    values = [thought_attributions(model, problems, **(shared | {"mode": mode})) for mode in modes]
     labels = [
         {"thought": str(name), "mode": mode}
         for mode, found in zip(modes, values, strict=True)
@@ -162,15 +159,8 @@ def attribute_thoughts(
 def head_attributions(
     model: CodiModel,
     problems: Sequence[Problem],
-    *,
-    method: str = "patching",
-    outcome: str = "log_prob",
-    mode: str = "resample",
     at: Scope = "thinking",
-    donors: Donors | None = None,
-    steps: int = 16,
-    seed: int = 0,
-    **running: Any,
+    **attributing: Unpack[Attributing],
 ) -> xr.DataArray:
     """The attributions behind `attribute_heads`, per problem and position; same arguments.
 
@@ -187,13 +177,11 @@ def head_attributions(
     >>> head_attributions(model, some, at=["bot", "ct2"], progress=False).shape
     (4, 3, 8, 2)
     """
+    check_attributing(attributing)
     cfg = model.lens.cfg
     positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
-    names = [f"blocks.{layer}.attn.hook_z" for layer in range(cfg.n_layers)]
-    path = gate_path(method, steps, mode)
-    donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
-    replaced = Replaced(names, mode, donors, seed)
-    values = gate_attributions(model, problems, replaced, [positions], path, outcome, **running)
+    hooks = head_hooks(cfg.n_layers)
+    values = gate_attributions(model, problems, hooks, positions, **attributing)
     return xr.DataArray(
         rearrange(values, "problem position layer head -> problem layer head position"),
         dims=("problem", "layer", "head", "position"),
@@ -211,18 +199,11 @@ def thought_attributions(
     model: CodiModel,
     problems: Sequence[Problem],
     which: Scope = "thoughts",
-    *,
-    method: str = "patching",
-    outcome: str = "log_prob",
-    mode: str = "resample",
-    donors: Donors | None = None,
-    steps: int = 16,
-    seed: int = 0,
-    **running: Any,
+    **attributing: Unpack[Attributing],
 ) -> xr.DataArray:
     """The attributions behind `attribute_thoughts`, per problem, in one mode.
 
-    Arguments are those of `attribute_thoughts`; `which` names the thoughts.
+    Arguments are those of `attribute_thoughts`, with one `mode`; `which` names the thoughts.
 
     Returns:
         Nats, with dimensions problem and thought; NaN for a problem whose clean answer holds no
@@ -236,16 +217,11 @@ def thought_attributions(
     >>> thought_attributions(model, some, method="integrated", steps=2, progress=False).dims
     ('problem', 'thought')
     """
-    names = sorted(resolve(which, model.config.n_thoughts), key=rank)
-    others = [name for name in names if name not in thought_names(model.config.n_thoughts)]
-    if others:
-        raise PositionError(f"{others[0]!r} is not a thought; give names from ct0 on.")
-    path = gate_path(method, steps, mode)
-    if donors is None and mode != "zero":
-        donors = Donors(model, problems, seed=seed)
-    opened = [names] if method == "patching" else [[name] for name in names]
-    replaced = Replaced(["hook_embed"], mode, donors, seed)
-    values = gate_attributions(model, problems, replaced, opened, path, outcome, **running)
+    check_attributing(attributing)
+    names = thoughts_of(which, model.config.n_thoughts)
+    values = gate_attributions(
+        model, problems, ["hook_embed"], names, one_by_one=True, **attributing
+    )
     return xr.DataArray(
         rearrange(values, "problem thought 1 1 -> problem thought"),
         dims=("problem", "thought"),

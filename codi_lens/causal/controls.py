@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import get_args
 
 from codi_lens.causal.measure import Arm
 from codi_lens.errors import ProblemError
 from codi_lens.head_names import Head
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.heads import ablate_heads
+from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, resolve, thought_names
 from codi_lens.problems.problem import Problem
@@ -20,16 +21,35 @@ def donors_for(
     model: CodiModel,
     problems: Sequence[Problem],
     *,
-    mode: str,
+    mode: Mode,
     donors: Donors | None = None,
     seed: int = 0,
+    hook_names: Sequence[str] | None = None,
 ) -> Donors | None:
-    """The given donors, or the problems themselves; their head outputs are computed at once."""
+    """The given donors, or the problems themselves, where a mode takes values from any.
+
+    Args:
+        model: the model.
+        problems: donors by default.
+        mode: of the replacement.
+        donors: to use instead.
+        seed: of the draws by default.
+        hook_names: whose values are computed at once, rather than when first asked for; by default
+            those of all heads.
+    """
     if mode == "zero":
         return donors
     donors = Donors(model, problems, seed=seed) if donors is None else donors
-    donors.prepare([f"blocks.{layer}.attn.hook_z" for layer in range(model.lens.cfg.n_layers)])
+    if hook_names is None:
+        hook_names = head_hooks(model.lens.cfg.n_layers)
+    if hook_names:
+        donors.prepare(hook_names)
     return donors
+
+
+def head_hooks(n_layers: int) -> list[str]:
+    """Where the outputs of a model's heads are read and replaced."""
+    return [f"blocks.{layer}.attn.hook_z" for layer in range(n_layers)]
 
 
 def head_controls(
@@ -37,7 +57,7 @@ def head_controls(
     problems: Sequence[Problem],
     heads: Sequence[Head],
     *,
-    mode: Any = "resample",
+    mode: Mode = "resample",
     at: Scope = "thinking",
     n_random: int = 5,
     donors: Donors | None = None,
@@ -69,7 +89,7 @@ def head_controls(
         PositionError: a head or position that does not exist.
     """
     prepared = donors_for(model, problems, mode="resample", donors=donors, seed=seed)
-    modes = [mode, *(other for other in ("resample", "mean", "zero") if other != mode)]
+    modes = [mode, *(other for other in get_args(Mode) if other != mode)]
     arms: dict[str, Arm] = {
         f"heads, {each}": ablate_heads(heads, each, at, prepared, seed) for each in modes
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,12 @@ from jaxtyping import Float
 
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import check_known, summarise
-from codi_lens.causal.measure import CLEAN, Arm, measure
+from codi_lens.causal.measure import CLEAN, Arm, Running, measure
 from codi_lens.errors import InterventionError
-from codi_lens.head_names import Head, head_name
+from codi_lens.head_names import Head, all_heads, head_name
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.heads import ablate_heads, keep_heads
+from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
 from codi_lens.problems.problem import Problem
@@ -71,11 +72,11 @@ def dose_response(
     *,
     keep: bool = False,
     n_random: int = 39,
-    mode: Any = "resample",
+    mode: Mode = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> DoseResponse:
     """Ablate the top k heads of a ranking, or all but them; and so for orders matched by layer.
 
@@ -170,8 +171,7 @@ def _permuted_within_layers(ranking: Sequence[Head], rng: np.random.Generator) -
 def _check_ranking(
     model: CodiModel, ranking: Sequence[Head], ks: Sequence[int], n_random: int, keep: bool
 ) -> None:
-    cfg = model.lens.cfg
-    every = {(layer, head) for layer in range(cfg.n_layers) for head in range(cfg.n_heads)}
+    every = set(all_heads(model.lens.cfg))
     if set(ranking) != every or len(ranking) != len(every):
         raise InterventionError(
             f"The ranking holds {len(set(ranking) & every)} of the model's {len(every)} heads; "

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float
 
-from codi_lens.causal.measure import CLEAN, Arm, measure
+from codi_lens.causal.measure import CLEAN, Arm, Running, measure
+from codi_lens.causal.outcomes import Outcome
 from codi_lens.errors import InterventionError
 from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problem
@@ -33,7 +35,7 @@ def compare_interventions(
     out: str | Path | None = None,
     *,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """What each intervention does to the same problems; see `measure` and `summarise`.
 
@@ -48,6 +50,7 @@ def compare_interventions(
     Raises:
         CodiLensError: see `measure`.
 
+    >>> from codi_lens.interventions.heads import ablate_heads
     >>> from codi_lens.problems import word_problems
     >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(8)
     >>> arms = {mode: ablate_heads([(1, 7)], mode) for mode in ("zero", "mean", "resample")}
@@ -78,35 +81,39 @@ def summarise(outcomes: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> 
     Raises:
         InterventionError: no clean runs in the table.
     """
-    clean = outcomes[outcomes["arm"] == CLEAN].set_index("problem")
-    if not len(clean):
-        raise InterventionError(f"The outcomes hold no {CLEAN!r} runs to compare with.")
-    names = [name for name in outcomes["arm"].unique() if name != CLEAN]
-    tables = [
-        outcomes[outcomes["arm"] == name].set_index("problem").loc[clean.index] for name in names
-    ]
-    columns: dict[str, Any] = {"arm": names, "n": len(clean)}
-    columns["n_known"] = int(clean["log_prob"].notna().sum())
-    effects: dict[str, np.ndarray] = {}
-    for column, name in (("log_prob", "effect"), ("logit_difference", "logit_effect")):
-        before = clean[column].to_numpy()[:, None]
-        effects[name] = np.stack([table[column].to_numpy() for table in tables], axis=1) - before
-        mean, low, high = mean_interval(effects[name], level=level, seed=seed)
-        columns |= {name: mean, f"{name}_low": low, f"{name}_high": high}
-        if name == "effect":
-            columns["p"] = sign_flip_p(effects[name], seed=seed)
-            columns["q"] = benjamini_hochberg(columns["p"])
-    rows = [_proportions(clean, table, level) for table in tables]
-    table = pd.concat([pd.DataFrame(columns), pd.DataFrame(rows)], axis=1)
+    clean, arms = _by_arm(outcomes)
+    effects = mean_effects(outcomes, level=level, seed=seed)
+    p = sign_flip_p(_changes(clean, arms, "log_prob"), seed=seed)
+    after = list(effects).index("effect_high") + 1
+    effects.insert(after, "p", p)
+    effects.insert(after + 1, "q", benjamini_hochberg(p))
+    rows = [_proportions(clean, table, level) for table in arms.values()]
+    table = pd.concat([effects, pd.DataFrame(rows)], axis=1)
     table["mcnemar_q"] = benjamini_hochberg(table["mcnemar_p"].to_numpy(dtype=float))
     return table
+
+
+def mean_effects(outcomes: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+    """The effects of `summarise` with their intervals, where nothing else is asked.
+
+    Raises:
+        InterventionError: no clean runs in the table.
+    """
+    clean, arms = _by_arm(outcomes)
+    columns: dict[str, Any] = {"arm": list(arms), "n": len(clean)}
+    columns["n_known"] = int(clean["log_prob"].notna().sum())
+    for column, name in (("log_prob", "effect"), ("logit_difference", "logit_effect")):
+        change = _changes(clean, arms, column)
+        mean, low, high = mean_interval(change, level=level, seed=seed)
+        columns |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    return pd.DataFrame(columns)
 
 
 def contrasts(
     outcomes: pd.DataFrame,
     weights: Mapping[str, Mapping[str, float | int]],
     *,
-    column: str = "log_prob",
+    column: Outcome = "log_prob",
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -149,27 +156,48 @@ def contrasts(
     return pd.DataFrame(table)
 
 
+def share_of(name: str, hits: Bool[np.ndarray, " pair"], level: float) -> dict[str, float]:
+    """A share of problems with its Wilson interval, as columns; NaN without a problem.
+
+    >>> share_of("right", np.array([], dtype=bool), 0.95)
+    {'right': nan, 'right_low': nan, 'right_high': nan}
+    """
+    low = high = share = float("nan")
+    if len(hits):
+        share = float(hits.mean())
+        low, high = wilson_interval(int(hits.sum()), len(hits), level=level)
+    return {name: share, f"{name}_low": low, f"{name}_high": high}
+
+
+def _by_arm(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """The clean runs, and those of every arm in the same order of problems."""
+    clean = outcomes[outcomes["arm"] == CLEAN].set_index("problem")
+    if not len(clean):
+        raise InterventionError(f"The outcomes hold no {CLEAN!r} runs to compare with.")
+    names = [name for name in outcomes["arm"].unique() if name != CLEAN]
+    return clean, {
+        name: outcomes[outcomes["arm"] == name].set_index("problem").loc[clean.index]
+        for name in names
+    }
+
+
+def _changes(
+    clean: pd.DataFrame, arms: Mapping[str, pd.DataFrame], column: str
+) -> Float[np.ndarray, "problem arm"]:
+    after = np.stack([table[column].to_numpy() for table in arms.values()], axis=1)
+    return after - clean[column].to_numpy()[:, None]
+
+
 def _proportions(clean: pd.DataFrame, table: pd.DataFrame, level: float) -> dict[str, float]:
     known = clean["correct"].notna().to_numpy()
     before = clean["correct"].to_numpy()[known] == 1
     after = table["correct"].to_numpy()[known] == 1
-    row: dict[str, float] = {name: float("nan") for name in _ACCURACIES}
-    if known.any():
-        for name, values in (("accuracy_clean", before), ("accuracy", after)):
-            low, high = wilson_interval(int(values.sum()), len(values), level=level)
-            row |= {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
-        row["mcnemar_p"] = mcnemar_p(before, after)
-    changed = table["changed"].to_numpy(dtype=bool)
-    low, high = wilson_interval(int(changed.sum()), len(changed), level=level)
-    row |= {"changed": float(changed.mean()), "changed_low": low, "changed_high": high}
+    row = share_of("accuracy_clean", before, level) | share_of("accuracy", after, level)
+    row["mcnemar_p"] = mcnemar_p(before, after) if known.any() else float("nan")
+    row |= share_of("changed", table["changed"].to_numpy(dtype=bool), level)
     thoughts = [name for name in table if str(name).startswith("change_ct")]
     row["thought_change"] = float(table[thoughts].to_numpy().mean())
     return row
-
-
-_ACCURACIES = [
-    f"{name}{end}" for name in ("accuracy_clean", "accuracy") for end in ("", "_low", "_high")
-] + ["mcnemar_p"]
 
 
 def check_known(table: pd.DataFrame) -> None:

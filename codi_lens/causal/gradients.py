@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from codi_lens.causal.measure import check_work
-from codi_lens.causal.outcomes import CleanAnswer, clean_answers, differentiable
-from codi_lens.errors import InterventionError
+from codi_lens.causal.controls import donors_for
+from codi_lens.causal.measure import Running, answered_runs, check_work, context_for
+from codi_lens.causal.outcomes import CleanAnswer, Outcome, differentiable
+from codi_lens.errors import InterventionError, check_choice
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode, replacements
 from codi_lens.model import CodiModel
@@ -25,9 +26,29 @@ from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context
 from codi_lens.thinking.prompts import prepare_problems
-from codi_lens.thinking.think import context_of
 
 Method = Literal["patching", "integrated"]
+"""Attribution patching, or integrated gradients."""
+
+
+class Attributing(Running, total=False):
+    """How all attributions are made, beside `Running`; `gate_attributions` has the defaults.
+
+    Attributes:
+        method: "patching" by default, or "integrated".
+        outcome: "log_prob" by default, or "logit_difference".
+        mode: "resample" by default, "mean" or "zero".
+        donors: whose values are put in; by default those of the problems themselves.
+        steps: points of the path of "integrated" (Gauss-Legendre); 16 by default.
+        seed: of donors; 0 by default.
+    """
+
+    method: Method
+    outcome: Outcome
+    mode: Mode
+    donors: Donors | None
+    steps: int
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,17 +59,29 @@ class GatePath:
     weights: Float[np.ndarray, " step"]
 
 
-def gate_path(method: str, steps: int, mode: str) -> GatePath:
+def check_attributing(attributing: Attributing) -> None:
+    """Refuse names that are none of the choices.
+
+    Raises:
+        InterventionError: no such method, outcome or mode.
+    """
+    known = {
+        "method": ("attribution method", Method),
+        "outcome": ("differentiable outcome", Outcome),
+        "mode": ("attribution mode", Mode),
+    }
+    for name, given in attributing.items():
+        if name in known:
+            what, choices = known[name]
+            check_choice(what, given, choices)
+
+
+def gate_path(method: Method, steps: int) -> GatePath:
     """The gates of a method: closed for patching, Gauss-Legendre nodes for integrated gradients.
 
     Raises:
-        InterventionError: no such method or mode, or fewer than one step.
+        InterventionError: fewer than one step.
     """
-    for given, known, what in ((method, Method, "method"), (mode, Mode, "mode")):
-        if given not in get_args(known):
-            raise InterventionError(
-                f"There is no attribution {what} {given!r}; there are {', '.join(get_args(known))}."
-            )
     if method == "patching":
         return GatePath(np.zeros(1), np.ones(1))
     if steps < 1:
@@ -62,7 +95,7 @@ class Replaced:
     """What gates mix in: the replacements of an intervention at these hooks."""
 
     hook_names: Sequence[str]
-    mode: str
+    mode: Mode
     donors: Donors | None
     seed: int
 
@@ -101,17 +134,41 @@ def _mix(
 def gate_attributions(
     model: CodiModel,
     problems: Sequence[Problem],
-    replaced: Replaced,
-    opened: Sequence[Sequence[str]],
-    path: GatePath,
-    outcome: str,
+    hook_names: Sequence[str],
+    positions: Sequence[str],
     *,
+    one_by_one: bool = False,
+    method: Method = "patching",
+    outcome: Outcome = "log_prob",
+    mode: Mode = "resample",
+    donors: Donors | None = None,
+    steps: int = 16,
+    seed: int = 0,
     problems_at_once: int = 32,
     rows_at_once: int = 128,
     max_new_tokens: int = 64,
     progress: bool = True,
 ) -> Float[np.ndarray, "problem position hook unit"]:
-    """Attributions of each unit at each hook and position; `opened` go together, group by group."""
+    """Attributions of each unit at each hook and position; see `Attributing` and `Running`.
+
+    Args:
+        model: the model.
+        problems: what to think about.
+        hook_names: whose outputs are gated.
+        positions: where, in the order of the run.
+        one_by_one: open the gates of one position at a time on the way of integrated gradients;
+            by default those of all positions open together.
+        method, outcome, mode, donors, steps, seed: see `Attributing`.
+        problems_at_once, rows_at_once, max_new_tokens, progress: see `Running`.
+
+    Raises:
+        CodiLensError: see `codi_lens.causal.measure.measure`; fewer than one step.
+    """
+    path = gate_path(method, steps)
+    donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed, hook_names=hook_names)
+    replaced = Replaced(hook_names, mode, donors, seed)
+    apart = one_by_one and method == "integrated"
+    opened = [[position] for position in positions] if apart else [positions]
     check_work(model, problems, problems_at_once, rows_at_once)
     prompts = prepare_problems(model, problems)
     order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
@@ -120,14 +177,14 @@ def gate_attributions(
     with tqdm(total=total, desc="attributing", unit="run", disable=not progress) as bar:
         for start in range(0, len(problems), problems_at_once):
             which = order[start : start + problems_at_once].tolist()
-            clean = CleanRuns.of(model, [prompts[i] for i in which])
-            chosen = [problems[i] for i in which]
-            answers = clean_answers(clean, chosen, max_new_tokens=max_new_tokens)
+            clean, answers = answered_runs(
+                model, problems, prompts, which, max_new_tokens=max_new_tokens
+            )
             groups: list[Tensor] = []
-            for positions in opened:
+            for group in opened:
                 parts: list[Tensor] = []
                 for gates, weights in _at_once(path, max(1, rows_at_once // len(which))):
-                    slopes = _slopes(clean, answers, replaced, positions, gates, outcome)
+                    slopes = _slopes(clean, answers, replaced, group, gates, outcome)
                     parts.append(
                         einsum(
                             slopes,
@@ -153,18 +210,14 @@ def _slopes(
     replaced: Replaced,
     positions: Sequence[str],
     gates: Float[np.ndarray, " step"],
-    outcome: str,
+    outcome: Outcome,
 ) -> Float[Tensor, "step problem position hook unit"]:
     """The derivative of each problem's outcome by every gate, at these openings."""
-    model, n = clean.model, len(answers)
+    cfg, n = clean.model.lens.cfg, len(answers)
     rows = list(range(n)) * len(gates)
-    context = context_of(
-        clean.model,
-        [clean.prompts[row] for row in rows],
-        [answers[row].problem.id for row in rows],
-    )
-    units = 1 if replaced.hook_names == ["hook_embed"] else model.lens.cfg.n_heads
-    at = torch.tensor(np.repeat(gates, n), dtype=model.lens.cfg.dtype, device=context.device)
+    context = context_for(clean, answers, rows)
+    units = 1 if replaced.hook_names == ["hook_embed"] else cfg.n_heads
+    at = torch.tensor(np.repeat(gates, n), dtype=cfg.dtype, device=context.device)
     shape = (len(rows), len(positions), len(replaced.hook_names), units)
     leaf = rearrange(at, "row -> row 1 1 1").expand(shape).clone().requires_grad_()
     with torch.enable_grad():

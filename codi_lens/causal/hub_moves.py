@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import xarray as xr
@@ -18,7 +18,7 @@ import xarray as xr
 from codi_lens.attention.hubs import hub_ratios
 from codi_lens.attention.views import thought_view
 from codi_lens.causal.effects import contrasts, summarise
-from codi_lens.causal.measure import Arm, measure
+from codi_lens.causal.measure import Arm, Running, measure
 from codi_lens.errors import AttentionError, InterventionError
 from codi_lens.head_names import Head
 from codi_lens.interventions.edges import force_hub, knock_out, swap_columns
@@ -95,7 +95,7 @@ def hub_moves(
     *,
     heads: Sequence[Head] | None = None,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Cut off every thought, exchange the hub with every other, force every thought to be a hub.
 

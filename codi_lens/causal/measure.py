@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -19,14 +20,14 @@ from tqdm import tqdm
 
 from codi_lens.causal.outcomes import CleanAnswer, clean_answers, score, with_rivals
 from codi_lens.causal.results import Results
-from codi_lens.errors import InterventionError, ProblemError
+from codi_lens.errors import InterventionError
 from codi_lens.model import CodiModel
 from codi_lens.positions import rank
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.problem import Problem, check_problems
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.loop import hooked_names
-from codi_lens.thinking.plan import Planned, for_rows, plan_all
+from codi_lens.thinking.plan import Context, Planned, for_rows, plan_all
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import context_of
 
@@ -35,6 +36,44 @@ Arm = Intervention | Planned | Sequence[Intervention | Planned]
 
 CLEAN = "clean"
 """The name of the runs without intervention in a table of outcomes."""
+
+
+class Decoding(TypedDict, total=False):
+    """How answers are decoded: what `extract` takes as experiments do.
+
+    Attributes:
+        max_new_tokens: longest answer; 64 by default.
+        progress: show a progress bar; so by default.
+    """
+
+    max_new_tokens: int
+    progress: bool
+
+
+class Running(Decoding, total=False):
+    """How runs are made: what every experiment takes and hands on to `measure`.
+
+    Attributes:
+        problems_at_once: problems that share one clean run; 32 by default.
+        rows_at_once: (problem, intervention) pairs per forward pass; 128 by default.
+    """
+
+    problems_at_once: int
+    rows_at_once: int
+
+
+def decoding(running: Running) -> Decoding:
+    """The part of `Running` that is not about interventions.
+
+    >>> decoding({"rows_at_once": 8, "progress": False})
+    {'progress': False}
+    """
+    found: Decoding = {}
+    if "max_new_tokens" in running:
+        found["max_new_tokens"] = running["max_new_tokens"]
+    if "progress" in running:
+        found["progress"] = running["progress"]
+    return found
 
 
 def measure(
@@ -83,11 +122,10 @@ def measure(
     True
     """
     named = {name: _interventions(arm) for name, arm in arms.items()}
-    check_work(model, problems, problems_at_once, rows_at_once)
+    ids = check_work(model, problems, problems_at_once, rows_at_once)
     _check_arms(named)
     if rivals is not None:
         _check_rivals(problems, rivals)
-    ids = [problem.id for problem in problems]
     prompts = prepare_problems(model, problems)
     batches = list(_batches(prompts, named, problems_at_once, rows_at_once))
     settings = {
@@ -100,6 +138,7 @@ def measure(
     if rivals is not None:
         settings["rivals"] = dict(rivals)
     results = Results(out, settings)
+    answered = partial(answered_runs, model, problems, prompts, max_new_tokens=max_new_tokens)
     total = len(problems) * (len(named) + 1)
     with tqdm(total=total, desc="intervening", unit="run", disable=not progress) as bar:
         for which, group in groupby(enumerate(batches), key=lambda pair: pair[1].problems):
@@ -108,16 +147,10 @@ def measure(
             bar.update(sum(len(batch) for part, batch in todo if (part, batch) not in missing))
             if not missing:
                 continue
-            chosen = [problems[i] for i in which]
-            clean = CleanRuns.of(model, [prompts[i] for i in which])
-            answers = clean_answers(clean, chosen, max_new_tokens=max_new_tokens)
+            clean, answers = answered(which)
             if rivals is not None:
-                places = [ids.index(rivals[problem.id]) for problem in chosen]
-                runs = CleanRuns.of(model, [prompts[i] for i in places])
-                others = clean_answers(
-                    runs, [problems[i] for i in places], max_new_tokens=max_new_tokens
-                )
-                answers = with_rivals(answers, others)
+                others = [ids.index(rivals[ids[i]]) for i in which]
+                answers = with_rivals(answers, answered(others)[1])
             for part, batch in missing:
                 results.write(part, _run(clean, answers, batch, named))
                 bar.update(len(batch))
@@ -126,6 +159,45 @@ def measure(
     place = {each: i for i, each in enumerate(ids)}
     keys = np.lexsort((outcomes["problem"].map(place), outcomes["arm"].map(order)))
     return outcomes.iloc[keys].reset_index(drop=True)
+
+
+def check_work(
+    model: CodiModel, problems: Sequence[Problem], problems_at_once: int, rows_at_once: int
+) -> list[str]:
+    """The ids of problems of which clean runs can be made.
+
+    Raises:
+        ProblemError: no problem, ids that are not unique, or nothing at once.
+        InterventionError: the model carries hooks of its own.
+    """
+    ids = check_problems(
+        problems, "run", problems_at_once=problems_at_once, rows_at_once=rows_at_once
+    )
+    if hooked_names(model.lens):
+        raise InterventionError(
+            "The model carries hooks of its own, which clean runs must not; remove them first."
+        )
+    return ids
+
+
+def answered_runs(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    prompts: Sequence[Sequence[int]],
+    which: Sequence[int],
+    *,
+    max_new_tokens: int,
+) -> tuple[CleanRuns, list[CleanAnswer]]:
+    """Clean runs of some of the problems in one batch, and their answers."""
+    clean = CleanRuns.of(model, [prompts[i] for i in which])
+    chosen = [problems[i] for i in which]
+    return clean, clean_answers(clean, chosen, max_new_tokens=max_new_tokens)
+
+
+def context_for(clean: CleanRuns, answers: Sequence[CleanAnswer], rows: Sequence[int]) -> Context:
+    """What interventions are planned for: these rows of clean runs, as one batch."""
+    ids = [answers[row].problem.id for row in rows]
+    return context_of(clean.model, [clean.prompts[row] for row in rows], ids)
 
 
 @dataclass(frozen=True)
@@ -168,18 +240,13 @@ def _run(
 ) -> pd.DataFrame:
     n = len(answers)
     rows = list(range(n)) * len(batch.arms)
-    context = context_of(
-        clean.model,
-        [clean.prompts[row] for row in rows],
-        [answers[row].problem.id for row in rows],
-    )
     interventions = [
         for_rows(each, range(i * n, (i + 1) * n)) if len(batch.arms) > 1 else each
         for i, name in enumerate(batch.arms)
         for each in arms.get(name, ())
     ]
     with torch.no_grad():
-        planned = plan_all(interventions, context)
+        planned = plan_all(interventions, context_for(clean, answers, rows))
         outcomes = score(clean, answers, rows, batch.first, planned)
     labels = [
         {"problem": answers[row].problem.id, "arm": batch.arms[i // n]}
@@ -197,30 +264,6 @@ def _identity(arm: Sequence[Intervention | Planned]) -> list[list[str]]:
 
 def _interventions(arm: Arm) -> tuple[Intervention | Planned, ...]:
     return (arm,) if isinstance(arm, Intervention | Planned) else tuple(arm)
-
-
-def check_work(
-    model: CodiModel, problems: Sequence[Problem], problems_at_once: int, rows_at_once: int
-) -> None:
-    """Whether clean runs of these problems can be made.
-
-    Raises:
-        ProblemError: no problem, ids that are not unique, or nothing at once.
-        InterventionError: the model carries hooks of its own.
-    """
-    ids = [problem.id for problem in problems]
-    if not ids:
-        raise ProblemError("There are no problems to run; give at least one.")
-    if len(set(ids)) < len(ids):
-        twice = next(id for id in ids if ids.count(id) > 1)
-        raise ProblemError(f"The problem id {twice!r} occurs twice; ids must be unique.")
-    for name, value in (("problems_at_once", problems_at_once), ("rows_at_once", rows_at_once)):
-        if value < 1:
-            raise ProblemError(f"{name} must be at least 1, not {value}.")
-    if hooked_names(model.lens):
-        raise InterventionError(
-            "The model carries hooks of its own, which clean runs must not; remove them first."
-        )
 
 
 def _check_arms(arms: Mapping[str, Sequence[Any]]) -> None:

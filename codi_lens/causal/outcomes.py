@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from codi_lens.errors import InterventionError
 from codi_lens.loading.loaded import Loaded
 from codi_lens.problems.problem import Problem, answer_span, is_correct, parse_answer
 from codi_lens.thinking.answers import Forced, anchor, decode, force, text
@@ -24,6 +23,9 @@ from codi_lens.thinking.clean_runs import CleanRuns, Resumed, touched
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.loop import Loop
 from codi_lens.thinking.prompts import answer_rooms
+
+Outcome = Literal["log_prob", "logit_difference"]
+"""An outcome that has a gradient; see `score`."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def differentiable(
     first: str,
     interventions: Sequence[Intervention] = (),
     *,
-    outcome: str = "log_prob",
+    outcome: Outcome = "log_prob",
 ) -> Float[Tensor, " row"]:
     """One outcome of `score`, differentiable in whatever the interventions put in.
 
@@ -170,17 +172,12 @@ def differentiable(
         outcome: "log_prob" or "logit_difference".
 
     Raises:
-        InterventionError: a hook does not exist or never fired, or no such outcome.
+        InterventionError: a hook does not exist or never fired.
     """
-    if outcome not in DIFFERENTIABLE:
-        raise InterventionError(
-            f"There is no differentiable outcome {outcome!r}; there are "
-            f"{', '.join(DIFFERENTIABLE)}."
-        )
     expected = [answers[row] for row in rows]
     with clean.resume(first, rows, interventions, gradient=True) as run:
         forced = _force(clean.model, run, expected)
-    return DIFFERENTIABLE[outcome](forced, expected)
+    return _READ[outcome](forced, expected)
 
 
 def _outcomes(
@@ -247,8 +244,7 @@ def _logit_differences(forced: Forced, expected: Sequence[CleanAnswer]) -> Float
     )
 
 
-DIFFERENTIABLE = {"log_prob": _number_log_probs, "logit_difference": _logit_differences}
-"""Outcomes that have a gradient, and how they are read off."""
+_READ = {"log_prob": _number_log_probs, "logit_difference": _logit_differences}
 
 
 def _agreed(

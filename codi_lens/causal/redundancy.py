@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import pandas as pd
 
 from codi_lens.causal.controls import donors_for
-from codi_lens.causal.effects import contrasts, summarise
-from codi_lens.causal.measure import CLEAN, Arm, measure
+from codi_lens.causal.effects import contrasts, mean_effects
+from codi_lens.causal.measure import CLEAN, Arm, Running, measure
 from codi_lens.errors import InterventionError
 from codi_lens.head_names import Head, head_name
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.heads import ablate_heads
+from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
 from codi_lens.problems.problem import Problem
@@ -27,11 +28,11 @@ def redundancy(
     heads: Sequence[Head],
     out: str | Path | None = None,
     *,
-    mode: Any = "resample",
+    mode: Mode = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Ablate every pair of heads, and each of them alone.
 
@@ -82,7 +83,7 @@ def redundancy(
         _name(each): ablate_heads(each, mode, at, prepared, seed) for each in sets
     }
     outcomes = measure(model, problems, arms, out, **running)
-    effects = summarise(outcomes, seed=seed).set_index("arm")
+    effects = mean_effects(outcomes, seed=seed).set_index("arm")
     weights = {
         _name(pair): {_name(pair): 1.0, _name(pair[:1]): -1.0, _name(pair[1:]): -1.0, CLEAN: 1.0}
         for pair in pairs

@@ -10,17 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 
-from codi_lens.causal.measure import CLEAN, Arm, measure
-from codi_lens.errors import InterventionError, PositionError
+from codi_lens.causal.measure import CLEAN, Arm, Running, measure
+from codi_lens.errors import InterventionError, PositionError, check_choice
 from codi_lens.interventions.donors import Donors
-from codi_lens.interventions.residual import Component, fraction_recovered, patch_residual
+from codi_lens.interventions.residual import (
+    Component,
+    check_layers,
+    fraction_recovered,
+    patch_residual,
+)
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, rank, resolve
 from codi_lens.problems.pairs import Pair, both_problems
@@ -48,7 +53,7 @@ def restore(
     direction: Direction | None = None,
     level: float = 0.95,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Patch one layer and position at a time with the counterpart's value at the very same point.
 
@@ -95,19 +100,13 @@ def restore(
     >>> table[["direction", "fraction"]].round(3).values.tolist()
     [['clean into corrupted', 1.0], ['corrupted into clean', 1.0]]
     """
-    if direction is not None and direction not in get_args(Direction):
-        raise InterventionError(
-            f"There is no direction {direction!r}; there are {', '.join(get_args(Direction))}."
-        )
+    if direction is not None:
+        check_choice("direction", direction, Direction)
     problems = both_problems(pairs)
     n = model.config.n_thoughts
     places = check_places(at, n)
     chosen = list(range(model.lens.cfg.n_layers)) if layers is None else list(layers)
-    missing = [layer for layer in chosen if not 0 <= layer < model.lens.cfg.n_layers]
-    if missing:
-        raise PositionError(
-            f"There is no layer {missing[0]}; the model has 0..{model.lens.cfg.n_layers - 1}."
-        )
+    check_layers(chosen, model.lens.cfg.n_layers)
     groups = {name for place in places.values() for name in resolve(place, n)} & {"question"}
     if groups:
         check_lengths(model, pairs)
@@ -125,25 +124,33 @@ def restore(
     donors.prepare([f"blocks.{layer}.hook_{component}" for layer in chosen], sorted(groups))
     outcomes = measure(model, problems, arms, out, rivals=partner, **running)
     wide = outcomes.pivot(index="problem", columns="arm", values="logit_difference")
-    tables: list[pd.DataFrame] = []
-    for name in get_args(Direction) if direction is None else [direction]:
-        into = [pair.corrupted.id for pair in pairs]
-        source = [pair.clean.id for pair in pairs]
-        if name == "corrupted into clean":
-            into, source = source, into
-        # As the patched run's own number over the other: a source run has it the other way round.
-        before = wide.loc[into, CLEAN].to_numpy(dtype=float)
-        goal = -wide.loc[source, CLEAN].to_numpy(dtype=float)
-        after = wide.loc[into, list(arms)].to_numpy(dtype=float)
-        table = _recovered(before, goal, after, level=level, seed=seed)
-        table.insert(0, "direction", name)
-        table.insert(1, "layer", [layer for layer, _ in cells])
-        table.insert(2, "position", [place for _, place in cells])
-        table.insert(3, "component", component)
-        tables.append(table)
+    labels = pd.DataFrame(cells, columns=["layer", "position"]).assign(component=component)
+    tables = []
+    directions: Sequence[Direction] = get_args(Direction) if direction is None else [direction]
+    for name in directions:
+        values = _differences(wide, pairs, name, list(arms))
+        found = pd.concat([labels, _recovered(*values, level=level, seed=seed)], axis=1)
+        found.insert(0, "direction", name)
+        tables.append(found)
     table = pd.concat(tables, ignore_index=True)
     table["q"] = benjamini_hochberg(table["p"].to_numpy(dtype=float))
     return table
+
+
+def _differences(
+    wide: pd.DataFrame, pairs: Sequence[Pair], direction: Direction, arms: Sequence[str]
+) -> tuple[Float[np.ndarray, " pair"], Float[np.ndarray, " pair"], Float[np.ndarray, "pair cell"]]:
+    """Logit differences of the patched runs before, as they should become, and after.
+
+    As the patched run's own number over the other: a source run has it the other way round.
+    """
+    into = [pair.corrupted.id for pair in pairs]
+    source = [pair.clean.id for pair in pairs]
+    if direction == "corrupted into clean":
+        into, source = source, into
+    before = wide.loc[into, CLEAN].to_numpy(dtype=float)
+    goal = -wide.loc[source, CLEAN].to_numpy(dtype=float)
+    return before, goal, wide.loc[into, arms].to_numpy(dtype=float)
 
 
 def _recovered(

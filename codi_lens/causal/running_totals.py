@@ -12,33 +12,35 @@ the donor's answer nor the problem's own does (interchange interventions, Geiger
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
 
-from codi_lens.causal.measure import CLEAN, measure
-from codi_lens.errors import InterventionError, ProblemError
-from codi_lens.interventions.donors import Donors
-from codi_lens.interventions.thoughts import swap_thoughts
+from codi_lens.causal.effects import share_of
+from codi_lens.causal.measure import Running
+from codi_lens.causal.swaps import (
+    ALONE,
+    COUNTERPART,
+    UNRELATED,
+    UP_TO,
+    Swap,
+    SwapOutcomes,
+    built_in,
+    chance,
+    effect_of,
+    run_swaps,
+    unrelated_donors,
+)
+from codi_lens.errors import ProblemError, needs
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.pairs import Pair, both_problems
-from codi_lens.problems.problem import Number, Problem
+from codi_lens.problems.problem import Number
 from codi_lens.problems.words import MAX_TOTAL, WordProblem, totals_of
-from codi_lens.stats import benjamini_hochberg, mean_interval, seeded, sign_flip_p, wilson_interval
+from codi_lens.stats import benjamini_hochberg
 
-COUNTERPART = "counterpart"
-"""A donor that differs in one operand."""
-UNRELATED = "unrelated"
-"""A donor with another start, other operations and another answer."""
-ALONE = "alone"
-"""One thought is swapped; the later ones are the model's own."""
-UP_TO = "with all before"
-"""The thought and every one before it are swapped."""
 _HALF = 0.5
 
 
@@ -49,7 +51,7 @@ def operand_swaps(
     *,
     level: float = 0.95,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Feed a problem the thoughts of its counterpart: for which operands does the answer follow?
 
@@ -89,21 +91,21 @@ def operand_swaps(
     >>> some.query("thought == 'ct0'")[["operand", "donor_share"]].values.tolist()
     [[0, 1.0], [1, 1.0], [2, 0.0], [3, 0.0]]
     """
-    every = _built_in(both_problems(pairs))
+    every = built_in(both_problems(pairs))
     problems = every[: len(pairs)]
     if any(pair.operand is None for pair in pairs):
         raise ProblemError("A pair names no operand; operand_swaps needs to know where it differs.")
     partners = {
         COUNTERPART: {pair.clean.id: pair.corrupted.id for pair in pairs},
-        UNRELATED: _unrelated(problems, seed),
+        UNRELATED: unrelated_donors(problems, seed),
     }
     swaps = [
-        _Swap(donor, thought, swapped, partner)
+        Swap(donor, thought, swapped, partner)
         for donor, partner in partners.items()
         for swapped in (ALONE, UP_TO)
         for thought in thought_names(model.config.n_thoughts)
     ]
-    outcomes = _run(model, problems, Donors(model, every), swaps, out, running, every)
+    outcomes = run_swaps(model, problems, every, swaps, out, **running)
     answers = {problem.id: problem.answer for problem in every}
     operands = {pair.clean.id: pair.operand for pair in pairs}
     lengths = {problem.id: len(problem.operations) for problem in problems}
@@ -119,7 +121,7 @@ def operand_swaps(
                 labels = {"n_operations": n_operations, **swap.labels, "operand": operand}
                 shares = _shares(outcomes, swap, ids, answers, level)
                 right = outcomes.right(swap, ids)
-                rows.append(labels | shares | _effect(outcomes, swap, right, level, seed))
+                rows.append(labels | shares | effect_of(outcomes, swap, right, level, seed))
     return _with_q(rows).astype({"operand": "Int64"})
 
 
@@ -130,7 +132,7 @@ def total_swaps(
     *,
     level: float = 0.95,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Feed one thought of an unrelated problem: whose total after which operation does it bring?
 
@@ -168,13 +170,13 @@ def total_swaps(
     >>> (table.query("thought == 'ct1'")["predicted_share"] > 0.5).tolist()
     [False, False, True]
     """
-    problems = _built_in(problems)
-    donor_of = _unrelated(problems, seed)
+    problems = built_in(problems)
+    donor_of = unrelated_donors(problems, seed)
     swaps = [
-        _Swap(UNRELATED, thought, ALONE, donor_of)
+        Swap(UNRELATED, thought, ALONE, donor_of)
         for thought in thought_names(model.config.n_thoughts)
     ]
-    outcomes = _run(model, problems, Donors(model, problems), swaps, out, running, problems)
+    outcomes = run_swaps(model, problems, problems, swaps, out, **running)
     by_id = {problem.id: problem for problem in problems}
     rows: list[dict[str, Any]] = []
     for n_operations in sorted({len(problem.operations) for problem in problems}):
@@ -192,11 +194,11 @@ def total_swaps(
                 donor = np.array([by_id[donor_of[id]].answer for id in ids], dtype=float)
                 row: dict[str, Any] = {"n_operations": n_operations, "thought": swap.thought}
                 row |= {"operation": operation, "n": len(ids)}
-                row |= _share("predicted_share", given == expected, level)
-                row |= _share("own_share", given == own, level)
-                row |= _share("donor_share", given == donor, level)
-                row["chance"] = _chance(given, expected)
-                rows.append(row | _effect(outcomes, swap, ids, level, seed))
+                row |= share_of("predicted_share", given == expected, level)
+                row |= share_of("own_share", given == own, level)
+                row |= share_of("donor_share", given == donor, level)
+                row["chance"] = chance(given, expected)
+                rows.append(row | effect_of(outcomes, swap, ids, level, seed))
     return _with_q(rows)
 
 
@@ -224,11 +226,8 @@ def carried_totals(swaps: pd.DataFrame) -> pd.DataFrame:
     >>> carried_totals(table)["sentence"].item()
     'ct1 carries the total after operation 1'
     """
-    missing = {"donor", "swapped", "operand", "donor_share_low"} - set(swaps)
-    if missing:
-        raise InterventionError(
-            f"The table has no column {sorted(missing)[0]!r}; give what operand_swaps returns."
-        )
+    columns = ("donor", "swapped", "operand", "donor_share_low")
+    needs(swaps, *columns, give="give what operand_swaps returns")
     single = swaps[(swaps["donor"] == COUNTERPART) & (swaps["swapped"] == ALONE)]
     rows: list[dict[str, Any]] = []
     for (n_operations, thought), cells in single.groupby(["n_operations", "thought"], sort=False):
@@ -253,74 +252,9 @@ def _carries(reaches: int | None, clear: bool) -> str:
     return f"carries {'the start' if reaches == 0 else f'the total after operation {reaches}'}"
 
 
-@dataclass(frozen=True)
-class _Swap:
-    """Thoughts that come from another problem."""
-
-    donor: str
-    thought: str
-    swapped: str
-    partner: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        return f"{self.thought} {self.swapped}, {self.donor}"
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return {"donor": self.donor, "thought": self.thought, "swapped": self.swapped}
-
-
-@dataclass(frozen=True, eq=False)
-class _Outcomes:
-    """Numbers and log-probabilities by problem and arm, and which clean answers are right."""
-
-    numbers: pd.DataFrame
-    log_probs: pd.DataFrame
-    correct: Mapping[str, bool]
-
-    def right(self, swap: _Swap, ids: Sequence[str]) -> list[str]:
-        """The problems that the model answers right, and whose donor it answers right."""
-        return [id for id in ids if self.correct[id] and self.correct[swap.partner[id]]]
-
-    def answered(self, swap: _Swap, ids: Sequence[str]) -> Float[np.ndarray, " pair"]:
-        """The numbers that problems give with swapped thoughts, NaN where there is none."""
-        return self.numbers.loc[list(ids), swap.name].to_numpy(dtype=float)
-
-
-def _run(
-    model: CodiModel,
-    problems: Sequence[WordProblem],
-    donors: Donors,
-    swaps: Sequence[_Swap],
-    out: str | Path | None,
-    running: Mapping[str, Any],
-    corpus: Sequence[Problem],
-) -> _Outcomes:
-    arms = {
-        swap.name: swap_thoughts(_which(swap), donors.paired(swap.partner), name=swap.donor)
-        for swap in swaps
-    }
-    table = measure(model, problems, arms, out, **running)
-    log_probs, numbers = (
-        table.pivot(index="problem", columns="arm", values=column)
-        for column in ("log_prob", "number")
-    )
-    correct = {
-        problem.id: answer == problem.answer
-        for problem, answer in zip(corpus, donors.answers, strict=True)
-    }
-    return _Outcomes(numbers, log_probs, correct)
-
-
-def _which(swap: _Swap) -> list[str]:
-    last = int(swap.thought[2:])
-    return [swap.thought] if swap.swapped == ALONE else list(thought_names(last + 1))
-
-
 def _shares(
-    outcomes: _Outcomes,
-    swap: _Swap,
+    outcomes: SwapOutcomes,
+    swap: Swap,
     ids: Sequence[str],
     answers: Mapping[str, Number | None],
     level: float,
@@ -333,45 +267,16 @@ def _shares(
         for some in (right, [swap.partner[id] for id in right])
     )
     row: dict[str, Any] = {"n": len(right), "n_wrong": len(ids) - len(right)}
-    row |= _share("donor_share", given == donor, level)
-    row |= _share("own_share", given == own, level)
-    row |= _share("neither_share", (given != donor) & (given != own), level)
-    return row | {"chance": _chance(given, donor)}
-
-
-def _effect(
-    outcomes: _Outcomes, swap: _Swap, ids: Sequence[str], level: float, seed: int
-) -> dict[str, float]:
-    """What happens to the log-probability of the own number."""
-    names = ("effect", "effect_low", "effect_high", "p")
-    if not ids:
-        return dict.fromkeys(names, float("nan"))
-    table = outcomes.log_probs.loc[list(ids)]
-    change = (table[swap.name] - table[CLEAN]).to_numpy(dtype=float)
-    values = (*mean_interval(change, level=level, seed=seed), sign_flip_p(change, seed=seed))
-    return {name: float(value) for name, value in zip(names, values, strict=True)}
+    row |= share_of("donor_share", given == donor, level)
+    row |= share_of("own_share", given == own, level)
+    row |= share_of("neither_share", (given != donor) & (given != own), level)
+    return row | {"chance": chance(given, donor)}
 
 
 def _with_q(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table["q"] = benjamini_hochberg(table["p"].to_numpy(dtype=float))
     return table
-
-
-def _share(name: str, hits: Bool[np.ndarray, " pair"], level: float) -> dict[str, float]:
-    low = high = share = float("nan")
-    if len(hits):
-        share = float(hits.mean())
-        low, high = wilson_interval(int(hits.sum()), len(hits), level=level)
-    return {name: share, f"{name}_low": low, f"{name}_high": high}
-
-
-def _chance(given: Float[np.ndarray, " pair"], expected: Float[np.ndarray, " pair"]) -> float:
-    """The share of answers that equal what is expected of another pair."""
-    if len(given) < 2:
-        return float("nan")
-    equal = given[:, None] == expected[None]
-    return float((equal.sum() - np.trace(equal)) / (len(given) * (len(given) - 1)))
 
 
 def _prediction(problem: WordProblem, donor: WordProblem, operation: int) -> int | None:
@@ -382,39 +287,3 @@ def _prediction(problem: WordProblem, donor: WordProblem, operation: int) -> int
     possible = all(0 <= total <= MAX_TOTAL for total in steps[operation])
     alike = [value == other[-1] for k, other in enumerate(steps) if k != operation]
     return value if possible and not any(alike) and value != problem.answer else None
-
-
-def _unrelated(problems: Sequence[WordProblem], seed: int) -> dict[str, str]:
-    """For each problem another one with another start, other operations and another answer."""
-    donors: dict[str, str] = {}
-    for problem in problems:
-        order = np.random.default_rng(seeded(seed, "unrelated", problem.id)).permutation(
-            len(problems)
-        )
-        fitting = (
-            other.id
-            for other in (problems[i] for i in order.tolist())
-            if len(other.operations) == len(problem.operations)
-            and other.start != problem.start
-            and other.operations != problem.operations
-            and other.answer != problem.answer
-        )
-        donor = next(fitting, None)
-        if donor is None:
-            raise InterventionError(
-                f"The problem {problem.id!r} has no unrelated donor among {len(problems)}; give "
-                f"more problems with {len(problem.operations)} operations."
-            )
-        donors[problem.id] = donor
-    return donors
-
-
-def _built_in(problems: Sequence[Problem]) -> list[WordProblem]:
-    checked: list[WordProblem] = []
-    for problem in problems:
-        if not isinstance(problem, WordProblem):
-            raise ProblemError(
-                f"The running totals of {problem.id!r} are not known; give built-in word problems."
-            )
-        checked.append(problem)
-    return checked

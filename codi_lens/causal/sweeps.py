@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, get_args
 
 import pandas as pd
 
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import compare_interventions
+from codi_lens.causal.measure import Running
 from codi_lens.errors import InterventionError
-from codi_lens.head_names import Head, head_name
+from codi_lens.head_names import Head, all_heads, head_name
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.edges import knock_out
 from codi_lens.interventions.heads import ablate_heads
-from codi_lens.interventions.residual import patch_residual
-from codi_lens.interventions.thoughts import patch_thoughts
+from codi_lens.interventions.replacements import Mode
+from codi_lens.interventions.residual import Component, patch_residual
+from codi_lens.interventions.thoughts import ThoughtMode, patch_thoughts
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, rank, resolve, thought_names
 from codi_lens.problems.problem import Problem
@@ -32,11 +34,11 @@ def sweep_heads(
     heads: Sequence[Head] | None = None,
     out: str | Path | None = None,
     *,
-    mode: Any = "resample",
+    mode: Mode = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Ablate heads one at a time; one row per head, with its layer, number and name.
 
@@ -60,9 +62,7 @@ def sweep_heads(
     >>> sweep_heads(model, some, [(1, 7), (0, 2)], progress=False)["name"].tolist()
     ['L1H7', 'L0H2']
     """
-    cfg = model.lens.cfg
-    if heads is None:
-        heads = [(layer, head) for layer in range(cfg.n_layers) for head in range(cfg.n_heads)]
+    heads = all_heads(model.lens.cfg) if heads is None else heads
     prepared = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
     arms = [ablate_heads([head], mode, at, prepared, seed) for head in heads]
     labels = [
@@ -80,7 +80,7 @@ def sweep_edges(
     *,
     heads: Sequence[Head] | None = None,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Knock out the attention from one named position to another, one pair at a time.
 
@@ -124,12 +124,12 @@ def sweep_edges(
 def sweep_thoughts(
     model: CodiModel,
     problems: Sequence[Problem],
-    modes: Sequence[Any] = ("resample", "mean", "zero", "noise"),
+    modes: Sequence[ThoughtMode] = get_args(ThoughtMode),
     out: str | Path | None = None,
     *,
     donors: Donors | None = None,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Replace one thought at a time, in every mode; zero and noise are off-distribution.
 
@@ -155,9 +155,11 @@ def sweep_thoughts(
     >>> table["thought"].tolist()
     ['ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
     """
-    donors = Donors(model, problems, seed=seed) if donors is None else donors
-    pairs = [(name, mode) for mode in modes for name in thought_names(model.config.n_thoughts)]
-    arms = [patch_thoughts(name, mode, donors, seed) for name, mode in pairs]
+    # Run when a mode first asks for a thought; zero and noise never do.
+    prepared = donors_for(model, problems, mode="resample", donors=donors, seed=seed, hook_names=())
+    names = thought_names(model.config.n_thoughts)
+    pairs: list[tuple[str, ThoughtMode]] = [(name, mode) for mode in modes for name in names]
+    arms = [patch_thoughts(name, mode, prepared, seed) for name, mode in pairs]
     labels = [{"thought": name, "mode": mode} for name, mode in pairs]
     return _sweep(model, problems, arms, labels, out, seed=seed, **running)
 
@@ -168,11 +170,11 @@ def sweep_layers(
     at: Scope = "thinking",
     out: str | Path | None = None,
     *,
-    component: Any = "resid_pre",
-    mode: Any = "resample",
+    component: Component = "resid_pre",
+    mode: Mode = "resample",
     donors: Donors | None = None,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Replace the residual stream, or what a block adds to it, at one layer and position at a time.
 
@@ -200,13 +202,14 @@ def sweep_layers(
     >>> table[["layer", "position"]].values.tolist()
     [[0, 'ct2'], [1, 'ct2'], [2, 'ct2']]
     """
-    donors = Donors(model, problems, seed=seed) if donors is None else donors
     positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
     layers = range(model.lens.cfg.n_layers)
-    donors.prepare([f"blocks.{layer}.hook_{component}" for layer in layers])
+    hooks = [f"blocks.{layer}.hook_{component}" for layer in layers]
+    prepared = donors_for(model, problems, mode=mode, donors=donors, seed=seed, hook_names=hooks)
     pairs = [(layer, position) for layer in layers for position in positions]
     arms = [
-        patch_residual(layer, position, mode, component, donors, seed) for layer, position in pairs
+        patch_residual(layer, position, mode, component, prepared, seed)
+        for layer, position in pairs
     ]
     labels = [{"layer": layer, "position": position} for layer, position in pairs]
     return _sweep(model, problems, arms, labels, out, seed=seed, **running)
@@ -218,11 +221,13 @@ def _sweep(
     arms: Sequence[Planned],
     labels: Sequence[Mapping[str, Any]],
     out: str | Path | None,
-    **settings: Any,
+    *,
+    seed: int,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """The effects of arms that are named by their interventions, beside their labels."""
     named = {arm.name: arm for arm in arms}
     if len(named) < len(arms):
         raise InterventionError("A sweep was given the same intervention twice; give each once.")
-    table = compare_interventions(model, problems, named, out, **settings)
+    table = compare_interventions(model, problems, named, out, seed=seed, **running)
     return pd.concat([table[["arm"]], pd.DataFrame(labels), table.drop(columns="arm")], axis=1)

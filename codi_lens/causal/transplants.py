@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,14 @@ from jaxtyping import Float
 
 from codi_lens.attention.views import thought_view
 from codi_lens.causal.controls import donors_for
-from codi_lens.causal.effects import contrasts, summarise
-from codi_lens.causal.measure import Arm, measure
+from codi_lens.causal.effects import contrasts, mean_effects, summarise
+from codi_lens.causal.measure import Arm, Running, measure
 from codi_lens.errors import InterventionError
 from codi_lens.head_names import Head, check_heads, head_name
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.heads import ablate_heads
 from codi_lens.interventions.patterns import transplant_pattern
+from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
 from codi_lens.problems.problem import Problem
@@ -79,7 +80,7 @@ def transplants(
     out: str | Path | None = None,
     *,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Give one head other heads' thought blocks, beside its own mean block and an even one.
 
@@ -138,11 +139,11 @@ def stand_ins(
     others: Sequence[Head],
     out: str | Path | None = None,
     *,
-    mode: Any = "resample",
+    mode: Mode = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Ablate a head, and let another one attend as it did: does that make up for it?
 
@@ -190,7 +191,7 @@ def stand_ins(
         arms |= {f"{name} alone": transplanted, f"{name} stands in": [ablated, transplanted]}
         arms[f"{name} evenly"] = [ablated, even]
     outcomes = measure(model, problems, arms, out, **running)
-    effects = summarise(outcomes, seed=seed).set_index("arm")
+    effects = mean_effects(outcomes, seed=seed).set_index("arm")
     names = [head_name(other) for other in others]
     weights = {name: {f"{name} stands in": 1.0, "ablated": -1.0} for name in names}
     table = contrasts(outcomes, weights, seed=seed).rename(

@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from scipy.stats import binomtest, permutation_test
+from scipy.stats import binomtest
 from tqdm import tqdm
 
 from codi_lens.errors import ProblemError
@@ -26,7 +26,7 @@ from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.convert import to_hooked_transformer
 from codi_lens.loading.loaded import Loaded
 from codi_lens.problems.problem import Number, Problem, answer_span, is_correct
-from codi_lens.stats import benjamini_hochberg
+from codi_lens.stats import benjamini_hochberg, sign_flip_p
 from codi_lens.thinking.think import think
 
 LEVEL = 0.05
@@ -231,7 +231,7 @@ def _compare(
             "difference": float((score - log_probs["given"]).mean()),
             "gained": int((correct[name] & ~correct["given"]).sum()),
             "lost": int((~correct[name] & correct["given"]).sum()),
-            "p": _sign_flip_p(score - log_probs["given"]),
+            "p": _paired_p(score - log_probs["given"]),
         }
         for name, score in log_probs.items()
     ]
@@ -248,15 +248,12 @@ def _compare(
     return table
 
 
-def _sign_flip_p(difference: Float[np.ndarray, "problem"]) -> float:
-    """Two-sided p-value of a mean paired difference: exact up to 13 problems, then sampled."""
+def _paired_p(difference: Float[np.ndarray, "problem"]) -> float:
+    """The p-value of a mean paired difference in log-probability."""
     # Float noise between equal runs is no difference; a lone problem has nothing to be flipped to.
     if len(difference) < 2 or np.abs(difference).max() <= 1e-4:
         return 1.0
-    test = permutation_test(
-        (difference,), np.mean, permutation_type="samples", n_resamples=9999, rng=0
-    )
-    return float(test.pvalue)
+    return float(sign_flip_p(difference))
 
 
 def _verdict(row: dict[Any, Any]) -> str:

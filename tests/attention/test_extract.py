@@ -75,7 +75,7 @@ def test_extraction_stopped_within_a_batch_gives_the_same_bits(
         written.append(text)
         return parse_answer(text)
 
-    module = sys.modules["codi_lens.extract"]  # the package exports the function of this name
+    module = sys.modules["codi_lens.attention.extract"]
     monkeypatch.setattr(module, "parse_answer", stop_at_the_sixth)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_gpt2, out, batch_size=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 import numpy as np
@@ -270,11 +271,11 @@ def test_the_section_holds_both_methods_against_the_sweep(tiny_gpt2: CodiModel) 
 def test_mistakes_are_named(tiny_gpt2: CodiModel) -> None:
     wrong: Any = "guess"
     with pytest.raises(InterventionError, match="no attribution method 'guess'; there are patch"):
-        attribute_heads(tiny_gpt2, PROBLEMS, method=wrong, **QUIET)
+        inspect.unwrap(attribute_heads)(tiny_gpt2, PROBLEMS, method=wrong, **QUIET)
     with pytest.raises(InterventionError, match="no attribution mode 'guess'; there are resample"):
-        attribute_thoughts(tiny_gpt2, PROBLEMS, [wrong], **QUIET)
+        inspect.unwrap(attribute_thoughts)(tiny_gpt2, PROBLEMS, [wrong], **QUIET)
     with pytest.raises(InterventionError, match="no differentiable outcome 'guess'; there are log"):
-        attribute_heads(tiny_gpt2, PROBLEMS, outcome=wrong, **QUIET)
+        inspect.unwrap(attribute_heads)(tiny_gpt2, PROBLEMS, outcome=wrong, **QUIET)
     with pytest.raises(InterventionError, match="steps must be at least 1, not 0"):
         attribute_heads(tiny_gpt2, PROBLEMS, method="integrated", steps=0, **QUIET)
     with pytest.raises(PositionError, match="'bot' is not a thought; give names from ct0 on"):

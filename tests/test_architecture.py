@@ -9,17 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "codi_lens"
 ORDER: list[set[str]] = [
-    {
-        "faces",
-        "errors",
-        "positions",
-        "head_names",
-        "metrics",
-        "stats",
-        "outputs",
-        "wording",
-        "problems",
-    },
+    {"errors", "faces", "positions", "head_names", "metrics", "stats", "outputs", "wording"}
+    | {"problems"},
     {"loading"},
     {"thinking"},
     {"interventions", "verification"},

@@ -18,16 +18,8 @@ import codi_lens
 from codi_lens import interventions, plots, problems
 from codi_lens.cli.main import main
 
-HEAVY = (
-    "numpy",
-    "torch",
-    "transformers",
-    "transformer_lens",
-    "pandas",
-    "xarray",
-    "plotly",
-    "scipy",
-)
+HEAVY = ("numpy", "torch", "transformers", "transformer_lens", "pandas", "xarray", "plotly")
+STOPPED = "codi-lens: stopped; the same command resumes.\n"
 REFUSED = [
     ["analyze"],
     ["analyze", "tiny-gpt2"],
@@ -107,10 +99,7 @@ from codi_lens.cli.main import main
 main(["analyze", "tiny-gpt2", "--n", "2", "--out", sys.argv[1]])
 """
     done = python(code, str(tmp_path / "new"))
-    assert (done.returncode, done.stderr) == (
-        130,
-        "codi-lens: stopped; the same command resumes.\n",
-    )
+    assert (done.returncode, done.stderr) == (130, STOPPED)
     assert not (tmp_path / "new").exists()
 
 
@@ -122,10 +111,7 @@ from codi_lens.cli.main import main
 main([])
 """
     done = python(code)
-    assert (done.returncode, done.stderr) == (
-        130,
-        "codi-lens: stopped; the same command resumes.\n",
-    )
+    assert (done.returncode, done.stderr) == (130, STOPPED)
 
 
 def test_interrupt_of_work_exits_and_leaves_the_handler(

@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from codi_lens import CodiModel, OutputError, ProblemError, open_attention, rank_heads
-from codi_lens.attention import extract
+from codi_lens.attention.extract import extract
 from codi_lens.attention.values import first_token_attention, value_weighted_attention
 from codi_lens.problems import Problem, parse_answer, word_problems
 

@@ -13,7 +13,7 @@ import torch
 from support.constructed import random_attention
 
 from codi_lens import CodiModel, ProblemError
-from codi_lens.attention import extract
+from codi_lens.attention.extract import extract
 from codi_lens.attention.probes import (
     answer_reads_by_length,
     ground_truth,

@@ -13,7 +13,7 @@ from support.constructed import block, from_blocks
 from support.oracle import ROOT
 
 from codi_lens import CodiModel
-from codi_lens.attention import extract
+from codi_lens.attention.extract import extract
 from codi_lens.attention.views import thought_view
 from codi_lens.causal.controls import OTHER_ANSWER, SAME_ANSWER, answer_donors, head_controls
 from codi_lens.causal.dose import dose_response

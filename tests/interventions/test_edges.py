@@ -30,7 +30,7 @@ from codi_lens import (
     thought_view,
     transplant_pattern,
 )
-from codi_lens.attention import extract
+from codi_lens.attention.extract import extract
 from codi_lens.problems import word_problems
 
 THOUGHTS = [f"ct{i}" for i in range(6)]

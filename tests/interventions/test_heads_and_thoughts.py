@@ -43,7 +43,7 @@ from codi_lens import (
     truncate_thoughts,
     with_donors,
 )
-from codi_lens.attention import extract
+from codi_lens.attention.extract import extract
 from codi_lens.problems import Problem, is_correct, word_problems
 
 

@@ -3,15 +3,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint format notebooks bench bench-loading bench-metrics bench-sweeps \
+# Bytecode that is not kept is compiled again in every process of the tests.
+unexport PYTHONDONTWRITEBYTECODE
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+# What needs no model; tests of more than a second here are marked as slow.
+QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.py \
+	tests/test_stats.py tests/problems tests/attention tests/study \
+	$(wildcard codi_lens/*.py) codi_lens/problems codi_lens/attention codi_lens/study
+
+.PHONY: demo test test-quick lint format notebooks bench bench-loading bench-metrics bench-sweeps \
 	bench-attribution parity clean
 
 demo: $(READY)  ## which heads of tiny-gpt2 matter: writes demo/index.html
 	$(BIN)/codi-lens analyze tiny-gpt2 --n 100 --out demo
 
 test: lint  ## everything: lint, types, unit tests, doctests, notebooks
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
-	$(MAKE) notebooks
+	$(PYTEST) --numprocesses 2 --dist loadfile --nbmake --nbmake-timeout=600 tests codi_lens notebooks
+
+test-quick: $(READY)  ## for the inner loop: units, doctests of light modules, architecture
+	$(PYTEST) -m "not slow" --exitfirst $(QUICK)
 
 lint: $(READY)  ## ruff and pyright
 	$(BIN)/ruff check .
@@ -23,7 +33,7 @@ format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 notebooks: $(READY)  ## execute every notebook
-	OMP_NUM_THREADS=1 $(BIN)/pytest -o addopts= --numprocesses 2 --nbmake --nbmake-timeout=600 notebooks
+	$(PYTEST) -o addopts= --numprocesses 2 --nbmake --nbmake-timeout=600 notebooks
 
 # A benchmark prints its page; with SAVE=1 it also goes into benchmarks/results.
 

@@ -7,13 +7,21 @@ import shutil
 from pathlib import Path
 
 import pytest
+import sklearn.discriminant_analysis
+import statsmodels.api
 import torch
+import transformer_lens
+import zarr
+from plotly import graph_objects
 from safetensors.torch import load_file
 from support.browser import browser as browser
 from support.hand_written import HandWritten
 from support.oracle import FIXTURES, ORACLE_SETTINGS, ROOT, Oracle
 
 from codi_lens import CodiModel
+
+# While jaxtyping's hook imports codi_lens, no library has its cached bytecode: import them before.
+BEFORE = (graph_objects, sklearn, statsmodels, transformer_lens, zarr)
 
 torch.set_num_threads(1)  # two cores, often shared; small tensors gain nothing from more
 

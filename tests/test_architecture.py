@@ -48,8 +48,7 @@ def test_packages_import_only_from_their_left() -> None:
     assert [f"{a} -> {b}" for a, b in pairs if not may_import(package_of(a), package_of(b))] == []
 
 
-def may_import(package: str, other: str) -> bool:
-    """A package may import itself and what stands to its left; the ground also its own row."""
+def may_import(package: str, other: str) -> bool:  # the ground also its own row
     return package == other or (other not in FACES and LEVELS[other] < max(LEVELS[package], 1))
 
 
@@ -75,6 +74,6 @@ def code_lines(module: str, function: ast.FunctionDef) -> int:
     """Lines of the signature and of statements: no docstring, blank line or comment."""
     first = function.body[0]
     text = range(first.lineno, (first.end_lineno or 0) + 1) if ast.get_docstring(function) else ()
-    lines = range(function.lineno, (function.end_lineno or 0) + 1)
-    code = (LINES[module][line - 1].strip() for line in lines if line not in text)
+    lines = set(range(function.lineno, (function.end_lineno or 0) + 1)).difference(text)
+    code = (LINES[module][line - 1].strip() for line in lines)
     return sum(bool(line) and not line.startswith("#") for line in code)

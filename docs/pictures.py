@@ -27,8 +27,8 @@ def main(reports: Path) -> None:
         "restoration": plots.restoration_map(pd.read_csv(patching / "restoration_resid_pre.csv")),
         "edges": plots.edge_matrix(pd.read_csv(patching / "edges.csv")),
     }
+    figures["edges"].update_layout(width=790)  # as long as its subtitle
     for name, figure in figures.items():
-        figure.update_layout(width=figure.layout.width + 60)  # long subtitles
         figure.write_image(IMAGES / f"{name}.png", scale=2)
     page = (analysis / "index.html").resolve().as_uri()
     photograph(page, IMAGES / "explorer.png", 1400, 1017)

@@ -12,7 +12,7 @@ QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.p
 	$(wildcard codi_lens/*.py) codi_lens/problems codi_lens/attention codi_lens/study
 
 .PHONY: demo test test-quick lint format notebooks bench bench-loading bench-metrics bench-sweeps \
-	bench-attribution parity clean
+	bench-attribution parity docs docs-serve pictures clean
 
 demo: $(READY)  ## which heads of tiny-gpt2 matter: writes demo/index.html
 	$(BIN)/codi-lens analyze tiny-gpt2 --n 100 --out demo
@@ -55,9 +55,23 @@ bench-attribution: $(READY)  ## hold attribution against exact sweeps
 parity: $(READY)  ## compare every layout and architecture with plain Hugging Face
 	$(BIN)/python benchmarks/parity.py
 
+docs: $(READY)  ## the pages and the reference: writes build/site/index.html
+	$(BIN)/zensical build --strict --config-file mkdocs.yml
+
+docs-serve: $(READY)  ## the same at localhost:8000, built again at every change
+	$(BIN)/zensical serve --config-file mkdocs.yml
+
+pictures: $(READY)  ## draw the pictures of README and docs from real runs
+	rm -rf build/pictures
+	$(BIN)/codi-lens analyze tiny-gpt2 --out build/pictures/analysis
+	$(BIN)/codi-lens study tiny-gpt2 tiny-llama --out build/pictures/study
+	$(BIN)/codi-lens ablate tiny-gpt2 --all --out build/pictures/ablation
+	$(BIN)/codi-lens patch tiny-gpt2 --out build/pictures/patching
+	$(BIN)/python docs/pictures.py build/pictures
+
 clean:  ## remove everything that can be made again
 	test ! -d demo/attention.zarr || rm -rf demo
-	rm -rf $(VENV) .training .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .training .pytest_cache .ruff_cache .hypothesis .cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt

@@ -1,0 +1,50 @@
+"""Draw the pictures of README and docs from what the commands wrote; `make pictures` runs both."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from codi_lens import plots
+
+IMAGES = Path(__file__).parent / "images"
+
+
+def main(reports: Path) -> None:
+    """Draw from the folders analysis, study, ablation and patching."""
+    analysis, study, ablation, patching = (
+        reports / name for name in ("analysis", "study", "ablation", "patching")
+    )
+    quantities = pd.read_csv(study / "results" / "tiny-llama" / "corrected_quantities.csv")
+    figures = {
+        "study": plots.corrected_triptych("tiny-llama", quantities.astype({"at": str})),
+        "causal_map": plots.causal_map(pd.read_csv(ablation / "heads.csv")),
+        "totals": plots.total_swap_matrix(pd.read_csv(patching / "total_swaps.csv")),
+        "restoration": plots.restoration_map(pd.read_csv(patching / "restoration_resid_pre.csv")),
+        "edges": plots.edge_matrix(pd.read_csv(patching / "edges.csv")),
+    }
+    figures["edges"].update_layout(width=790)  # as long as its subtitle
+    for name, figure in figures.items():
+        figure.write_image(IMAGES / f"{name}.png", scale=2)
+    page = (analysis / "index.html").resolve().as_uri()
+    photograph(page, IMAGES / "explorer.png", 1400, 1017)
+
+
+def photograph(page: str, out: Path, width: int, height: int) -> None:
+    """A picture of a page in a browser that asks nothing of the network."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        raise SystemExit("The picture of the explorer needs chromium or google-chrome.")
+    quiet = ("first-run", "sandbox", "pings")
+    disabled = ("gpu", "background-networking", "component-update", "sync")
+    flags = [f"--no-{name}" for name in quiet] + [f"--disable-{name}" for name in disabled]
+    sized = [f"--window-size={width},{height}", f"--screenshot={out}", "--hide-scrollbars"]
+    subprocess.run([browser, "--headless", *flags, *sized, page], check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

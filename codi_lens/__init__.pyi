@@ -62,3 +62,5 @@ from codi_lens.verification.verify import Verification as Verification
 from codi_lens.verification.verify import verify as verify
 
 __version__: str
+
+def _lazy_names(package: str, file: str) -> tuple: ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -21,11 +20,8 @@ PROBLEMS = word_problems(200, seed=123)
 
 @pytest.fixture(scope="module")
 def train() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "checkpoints"))
-    try:
-        import train
-    finally:
-        sys.path.pop(0)
+    import train
+
     return train
 
 

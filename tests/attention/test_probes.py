@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from support.constructed import random_attention
+from support.reading import number
 
 from codi_lens import CodiModel, ProblemError
 from codi_lens.attention.extract import extract
@@ -36,9 +37,9 @@ def planted() -> pd.DataFrame:
 
 
 def test_a_planted_total_is_found_and_only_in_its_thought(planted: pd.DataFrame) -> None:
-    assert planted.loc[("ct0", 1), "accuracy"] > 0.98
-    assert planted.loc[("ct0", 1), "accuracy_distinct"] > 0.98
-    assert planted.loc[("ct0", 1), "control"] < 0.1
+    assert number(planted, ("ct0", 1), "accuracy") > 0.98
+    assert number(planted, ("ct0", 1), "accuracy_distinct") > 0.98
+    assert number(planted, ("ct0", 1), "control") < 0.1
     for _, noise in planted.loc["ct1"].dropna().iterrows():
         assert noise["low"] <= noise["control_max"] + 0.02
         assert noise["accuracy"] < 0.15
@@ -46,13 +47,13 @@ def test_a_planted_total_is_found_and_only_in_its_thought(planted: pd.DataFrame)
 
 def test_what_neighbouring_totals_share_is_not_counted_as_held(planted: pd.DataFrame) -> None:
     """The total after operation 2 is often that after 1: decodable, but not where they differ."""
-    after_two = planted.loc[("ct0", 2)]
+    after_two: Any = planted.loc[("ct0", 2)]
     assert after_two["accuracy"] > 2 * after_two["control"]
     assert after_two["accuracy_distinct"] < after_two["accuracy"] - 0.03
 
 
 def test_rows_count_the_problems_that_have_a_total(planted: pd.DataFrame) -> None:
-    n = planted.loc["ct0", "n"]
+    n: Any = planted.loc["ct0", "n"]
     assert n.is_monotonic_decreasing and n[5] < n[1] / 2
     known = planted["accuracy"].notna()
     assert (planted["low"] <= planted["accuracy"])[known].all()

@@ -136,7 +136,9 @@ def test_constant_metrics_warn_flag_and_stay_out_of_the_corrected_composite() ->
         "The self",
     ]
     hub, skip = (metrics.normalise(corrected[name].to_numpy()) for name in ("hub", "skip"))
-    np.testing.assert_allclose(corrected["composite"], (0.4 * hub + 0.2 * skip) / 0.6, rtol=1e-6)
+    np.testing.assert_allclose(
+        corrected["composite"], (0.4 * np.asarray(hub) + 0.2 * np.asarray(skip)) / 0.6, rtol=1e-6
+    )
 
 
 def test_functional_types_follow_the_study() -> None:

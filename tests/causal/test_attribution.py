@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from support.oracle import ROOT
+from support.reading import number, traces_of
 from torch import Tensor, nn
 
 from codi_lens import CodiModel, Intervention
@@ -180,9 +181,8 @@ def test_every_scope_can_be_attributed(tiny_gpt2: CodiModel) -> None:
     some = whole.sel(position=thinking["position"].values)
     np.testing.assert_allclose(some, thinking, rtol=1e-2, atol=1e-5)
     table = attribute_heads(tiny_gpt2, PROBLEMS, donors=donors, **QUIET)
-    row = table.set_index("name").loc["L1H7"]
     expected = thinking.sel(layer=1, head=7).sum("position").mean().item()
-    assert row["attribution"] == pytest.approx(expected)
+    assert number(table.set_index("name"), "L1H7", "attribution") == pytest.approx(expected)
 
 
 def test_problems_without_a_number_are_left_out(tiny_gpt2: CodiModel) -> None:
@@ -234,7 +234,7 @@ def test_the_scatter_shows_every_head_and_names_the_largest_apart() -> None:
     figure = attribution_scatter(attributions, effects[::-1], found.overall, method="patching")
     drawn = {
         name: (x, y)
-        for trace in figure.data[1:]
+        for trace in traces_of(figure)[1:]
         for name, x, y in zip(trace.text, trace.x, trace.y, strict=True)
     }
     for a, e in zip(attributions.to_dict("records"), effects.to_dict("records"), strict=True):
@@ -258,12 +258,12 @@ def test_the_section_holds_both_methods_against_the_sweep(tiny_gpt2: CodiModel) 
     assert len(section.tables["attribution_heads_integrated"]) == 24
     figure = section.figures["attribution_thoughts"]
     measured = section.tables["attribution_thoughts_measured"]
-    assert [trace.name for trace in figure.data] == [
+    assert [trace.name for trace in traces_of(figure)] == [
         "measured",
         "attribution patching",
         "integrated gradients",
     ]
-    assert list(figure.data[0].y) == measured["effect"].tolist()
+    assert list(traces_of(figure)[0].y) == measured["effect"].tolist()
     with pytest.raises(InterventionError, match="holds no thought in mode 'zero'"):
         thought_attributions_figure({}, measured, "zero")
 

@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 from support.constructed import block, from_blocks
 from support.oracle import ROOT
+from support.reading import number
 
 from codi_lens import CodiModel
 from codi_lens.attention.extract import extract
@@ -101,15 +102,15 @@ def test_heads_that_share_one_job_are_redundant_and_unrelated_ones_are_not(
     problems = word_problems(24, seed=6, n_operations=[3, 4])
     table = redundancy(twins, problems, [(1, 2), (1, 7), (0, 5)], mode="mean", **QUIET)
     table = table.set_index(["a", "b"])
-    pair = table.loc[("L1H2", "L1H7")]
+    pair: Any = table.loc[("L1H2", "L1H7")]
     assert pair["interaction_high"] < 0
     assert pair["logit_interaction_high"] < 0
     assert pair["redundant"]
     assert table["redundant"].sum() == 1
     assert pair["effect_a"] == pytest.approx(pair["effect_b"], abs=1e-4)
-    assert abs(table.loc[("L1H7", "L0H5"), "interaction"]) < abs(pair["interaction"]) / 5
+    assert abs(number(table, ("L1H7", "L0H5"), "interaction")) < abs(pair["interaction"]) / 5
     # In the untouched model the two heads do different things.
-    before = redundancy(tiny_gpt2, problems, [(1, 2), (1, 7)], mode="mean", **QUIET).iloc[0]
+    before: Any = redundancy(tiny_gpt2, problems, [(1, 2), (1, 7)], mode="mean", **QUIET).iloc[0]
     assert abs(before["interaction"]) < abs(pair["interaction"]) / 5
 
 
@@ -177,12 +178,12 @@ def test_a_thought_is_held_against_the_hub_problem_by_problem(tiny_gpt2: CodiMod
     table = hub_moves(tiny_gpt2, PROBLEMS, "ct1", 0.9, **QUIET).set_index(["what", "thought"])
     for what in ("cut", "forced"):
         for thought in ("ct0", "ct2", "ct3", "ct4"):
-            row = table.loc[(what, thought)]
-            difference = row["effect"] - table.loc[(what, "ct1"), "effect"]
+            row: Any = table.loc[(what, thought)]
+            difference = row["effect"] - number(table, (what, "ct1"), "effect")
             assert row["against_hub"] == pytest.approx(difference, abs=1e-6)
-        assert np.isnan(table.loc[(what, "ct1"), "against_hub"])
+        assert np.isnan(number(table, (what, "ct1"), "against_hub"))
     # Nine tenths of all attention on one thought leave too little for the question.
-    assert table.loc[("forced", "ct0"), "effect_high"] < 0
+    assert number(table, ("forced", "ct0"), "effect_high") < 0
     with pytest.raises(InterventionError, match="'ct5' cannot be a hub"):
         hub_moves(tiny_gpt2, PROBLEMS, "ct5", 0.1, **QUIET)
 
@@ -218,8 +219,8 @@ def test_transplants_are_held_against_the_own_block_and_the_even_one(
     expected = effects_of(tiny_gpt2, {"x": transplant_pattern(nearly_all, [head])})["x"]
     assert table.loc["nearly all", "effect"] == pytest.approx(expected, abs=1e-6)
     # The head reads the question; a block that takes nearly all its attention costs the answer.
-    assert table.loc["nearly all", "against_own_high"] < 0
-    assert table.loc["nearly all", "against_even_high"] < 0
+    assert number(table, "nearly all", "against_own_high") < 0
+    assert number(table, "nearly all", "against_even_high") < 0
     with pytest.raises(InterventionError, match="the name of a control"):
         transplants(tiny_gpt2, PROBLEMS, head, own, {OWN: own}, **QUIET)
 

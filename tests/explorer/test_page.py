@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from support.constructed import make_attention, make_heads
 from support.pages import Tags, data_of
+from support.reading import traces_of
 
 from codi_lens.errors import AttentionError
 from codi_lens.plots import explorer_page, pattern
@@ -158,7 +159,7 @@ def test_pointing_previews_a_head_and_clicking_locks_it(explorer):
     attention = make_attention()
     explorer.point_at(1, 2)
     explorer.shows("L1H2")
-    block = pattern(attention, 1, 2).data[0].z
+    block = traces_of(pattern(attention, 1, 2))[0].z
     np.testing.assert_allclose(explorer.numbers(), block, atol=5e-5)
     explorer.point_at(0, 6, click=True)
     explorer.shows("L0H6")

@@ -44,6 +44,7 @@ from codi_lens import (
     with_donors,
 )
 from codi_lens.attention.extract import extract
+from codi_lens.interventions.heads import Mode
 from codi_lens.problems import Problem, is_correct, word_problems
 
 
@@ -73,7 +74,7 @@ def test_hand_written_model_is_the_model(tiny: CodiModel, hand: HandWritten) -> 
 
 @pytest.mark.parametrize("mode", ["zero", "mean", "resample"])
 def test_ablated_heads_equal_hand_written_ones(
-    tiny: CodiModel, hand: HandWritten, mode: str
+    tiny: CodiModel, hand: HandWritten, mode: Mode
 ) -> None:
     """Thoughts ct1 and ct4 of two heads, by values that are computed by hand too."""
     given = Donors(tiny, OTHERS)
@@ -415,7 +416,7 @@ def test_extraction_under_interventions_equals_runs(tiny_gpt2: CodiModel) -> Non
 def test_bad_interventions_are_one_clear_sentence(
     tiny_gpt2: CodiModel, oracle_gpt2: CodiModel
 ) -> None:
-    bad: list[tuple[type[Exception], str, Planned]] = [
+    bad: list[tuple[type[Exception], str, Intervention | Planned]] = [
         (PositionError, "no head L9H0; the model has L0H0 to L2H7", ablate_heads([(9, 0)])),
         (PositionError, "no position 'ct9'", ablate_heads([(0, 0)], at="ct9")),
         (PositionError, "'bot' is not a thought", patch_thoughts("bot")),

@@ -6,11 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from support.checkpoint_maker import ARCHITECTURES, LAYOUTS, Recipe, make, recipe
+from support.hand_written import weight_of
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from codi_lens import CheckpointError, CodiModel, OutputError
@@ -47,7 +49,7 @@ def test_saved_model_loads_back_identically(backbone: str, tmp_path: Path) -> No
     assert again.config.closing == model.config.closing
     assert again.config.never_decoded(410) == model.config.never_decoded(410)
     opened = AutoModelForCausalLM.from_pretrained(folder)
-    assert torch.equal(opened.get_input_embeddings().weight, model.lens.W_E)
+    assert torch.equal(weight_of(opened.get_input_embeddings()), model.lens.W_E)
     with pytest.raises(OutputError, match="exists and is not empty"):
         model.save_pretrained(folder)
 
@@ -180,7 +182,7 @@ def test_padding_rows_are_never_decoded(tmp_path: Path) -> None:
         ({"model_type": "gpt_neox", "attention_bias": False}, "attention_bias = False are not"),
     ],
 )
-def test_variants_that_are_not_exact_are_refused(values: dict[str, object], message: str) -> None:
+def test_variants_that_are_not_exact_are_refused(values: dict[str, Any], message: str) -> None:
     config = AutoConfig.for_model(**values)
     with pytest.raises(CheckpointError, match=message):
         lens_config(config, name="X", device="cpu", dtype=torch.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +45,8 @@ def test_results_are_bit_identical_to_the_default_layout(
     oracle: Oracle, default_layout: HookedTransformer
 ) -> None:
     tokens = torch.randint(0, 400, (3, 17), generator=torch.Generator().manual_seed(0))
+    expected: Any
+    logits: Any
     expected, expected_cache = default_layout.run_with_cache(tokens)
     logits, cache = oracle.model.lens.run_with_cache(tokens)
     assert torch.equal(logits, expected)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from plotly.colors import sample_colorscale
 from support.constructed import make_attention, make_heads
+from support.reading import traces_of
 
 from codi_lens import plots
 from codi_lens.errors import AttentionError, CodiLensError, PositionError
@@ -44,7 +45,7 @@ def headings_of(figure) -> str:
 @pytest.mark.parametrize("n_thoughts", [1, 3, 6, 9])
 def test_impossible_cells_are_gaps_with_a_cross_and_not_zeros(view, n_thoughts):
     figure = plots.pattern(make_attention(1, 2, n_thoughts), 0, 1, view)
-    drawn, impossible, numbers = figure.data
+    drawn, impossible, numbers = traces_of(figure)
     gaps = np.isnan(cells_of(figure))
     np.testing.assert_array_equal(gaps, ~np.isnan(np.array(impossible.z, dtype=float)))
     np.testing.assert_array_equal(gaps, np.array(impossible.text) == "×")
@@ -58,15 +59,19 @@ def test_a_zero_that_is_possible_is_drawn_as_zero(attention):
     attention = attention.copy(deep=True)
     attention.loc[{"layer": 0, "head": 0, "query": "ct3", "key": "ct1"}] = 0
     figure = plots.pattern(attention, 0, 0)
-    assert cells_of(figure)[3, 1] == 0 and figure.data[2].text[3 * 6 + 1] == ".00"
+    assert cells_of(figure)[3, 1] == 0 and traces_of(figure)[2].text[3 * 6 + 1] == ".00"
 
 
 def test_rows_of_the_generation_view_are_the_steps_before(attention):
     position, generation = (
         plots.pattern(attention, 2, 5, view) for view in ("position", "generation")
     )
-    assert list(generation.data[0].y) == ["bot", "ct0", "ct1", "ct2", "ct3", "ct4"]
-    assert list(position.data[0].y) == list(position.data[0].x) == list(generation.data[0].x)
+    assert list(traces_of(generation)[0].y) == ["bot", "ct0", "ct1", "ct2", "ct3", "ct4"]
+    assert (
+        list(traces_of(position)[0].y)
+        == list(traces_of(position)[0].x)
+        == list(traces_of(generation)[0].x)
+    )
     assert np.isnan(cells_of(generation)[0]).all() and np.isnan(cells_of(generation)[:, -1]).all()
     np.testing.assert_array_equal(cells_of(generation)[1:, :-1], cells_of(position)[:-1, :-1])
 
@@ -89,7 +94,7 @@ def test_attention_is_always_drawn_from_0_to_1_on_the_same_scale(attention, head
     for scale in scales:
         assert (scale.cmin, scale.cmax) == (0, 1) == style.ATTENTION_RANGE
         assert scale.colorscale == scales[0].colorscale
-    assert all(figure.data[0].coloraxis == "coloraxis" for figure in figures)
+    assert all(traces_of(figure)[0].coloraxis == "coloraxis" for figure in figures)
 
 
 def test_axes_say_which_side_attends(attention):
@@ -110,7 +115,7 @@ def test_head_map_puts_each_head_in_its_cell_with_layer_0_at_the_top(heads):
     figure = plots.head_map(heads.sample(frac=1, random_state=0), "hub")
     np.testing.assert_array_equal(cells_of(figure), heads["hub"].to_numpy().reshape(3, 8))
     assert layout_of(figure).yaxis.autorange == "reversed"
-    text = figure.data[0].customdata[2][5]
+    text = traces_of(figure)[0].customdata[2][5]
     row = heads[heads["name"] == "L2H5"].iloc[0]
     for part in ("L2H5", f"{row['hub']:.3f} [{row['hub_low']:.3f}, {row['hub_high']:.3f}]"):
         assert part in text
@@ -128,7 +133,10 @@ def test_an_undefined_score_leaves_a_gap(heads):
     table = heads.copy()
     table.loc[0, "hub"] = np.nan
     figure = plots.head_map(table, "hub")
-    assert np.isnan(cells_of(figure)[0, 0]) and "hub undefined" in figure.data[0].customdata[0][0]
+    assert (
+        np.isnan(cells_of(figure)[0, 0])
+        and "hub undefined" in traces_of(figure)[0].customdata[0][0]
+    )
     assert "L0H0" not in layout_of(plots.score_intervals(table, "hub", 24)).yaxis.categoryarray
 
 
@@ -146,7 +154,7 @@ def test_top_heads_are_in_order_and_share_one_colour_bar(attention, heads):
             1,
         )
     ]
-    drawn = [trace for trace in figure.data if trace.name == "attention"]
+    drawn = [trace for trace in traces_of(figure) if trace.name == "attention"]
     assert len(drawn) == 20 and {trace.coloraxis for trace in drawn} == {"coloraxis"}
     first = best.iloc[0]
     np.testing.assert_array_equal(
@@ -157,7 +165,7 @@ def test_top_heads_are_in_order_and_share_one_colour_bar(attention, heads):
 
 def test_top_heads_follow_the_view_of_the_heads_table(attention):
     table = make_heads(attention, "generation")
-    assert plots.top_heads(attention, table).data[0].y[0] == "bot"
+    assert traces_of(plots.top_heads(attention, table))[0].y[0] == "bot"
     with pytest.raises(AttentionError, match="computed in the generation view"):
         plots.top_heads(attention, table, view="position")
 
@@ -224,8 +232,8 @@ def test_skips_are_the_study_s_entries_in_one_view_and_distances_in_the_other(at
 def test_score_intervals_draws_whiskers_from_low_to_high(heads):
     figure = plots.score_intervals(heads, "hub", n=10)
     table = heads.set_index("name")
-    assert sum(len(trace.y) for trace in figure.data) == 10
-    for trace in figure.data:
+    assert sum(len(trace.y) for trace in traces_of(figure)) == 10
+    for trace in traces_of(figure):
         rows = table.loc[list(trace.y)]
         np.testing.assert_allclose(trace.x + trace.error_x.array, rows["hub_high"])
         np.testing.assert_allclose(trace.x - trace.error_x.arrayminus, rows["hub_low"])

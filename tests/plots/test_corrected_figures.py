@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from support.constructed import of_shape, random_attention
+from support.reading import traces_of
 
 from codi_lens import AttentionError, rank_heads
 from codi_lens.attention.clusters import cluster_heads
@@ -46,7 +47,7 @@ def probes() -> pd.DataFrame:
 
 
 def traces(figure: go.Figure, name: str) -> list:
-    return [trace for trace in figure.data if trace.name == name]
+    return [trace for trace in traces_of(figure) if trace.name == name]
 
 
 def texts(figure: go.Figure) -> list[str]:
@@ -106,9 +107,9 @@ def test_bars_of_destinations_fill_each_row(attention, with_sink: bool) -> None:
     sink = 0.5 * attention.sel(key="question", drop=True) if with_sink else None
     table = with_intervals(destinations(attention, sink), n_resamples=20)
     figure = profiles.destinations(table)
-    np.testing.assert_allclose(sum(np.array(trace.x) for trace in figure.data), 1, atol=1e-5)
-    assert (FIRST_TOKEN in [trace.name for trace in figure.data]) == with_sink
-    assert list(figure.data[0].y) == ["bot", *THOUGHTS, "eot", "anchor"]
+    np.testing.assert_allclose(sum(np.array(trace.x) for trace in traces_of(figure)), 1, atol=1e-5)
+    assert (FIRST_TOKEN in [trace.name for trace in traces_of(figure)]) == with_sink
+    assert list(traces_of(figure)[0].y) == ["bot", *THOUGHTS, "eot", "anchor"]
     assert limits(figure.layout.xaxis) == (0, 1)
 
 
@@ -128,7 +129,7 @@ def test_sequential_figure_names_query_and_key(attention) -> None:
         with_intervals(sequential_attention(attention), n_resamples=20)
     )
     assert figure.layout.xaxis.ticktext[0] == "ct1→<br>ct0"
-    assert len(figure.data[0].y) == 5
+    assert len(traces_of(figure)[0].y) == 5
     empty = profiles.sequential_intervals(
         with_intervals(sequential_attention(of_shape("self", n=1)), n_resamples=20)
     )
@@ -138,7 +139,7 @@ def test_sequential_figure_names_query_and_key(attention) -> None:
 def test_answer_figure_has_both_queries_and_says_what_the_question_gets(attention) -> None:
     table = with_intervals(answer_view(attention), n_resamples=20)
     figure = profiles.answer_reads(table)
-    eot, anchor = figure.data
+    eot, anchor = traces_of(figure)
     assert eot.name.startswith("eot (") and anchor.name.startswith("anchor (")
     question = table[(table["query"] == "eot") & (table["key"] == "question")]["mean"].item()
     assert f"{question:.0%} to the question" in eot.name
@@ -148,7 +149,7 @@ def test_answer_figure_has_both_queries_and_says_what_the_question_gets(attentio
 def test_rank_figure_has_whiskers_and_the_share_in_the_top_ten(attention) -> None:
     heads = rank_heads(attention, n_resamples=50)
     figure = structure.rank_intervals(heads, 8)
-    points = figure.data[0]
+    points = traces_of(figure)[0]
     assert list(points.y) == heads["name"][:8].tolist()
     np.testing.assert_allclose(points.x + points.error_x.array, heads["rank_high"][:8])
     assert texts(figure) == [f"{share:.0%}" for share in heads["in_top_10"][:8]]
@@ -181,11 +182,13 @@ def test_clusters_beside_types_count_every_head_once(attention) -> None:
     names = found.heads["name"]
     same = found.heads.set_index("name")["cluster"]
     figure = structure.clusters_and_types(found, same)
-    np.testing.assert_array_equal(figure.data[0].z, np.diag(same.value_counts().sort_index()))
+    np.testing.assert_array_equal(traces_of(figure)[0].z, np.diag(same.value_counts().sort_index()))
     assert "agreement 1.00" in figure.layout.title.subtitle.text
     alike = structure.clusters_and_types(found, pd.Series("Hub Aggregator", index=names))
-    np.testing.assert_array_equal(np.sum(alike.data[0].z), len(names))
-    assert [int(n) for n in traces(alike, "numbers")[0].text] == list(np.ravel(alike.data[0].z))
+    np.testing.assert_array_equal(np.sum(traces_of(alike)[0].z), len(names))
+    assert [int(n) for n in traces(alike, "numbers")[0].text] == list(
+        np.ravel(traces_of(alike)[0].z)
+    )
     with pytest.raises(AttentionError, match=f"no type for the head {names[0]}"):
         structure.clusters_and_types(found, same.drop(names[0]))
 
@@ -206,7 +209,7 @@ def test_probe_figure_says_what_training_supervised(probes: pd.DataFrame) -> Non
 
 def test_probe_figure_draws_accuracy_and_control_on_one_scale(probes: pd.DataFrame) -> None:
     figure = truth.decodable_totals(probes)
-    accuracy, control = (trace for trace in figure.data if trace.type == "heatmap")
+    accuracy, control = (trace for trace in traces_of(figure) if trace.type == "heatmap")
     assert accuracy.coloraxis == control.coloraxis
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0, 1)
     assert list(accuracy.x) == ["start", "1", "2", "3"]
@@ -226,10 +229,10 @@ def test_length_figure_outlines_the_thought_that_holds_the_total(probes: pd.Data
         }
     )
     figure = truth.answer_reads_by_length(table, probes)
-    np.testing.assert_allclose(np.ravel(figure.data[0].z), table["mean"])
+    np.testing.assert_allclose(np.ravel(traces_of(figure)[0].z), table["mean"])
     outlined = [(shape.x0 + 0.46, shape.y0 + 0.46) for shape in figure.layout.shapes]
     np.testing.assert_allclose(outlined, [(0, 1), (1, 2)])
-    assert list(figure.data[0].y) == [f"{k} (10 problems)" for k in (1, 2, 3)]
+    assert list(traces_of(figure)[0].y) == [f"{k} (10 problems)" for k in (1, 2, 3)]
     assert len(truth.answer_reads_by_length(table).layout.shapes) == 0
 
 

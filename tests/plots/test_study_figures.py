@@ -17,6 +17,7 @@ import xarray as xr
 from support.constructed import random_attention
 from support.oracle import ROOT
 from support.pages import Tags, data_of
+from support.reading import traces_of
 
 from codi_lens import open_attention, rank_heads
 from codi_lens.attention.evidence import Evidence, gather_evidence
@@ -67,7 +68,7 @@ TINY, LLAMA = (str(ROOT / "checkpoints" / name) for name in ("tiny-gpt2", "tiny-
 
 
 def traces(figure: go.Figure, kind: str) -> list[Any]:
-    return [trace for trace in figure.data if trace.type == kind]
+    return [trace for trace in traces_of(figure) if trace.type == kind]
 
 
 def heatmaps(figure: go.Figure, name: str) -> list[np.ndarray]:
@@ -109,7 +110,7 @@ def test_every_figure_has_a_title_a_size_and_readable_text(name: str) -> None:
     assert layout.title.text and layout.title.subtitle.text
     least = 600 if "/evidence/" in name else 700  # those stand two abreast
     assert layout.width >= least and layout.height >= 300
-    sizes = re.findall(r'"size":\s*(\d+)', ALL[name].to_json())
+    sizes = re.findall(r'"size":\s*(\d+)', str(ALL[name].to_json()))
     texts = [note.font.size for note in layout.annotations] + [layout.font.size]
     assert sizes and min(texts) >= 12
 
@@ -382,7 +383,7 @@ def test_any_number_of_thoughts_is_drawn(n: int) -> None:
     )
     # two heads form no clusters, and a single thought has no hub and no distance
     assert len(figures) == 7 + (3 if n == 1 else 6)
-    assert "NaN" not in "".join(figure.to_json() for figure in figures.values())
+    assert "NaN" not in "".join(str(figure.to_json()) for figure in figures.values())
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

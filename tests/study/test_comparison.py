@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_corrected_quantities_stand_side_by_side_and_what_a_model_lacks_is_nan()
         for row in table[table["quantity"] != "strongest link"].to_dict("records"):
             found = beside.loc[(row["quantity"], row["at"]), (name, "value")]
             np.testing.assert_equal(found, row["value"])
-    lacking = beside.loc[("sequential", "ct4→ct3")]
+    lacking: Any = beside.loc[("sequential", "ct4→ct3")]
     assert np.isnan(lacking[("three thoughts", "value")])
     assert lacking[("five thoughts", "value")] > 0
     quantities = list(dict.fromkeys(beside.index.get_level_values("quantity")))

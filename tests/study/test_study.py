@@ -72,7 +72,7 @@ def published_mean(model: str) -> xr.DataArray:
 def test_published_heads_get_their_published_scores_types_and_order(model: str) -> None:
     heads = study_heads(published_mean(model)).set_index("head")
     for place, published in enumerate(MODELS[model]["heads"]):
-        row = heads.loc[place]
+        row: Any = heads.loc[place]
         assert row["functional_type"] == published["functional_type"]
         # Matrices are printed to two decimals; the worst case would allow three times as much.
         assert row["composite_score"] == pytest.approx(published["composite"], abs=0.015)
@@ -82,7 +82,7 @@ def test_published_heads_get_their_published_scores_types_and_order(model: str) 
         assert row["max_attention"] == pytest.approx(
             published["max_attention"], abs=ROUNDING + 0.0006
         )
-    ranks = heads["rank"].loc[range(3)].tolist()
+    ranks = heads["rank"].loc[list(range(3))].tolist()
     assert ranks == sorted(ranks), "in the published order"
     assert heads["composite_score"].max() <= 0.6 + 1e-9, "flow adds nothing"
 
@@ -125,7 +125,7 @@ def test_published_column_sums_per_step_leave_no_hub_in_llama_and_another_in_gpt
 
 
 def test_published_l5h3_reads_the_previous_thought_and_is_said_to_have_no_sequential_flow() -> None:
-    head = published_heads().set_index("name").loc["L5H3"]
+    head: Any = published_heads().set_index("name").loc["L5H3"]
     assert (head["at"], head["strongest"]) == ("ct2→ct1", 0.91)
     assert head["sequential_flow"] == pytest.approx(np.mean([0.09, 0.03, 0.01, 0.04, 0.01]))
     assert head["sequential_flow"] < StudyThresholds().sequential

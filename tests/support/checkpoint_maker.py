@@ -174,7 +174,7 @@ def make(folder: Path, recipe: Recipe, *, settings: bool = True) -> Path:
         lora = LoraConfig(
             task_type="CAUSAL_LM",
             r=recipe.rank,
-            lora_alpha=recipe.alpha,
+            lora_alpha=recipe.alpha,  # type: ignore[arg-type]  # PEFT computes with any number
             target_modules=list(targets),
             fan_in_fan_out=model_type == "gpt2",
         )
@@ -206,10 +206,10 @@ def _randomize(module: nn.Module) -> None:
             nn.init.normal_(part.weight, std=fan_in**-0.5)
             if part.bias is not None:
                 nn.init.normal_(part.bias, std=0.1)
-        elif getattr(part, "weight", None) is not None:  # norms
-            nn.init.normal_(part.weight, mean=1.0, std=0.1)
-            if getattr(part, "bias", None) is not None:
-                nn.init.normal_(part.bias, std=0.1)
+        elif isinstance(weight := getattr(part, "weight", None), Tensor):  # norms
+            nn.init.normal_(weight, mean=1.0, std=0.1)
+            if isinstance(bias := getattr(part, "bias", None), Tensor):
+                nn.init.normal_(bias, std=0.1)
 
 
 def _write(folder: Path, codi: RandomCodi, recipe: Recipe) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from codi_lens.loading.checkpoint import read_checkpoint
 from codi_lens.verification.reference import Reference
@@ -52,8 +52,8 @@ class HandWritten:
         self.heads = int(model.config.num_attention_heads)
         self.weights = model.state_dict()
         self.layers = int(model.config.num_hidden_layers)
-        self.embedding = model.get_input_embeddings().weight
-        self.unembedding = model.get_output_embeddings().weight
+        self.embedding = weight_of(model.get_input_embeddings())
+        self.unembedding = weight_of(model.get_output_embeddings())
 
     @staticmethod
     def of(folder: str) -> HandWritten:
@@ -121,6 +121,12 @@ class HandWritten:
 
     def final(self, x: Tensor) -> Tensor:
         raise NotImplementedError
+
+
+def weight_of(module: nn.Module | None) -> Tensor:
+    weight = None if module is None else module.weight
+    assert isinstance(weight, Tensor)
+    return weight
 
 
 class HandWrittenGpt2(HandWritten):

@@ -115,7 +115,7 @@ def test_anchor_is_where_the_number_is_predicted(tiny_gpt2: CodiModel) -> None:
     hidden = run.cache()["ln_final.hook_normalized"][0, run.index("anchor")[0]]
     hidden = hidden * tiny_gpt2.lens.ln_final.w + tiny_gpt2.lens.ln_final.b  # type: ignore
     token = int(tiny_gpt2.lens.unembed(hidden[None, None])[0, 0].argmax())
-    assert tiny_gpt2.tokenizer.decode([token]).strip() == "21"
+    assert str(tiny_gpt2.tokenizer.decode([token])).strip() == "21"
     assert largest(run.attention.sel(query="anchor").sum("key"), 1.0) <= 1e-5
 
 

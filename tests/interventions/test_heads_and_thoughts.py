@@ -25,6 +25,7 @@ from torch import Tensor
 from codi_lens import (
     CodiModel,
     Donors,
+    Intervention,
     InterventionError,
     Planned,
     PositionError,

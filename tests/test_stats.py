@@ -167,6 +167,7 @@ def simulated(rng: np.random.Generator, n_problems: int, shifts: np.ndarray) -> 
     )
 
 
+@pytest.mark.slow
 def test_null_sweeps_find_something_at_most_as_often_as_they_say() -> None:
     rng = np.random.default_rng(5)
     found = [
@@ -183,6 +184,7 @@ def test_a_sweep_finds_the_arms_that_matter_and_their_size() -> None:
     np.testing.assert_allclose(table["effect"], shifts, atol=0.35)
 
 
+@pytest.mark.slow
 def test_the_paired_interval_covers_a_known_difference() -> None:
     rng = np.random.default_rng(7)
     covered = []

@@ -68,6 +68,7 @@ def test_what_is_not_known_is_left_out() -> None:
     assert single.halves is None and single.clusters is not None
 
 
+@pytest.mark.slow
 def test_probed_thoughts_are_those_of_the_problems(tiny_gpt2: CodiModel) -> None:
     """In batches or in one, the probes see the same thoughts in the same order."""
     probes = probe_thoughts(tiny_gpt2, 130, seed=5, n_shuffles=0).set_index(["thought", "step"])

@@ -145,6 +145,7 @@ def test_permuting_each_problem_alone_would_call_shared_patterns_hubs() -> None:
     assert rejected / 40 > 0.3
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_true_ratio_as_often_as_they_say() -> None:
     rng = np.random.default_rng(0)
     pattern = np.tril(rng.uniform(0.02, 0.2, (6, 6)), -1)

@@ -119,6 +119,7 @@ def test_reads_by_length_average_the_right_problems() -> None:
         answer_reads_by_length(attention, problems[1:])
 
 
+@pytest.mark.slow
 def test_the_tiny_model_answers_from_the_total_before_the_last_operation(
     tiny_gpt2: CodiModel,
 ) -> None:

@@ -117,6 +117,7 @@ def test_intervals_agree_with_scipys_bootstrap() -> None:
     np.testing.assert_allclose(high, theirs.high, atol=0.05 * width.max())
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_true_mean_as_often_as_they_say() -> None:
     rng = np.random.default_rng(4)
     pattern = np.tril(rng.uniform(0.02, 0.2, (6, 6)), -1)

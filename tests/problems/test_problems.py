@@ -106,6 +106,7 @@ def test_word_problems_say_what_they_compute() -> None:
         assert total == problem.answer, problem.question
 
 
+@pytest.mark.slow
 def test_splits_are_disjoint_by_chain_and_seeded() -> None:
     def chains(split: str, seed: int) -> set[tuple]:
         found = word_problems(1500, seed=seed, split=split)  # type: ignore[arg-type]

@@ -15,8 +15,8 @@ from codi_lens.outputs import to_json
 from codi_lens.study.comparison import compare_corrected, compare_studies
 from codi_lens.study.run import run_study
 
-SMALL = run_study(random_attention(n_layers=2, n_heads=3, n=4), "small")
-LARGE = run_study(random_attention(n_layers=6, n_heads=8, n=6, seed=1), "large")
+SMALL = run_study(random_attention(7, n_layers=2, n_heads=3, n=4), "small")
+LARGE = run_study(random_attention(7, n_layers=6, n_heads=8, n=6, seed=1), "large")
 
 
 def test_models_of_different_size_compare_in_the_fields_of_the_study() -> None:

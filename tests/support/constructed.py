@@ -25,13 +25,16 @@ def random_attention(
 
 
 def label(values: np.ndarray, n: int = 6) -> xr.DataArray:
+    ids = [f"p{i}" for i in range(len(values))]
     return xr.DataArray(
         values.astype(np.float32),
         dims=("problem", "layer", "head", "query", "key"),
         coords={
-            "problem": [f"p{i}" for i in range(len(values))],
+            "problem": ids,
             "query": list(query_names(n)),
             "key": list(key_names(n)),
+            "question": ("problem", [f"How many? {each}" for each in ids]),
+            "expected": ("problem", np.arange(len(ids), dtype=float)),
         },
     )
 

@@ -63,13 +63,13 @@ def check_choice(
         raise error(f"There is no {what} {given!r}; there are {', '.join(known)}.")
 
 
-def needs(table: Container[str], *columns: str, give: str = "") -> None:
+def needs(table: Container[str], *columns: str, advice: str = "") -> None:
     """Refuse a table without these columns.
 
     Args:
         table: anything that holds its columns' names, as a DataFrame does.
         columns: that are needed.
-        give: what to give instead, as the message says it: "give what `restore` returns".
+        advice: the end of the message: "give what `restore` returns".
 
     Raises:
         InterventionError: names the first column that is missing.
@@ -78,5 +78,5 @@ def needs(table: Container[str], *columns: str, give: str = "") -> None:
     """
     missing = [column for column in columns if column not in table]
     if missing:
-        advice = f"; {give}" if give else ""
-        raise InterventionError(f"The table has no column {missing[0]!r}{advice}.")
+        end = f"; {advice}" if advice else ""
+        raise InterventionError(f"The table has no column {missing[0]!r}{end}.")

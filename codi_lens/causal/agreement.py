@@ -76,8 +76,8 @@ def compare_with_exact(
     if outcome == "logit_difference" and "logit_effect" in effects:
         effects = effects.assign(effect=effects["logit_effect"])
     advice = "compare attribute_heads with sweep_heads, and attribute_thoughts with sweep_thoughts"
-    needs(attributions, *keys, "attribution", give=advice)
-    needs(effects, *keys, "effect", give=advice)
+    needs(attributions, *keys, "attribution", advice=advice)
+    needs(effects, *keys, "effect", advice=advice)
     labels = [*keys, *(["layer"] if "layer" in attributions else [])]
     units = attributions[[*labels, "attribution"]].merge(effects[[*keys, "effect", "q"]], on=keys)
     if len(units) < len(attributions):

@@ -163,12 +163,9 @@ def differentiable(
 ) -> Float[Tensor, " row"]:
     """One outcome of `score`, differentiable in whatever the interventions put in.
 
+    Other arguments are those of `score`.
+
     Args:
-        clean: the clean runs.
-        answers: their answers.
-        rows: which problem each row of the batch runs.
-        first: the first named position that any of the interventions can touch.
-        interventions: of the batch.
         outcome: "log_prob" or "logit_difference".
 
     Raises:

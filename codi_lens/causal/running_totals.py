@@ -227,7 +227,7 @@ def carried_totals(swaps: pd.DataFrame) -> pd.DataFrame:
     'ct1 carries the total after operation 1'
     """
     columns = ("donor", "swapped", "operand", "donor_share_low")
-    needs(swaps, *columns, give="give what operand_swaps returns")
+    needs(swaps, *columns, advice="give what operand_swaps returns")
     single = swaps[(swaps["donor"] == COUNTERPART) & (swaps["swapped"] == ALONE)]
     rows: list[dict[str, Any]] = []
     for (n_operations, thought), cells in single.groupby(["n_operations", "thought"], sort=False):

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import xarray as xr
 
 from codi_lens.attention.extract import extract
-from codi_lens.attention.ranking import ConstantMetricWarning, rank_heads
+from codi_lens.attention.ranking import ranked_heads
 from codi_lens.causal.controls import donors_for, halves
 from codi_lens.causal.effects import check_known
+from codi_lens.causal.measure import Running, decoding
 from codi_lens.causal.sweeps import sweep_heads
 from codi_lens.causal.transplants import mean_block
 from codi_lens.errors import InterventionError, ProblemError
 from codi_lens.head_names import Head, head_name, heads_of
+from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
 from codi_lens.problems.problem import Problem
@@ -41,11 +42,11 @@ def ablate_set(
     heads: Sequence[Head],
     out: str | Path,
     *,
-    mode: Any = "resample",
+    mode: Mode = "resample",
     at: Scope = "thinking",
     candidates: Sequence[Problem] = (),
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> CausalReport:
     """Ablate a set of heads in every mode, beside its controls, and its heads in pairs.
 
@@ -78,13 +79,13 @@ def ablate_top(
     top: int,
     out: str | Path,
     *,
-    mode: Any = "resample",
+    mode: Mode = "resample",
     at: Scope = "thinking",
     candidates: Sequence[Problem] = (),
     other: CodiModel | None = None,
     n_random: int = 39,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> CausalReport:
     """Rank the heads on one half of the problems, and ablate the top ones on the other half.
 
@@ -142,10 +143,10 @@ def ablate_all(
     problems: Sequence[Problem],
     out: str | Path,
     *,
-    mode: Any = "resample",
+    mode: Mode = "resample",
     at: Scope = "thinking",
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> CausalReport:
     """Ablate every head alone on one half; hold the scores of the other half against the effects.
 
@@ -212,9 +213,9 @@ def _transplants(
     top: int,
     other: CodiModel | None,
     seed: int,
-    mode: Any,
+    mode: Mode,
     at: Scope,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> Section:
     """The question about patterns, of the head that matters most on the first half."""
     settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
@@ -247,26 +248,21 @@ def _halves(problems: Sequence[Problem], seed: int) -> tuple[list[Problem], list
 
 
 def _attention(
-    model: CodiModel, problems: Sequence[Problem], out: Path, running: dict[str, Any]
+    model: CodiModel, problems: Sequence[Problem], out: Path, running: Running
 ) -> xr.DataArray:
-    settings = {k: v for k, v in running.items() if k in ("max_new_tokens", "progress")}
-    return extract(model, problems, out, value_weighted=True, **settings).load()
+    return extract(model, problems, out, value_weighted=True, **decoding(running)).load()
 
 
 def _ranking(attention: xr.DataArray) -> list[Head]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConstantMetricWarning)
-        return heads_of(rank_heads(attention))
+    return heads_of(ranked_heads(attention))
 
 
 def _views(attention: xr.DataArray) -> dict[str, pd.DataFrame]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConstantMetricWarning)
-        return {
-            "position view": rank_heads(attention),
-            "position view, value-weighted": rank_heads(attention.value_weighted),
-            "generation view": rank_heads(attention, "generation"),
-        }
+    return {
+        "position view": ranked_heads(attention),
+        "position view, value-weighted": ranked_heads(attention.value_weighted),
+        "generation view": ranked_heads(attention, "generation"),
+    }
 
 
 def _facts(model: CodiModel, n_problems: int, mode: str, at: Scope) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import xarray as xr
 from codi_lens import metrics
 from codi_lens.attention.extract import accuracy, extract
 from codi_lens.attention.profiles import destinations
-from codi_lens.attention.ranking import ConstantMetricWarning, rank_heads
+from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.views import VIEWS, View, n_thoughts_of, thought_view
 from codi_lens.explorer.page import explorer_page
 from codi_lens.model import CodiModel
@@ -87,9 +86,7 @@ def analyze(
         max_new_tokens=max_new_tokens,
         progress=progress,
     ).load()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConstantMetricWarning)  # said in the findings
-        heads: dict[View, pd.DataFrame] = {each: rank_heads(attention, each) for each in VIEWS}
+    heads: dict[View, pd.DataFrame] = {each: ranked_heads(attention, each) for each in VIEWS}
     summary = summarize(attention, heads, corpus=corpus)
     findings = write_findings(summary)
     for each, table in heads.items():

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
 from codi_lens.attention.extract import extract
 from codi_lens.causal.controls import halves
 from codi_lens.causal.hub_moves import check_hub_question
+from codi_lens.causal.measure import Running, decoding
 from codi_lens.causal.restoration import check_lengths, check_places, unequal_pairs
 from codi_lens.errors import InterventionError, ProblemError
 from codi_lens.interventions.residual import Component
@@ -49,7 +50,7 @@ class _Given:
     components: Sequence[Component]
     n_pairs: int
     seed: int
-    running: dict[str, Any]
+    running: Running
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def patch_positions(
     components: Sequence[Component] = ("resid_pre", "mlp_out"),
     n_pairs: int | None = None,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> CausalReport:
     """Intervene on thoughts, on attention between positions, and on the residual stream.
 
@@ -196,7 +197,7 @@ def _ask_hub(
     given: _Given, first: Sequence[Problem], rest: Sequence[Problem], out: Path
 ) -> Section:
     """The hub is found on one half of the problems, and moved on the other."""
-    kept = {k: v for k, v in given.running.items() if k in ("max_new_tokens", "progress")}
+    kept = decoding(given.running)
     attention = extract(given.model, first, out.parent / "attention.zarr", **kept).load()
     return hub_section(given.model, rest, attention, out, **given.settings)
 

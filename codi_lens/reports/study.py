@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from codi_lens.attention.evidence import Evidence, gather_evidence
 from codi_lens.attention.extract import extract
 from codi_lens.attention.probes import probe_thoughts, supervised_thoughts
 from codi_lens.attention.quantities import corrected_quantities
-from codi_lens.attention.ranking import ConstantMetricWarning, rank_heads
+from codi_lens.attention.ranking import ranked_heads
 from codi_lens.model import CodiModel
 from codi_lens.outputs import check_output, model_names, to_json, write_text
 from codi_lens.problems.problem import Problem
@@ -184,9 +183,7 @@ def _study_one(
     n_probe: int,
 ) -> _Studied:
     study = run_study(attention, name, thresholds)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConstantMetricWarning)  # said on the page
-        heads = rank_heads(attention)
+    heads = ranked_heads(attention)
     corrected = corrected_quantities(attention)
     measured = what_the_study_measured(study, corrected, heads)
     evidence = gather_evidence(

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from codi_lens.errors import InterventionError
-from codi_lens.plots.causal.tables import needs
+from codi_lens.errors import InterventionError, needs
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.whiskers import (
     LEGEND,
@@ -127,7 +126,7 @@ def thought_attributions_figure(
     named = {"measured": effects.rename(columns={"effect": "attribution"}), **attributions}
     tables: dict[str, pd.DataFrame] = {}
     for name, table in named.items():
-        needs(table, "thought", "mode", "attribution", give=_TABLES)
+        needs(table, "thought", "mode", "attribution", advice=_TABLES)
         ends = {f"{kind}_{end}": end for kind in ("effect", "attribution") for end in _ENDS}
         tables[name] = table[table["mode"] == mode].rename(columns=ends).reset_index(drop=True)
         if not len(tables[name]):
@@ -160,15 +159,15 @@ def thought_attributions_figure(
 
 
 _ENDS = ("low", "high")
-_TABLES = "attributions and the sweep of the same kind"
+_TABLES = "give attributions and the sweep of the same kind"
 
 
 def _both(attributions: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
     """The heads of both tables, with what is estimated and what is measured of each."""
     estimated = ["name", "attribution", "attribution_low", "attribution_high", "layer"]
     measured = ["name", "effect", "effect_low", "effect_high"]
-    needs(attributions, *estimated, give=_TABLES)
-    needs(effects, *measured, give=_TABLES)
+    needs(attributions, *estimated, advice=_TABLES)
+    needs(effects, *measured, advice=_TABLES)
     joined = attributions[estimated].merge(effects[measured], on="name")
     if not len(joined):
         raise InterventionError("No head is in both tables; give the attributions and the sweep.")

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from codi_lens.errors import InterventionError
+from codi_lens.errors import InterventionError, needs
 from codi_lens.plots.causal.sweeps import EFFECT_SCALE, UNIT
-from codi_lens.plots.causal.tables import needs
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_labels
 from codi_lens.plots.drawing.whiskers import LEGEND, SERIES_COLOURS, error_bar, shift_of
@@ -105,7 +104,7 @@ def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
     >>> list(figure.data[-1].text[::3])
     ['alone<br>-1.00', '•<br>-0.80', '○<br>0.10']
     """
-    needs(pairs, "logit_interaction", give="`redundancy`'s")
+    needs(pairs, "logit_interaction", advice="give `redundancy`'s")
     names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
     place = {name: i for i, name in enumerate(names)}
     shape = (len(names), len(names))

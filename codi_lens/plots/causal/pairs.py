@@ -17,8 +17,7 @@ from plotly.colors import cmocean
 
 from codi_lens.causal.restoration import Direction
 from codi_lens.causal.running_totals import ALONE, COUNTERPART, UNRELATED
-from codi_lens.errors import InterventionError
-from codi_lens.plots.causal.tables import needs
+from codi_lens.errors import InterventionError, needs
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_labels
 from codi_lens.positions import rank
@@ -56,7 +55,7 @@ def restoration_map(
         "position",
         "component",
         "fraction",
-        give="what restore returns",
+        advice="give what restore returns",
     )
     table = restored[restored["direction"] == direction]
     if not len(table):
@@ -114,7 +113,7 @@ def thought_swap_matrix(
         "swapped",
         "operand",
         "donor_share",
-        give="what operand_swaps returns",
+        advice="give what operand_swaps returns",
     )
     table = _of_length(swaps[swaps["swapped"] == swapped], n_operations)
     names = [
@@ -152,7 +151,7 @@ def total_swap_matrix(totals: pd.DataFrame, n_operations: int | None = None) -> 
     >>> figure.data[0].y, figure.data[1].text.tolist()
     (('ct0', 'ct1'), ['0.90', '×', '×', '○ 0.10'])
     """
-    needs(totals, "thought", "operation", "predicted_share", give="what total_swaps returns")
+    needs(totals, "thought", "operation", "predicted_share", advice="give what total_swaps returns")
     table = _of_length(totals, n_operations)
     table = table.assign(column=[_operand(operation) for operation in table["operation"]])
     return _panels(

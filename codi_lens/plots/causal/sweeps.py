@@ -12,8 +12,7 @@ import plotly.graph_objects as go
 from plotly.colors import cmocean
 
 from codi_lens.causal.dose import TOP, DoseResponse
-from codi_lens.errors import InterventionError
-from codi_lens.plots.causal.tables import needs
+from codi_lens.errors import InterventionError, needs
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_labels
 from codi_lens.plots.drawing.whiskers import LEGEND, error_bar
@@ -22,7 +21,7 @@ from codi_lens.wording import fixed
 EFFECT_SCALE: list[str] = list(cmocean.balance)
 """cmocean's "balance": diverging, equally light at both ends."""
 UNIT = "effect (nats)"
-_TABLE = "what the sweep of this kind returns"
+_TABLE = "give what the sweep of this kind returns"
 
 
 def causal_map(effects: pd.DataFrame) -> go.Figure:
@@ -39,7 +38,7 @@ def causal_map(effects: pd.DataFrame) -> go.Figure:
     >>> causal_map(effects).data[1].text.tolist()
     ['•<br>-2.00', '○<br>0.10']
     """
-    needs(effects, "layer", "head", "effect", "effect_low", "effect_high", "q", give=_TABLE)
+    needs(effects, "layer", "head", "effect", "effect_low", "effect_high", "q", advice=_TABLE)
     rows = [f"L{layer}" for layer in sorted(effects["layer"].unique())]
     columns = [f"H{head}" for head in sorted(effects["head"].unique())]
     table = effects.assign(
@@ -71,7 +70,7 @@ def edge_matrix(effects: pd.DataFrame) -> go.Figure:
     >>> figure.data[0].y, figure.data[0].z.tolist()
     (('ct0', 'ct1'), [[-2.0], [0.1]])
     """
-    needs(effects, "query", "key", "effect", "effect_low", "effect_high", "q", give=_TABLE)
+    needs(effects, "query", "key", "effect", "effect_low", "effect_high", "q", advice=_TABLE)
     table = effects.assign(row=effects["query"], column=effects["key"])
     return _matrix(
         table,
@@ -157,8 +156,8 @@ def score_effect_scatter(
     >>> figure.layout.xaxis.title.text, figure.data[0].y.tolist()
     ('hub score', [0.1, 2.0])
     """
-    needs(heads, "name", "layer", metric, give=_TABLE)
-    needs(effects, "name", "effect", "effect_low", "effect_high", give=_TABLE)
+    needs(heads, "name", "layer", metric, advice=_TABLE)
+    needs(effects, "name", "effect", "effect_low", "effect_high", advice=_TABLE)
     found = associations[associations["metric"] == metric]
     if not len(found):
         raise InterventionError(f"The associations hold no metric {metric!r}.")

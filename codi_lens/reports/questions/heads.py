@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 
 from codi_lens.causal.agreement import Agreement, compare_with_exact
 from codi_lens.causal.attribution import attribute_heads, attribute_thoughts
 from codi_lens.causal.controls import donors_for
+from codi_lens.causal.gradients import Method
+from codi_lens.causal.measure import Running
 from codi_lens.causal.scores_vs_effects import rankings_vs_effect
 from codi_lens.causal.sweeps import sweep_thoughts
 from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.plots.causal.attribution import attribution_scatter, thought_attributions_figure
 from codi_lens.plots.causal.effects import effect_points
@@ -25,7 +28,10 @@ from codi_lens.reports.questions.wording import effect_rows, extreme_row, smalle
 from codi_lens.wording import p_text
 
 _FEWEST = 3  # a correlation needs so many thoughts
-NAMES = {"patching": "attribution patching", "integrated": "integrated gradients"}
+NAMES: dict[Method, str] = {
+    "patching": "attribution patching",
+    "integrated": "integrated gradients",
+}
 
 
 def attribution_section(
@@ -34,12 +40,12 @@ def attribution_section(
     effects: pd.DataFrame,
     out: str | Path | None = None,
     *,
-    mode: str = "resample",
+    mode: Mode = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
     steps: int = 16,
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> Section:
     """Attribute heads and thoughts in both ways, and hold them against what was measured.
 

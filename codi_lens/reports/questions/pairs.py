@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from codi_lens.causal.effects import check_known
+from codi_lens.causal.measure import Running
 from codi_lens.causal.restoration import Direction, restore
 from codi_lens.causal.running_totals import (
     ALONE,
@@ -53,7 +54,7 @@ def restoration_section(
     components: Sequence[Component] = ("resid_pre", "mlp_out"),
     note: str = "",
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> Section:
     """What one layer and position brings over from a problem's counterpart, in both directions.
 
@@ -102,7 +103,7 @@ def running_totals_section(
     *,
     note: str = "",
     seed: int = 0,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> Section:
     """Which thought carries which running total.
 

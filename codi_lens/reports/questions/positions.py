@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import xarray as xr
 
 from codi_lens.causal.effects import check_known, compare_interventions
 from codi_lens.causal.hub_moves import Hub, check_hub_question, hub_moves, hub_of
-from codi_lens.causal.measure import Arm
+from codi_lens.causal.measure import Arm, Running
 from codi_lens.causal.sweeps import sweep_edges, sweep_thoughts
 from codi_lens.interventions.edges import knock_out
 from codi_lens.interventions.thoughts import truncate_thoughts
@@ -44,7 +44,12 @@ LITTLE = 0.1
 
 
 def thoughts_section(
-    model: CodiModel, problems: Sequence[Problem], out: Path, *, seed: int, **running: Any
+    model: CodiModel,
+    problems: Sequence[Problem],
+    out: Path,
+    *,
+    seed: int,
+    **running: Unpack[Running],
 ) -> Section:
     """Every thought replaced in every mode, and thinking cut short after every thought."""
     settings: dict[str, Any] = {"seed": seed, **running}
@@ -91,7 +96,12 @@ def thoughts_section(
 
 
 def edges_section(
-    model: CodiModel, problems: Sequence[Problem], out: Path, *, seed: int, **running: Any
+    model: CodiModel,
+    problems: Sequence[Problem],
+    out: Path,
+    *,
+    seed: int,
+    **running: Unpack[Running],
 ) -> Section:
     """Every edge cut in all heads, one at a time, and all edges between thoughts at once."""
     settings: dict[str, Any] = {"seed": seed, **running}
@@ -146,7 +156,7 @@ def hub_section(
     out: Path,
     *,
     seed: int,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> Section:
     """Whether the hub position is necessary, and whether it can be moved.
 

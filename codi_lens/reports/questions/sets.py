@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,10 @@ import pandas as pd
 from codi_lens.causal.controls import OTHER_ANSWER, SAME_ANSWER, head_controls
 from codi_lens.causal.dose import DoseResponse, dose_response
 from codi_lens.causal.effects import check_known, compare_interventions
+from codi_lens.causal.measure import Running
 from codi_lens.causal.redundancy import redundancy
 from codi_lens.head_names import Head, head_name
+from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.plots.causal.effects import effect_points, redundancy_matrix
 from codi_lens.plots.causal.sweeps import dose_response_curves
@@ -33,11 +35,11 @@ def controls_section(
     heads: Sequence[Head],
     out: Path,
     *,
-    mode: Any,
+    mode: Mode,
     at: Scope,
     candidates: Sequence[Problem],
     seed: int,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> Section:
     """The set in every mode, beside random sets, a placebo and donors matched by answer."""
     arms = head_controls(model, problems, heads, mode=mode, at=at, candidates=candidates, seed=seed)

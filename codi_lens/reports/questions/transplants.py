@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
 
+from codi_lens.causal.measure import Running
 from codi_lens.causal.transplants import OWN, mean_block, stand_ins, transplants
 from codi_lens.head_names import Head, head_name
+from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.plots.causal.effects import effect_points
 from codi_lens.positions import Scope
@@ -33,10 +35,10 @@ def transplant_section(
     out: Path,
     *,
     foreign: Mapping[str, np.ndarray],
-    mode: Any,
+    mode: Mode,
     at: Scope,
     seed: int,
-    **running: Any,
+    **running: Unpack[Running],
 ) -> Section:
     """Other heads' thought blocks in a head, and the head's block in others while it is ablated.
 

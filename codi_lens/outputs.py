@@ -26,7 +26,7 @@ class Kind:
 
     marker: str
     foreign: str
-    other: str = "holds other work (its {differing} differ); choose another folder."
+    other: str = "holds other work ({differing} differ); choose another folder."
     settings: str = ""
     takes_empty: bool = True
 
@@ -77,6 +77,17 @@ def begin(folder: Path, kind: Kind, wanted: Mapping[str, Any]) -> bool:
 
     Raises:
         OutputError: see `resumes`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> kind = Kind(marker="work.json", foreign="holds no work.", settings="work.json")
+    >>> with TemporaryDirectory() as folder:
+    ...     print([begin(Path(folder), kind, {"seed": 1}) for _ in range(2)])
+    ...     try:
+    ...         begin(Path(folder), kind, {"seed": 2})
+    ...     except OutputError as error:
+    ...         print(str(error).removeprefix(folder))
+    [False, True]
+     holds other work (seed differ); choose another folder.
     """
     wanted = json.loads(to_json(dict(wanted)))
     going_on = resumes(folder, kind, wanted)

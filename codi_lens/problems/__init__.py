@@ -12,6 +12,9 @@ from codi_lens.problems.words import (
     MAX_TOTAL,
     Operation,
     WordProblem,
+    split_of,
+    totals_of,
+    with_one_operand_changed,
     word_problems,
 )
 
@@ -29,5 +32,8 @@ __all__ = [
     "load_problems",
     "parse_answer",
     "sample_indices",
+    "split_of",
+    "totals_of",
+    "with_one_operand_changed",
     "word_problems",
 ]

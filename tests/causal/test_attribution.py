@@ -24,6 +24,7 @@ from codi_lens.causal.attribution import (
     thought_attributions,
 )
 from codi_lens.causal.measure import CLEAN, measure
+from codi_lens.causal.outcomes import Outcome
 from codi_lens.causal.sweeps import sweep_heads, sweep_thoughts
 from codi_lens.errors import InterventionError, PositionError, ProblemError
 from codi_lens.head_names import all_heads
@@ -61,7 +62,7 @@ def slope(found: dict[str, np.ndarray], unit: Any) -> np.ndarray:
 
 @pytest.mark.parametrize("outcome", ["log_prob", "logit_difference"])
 def test_heads_are_attributed_their_derivative_through_all_thoughts(
-    precise: CodiModel, outcome: str
+    precise: CodiModel, outcome: Outcome
 ) -> None:
     units = [(0, 0, "bot"), (1, 7, "bot"), (0, 3, "ct1"), (2, 5, "ct3"), (1, 2, "eot")]
     arms = {

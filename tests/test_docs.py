@@ -132,7 +132,7 @@ def site() -> dict[str, str]:
     return pages
 
 
-@pytest.mark.parametrize("module", PUBLIC)
+@pytest.mark.parametrize("module", sorted(PUBLIC))
 def test_the_reference_shows_every_public_name(site: dict[str, str], module: str) -> None:
     page = site[f"api/{module.removeprefix('codi_lens.')}.html"]
     found = importlib.import_module(module)

@@ -6,9 +6,10 @@ import hashlib
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 from codi_lens.errors import ProblemError
 from codi_lens.problems.arguments import Split, Whole, check_seed, check_split, whole_number
@@ -241,10 +242,9 @@ def built_in(problems: Problems, doing: str) -> list[WordProblem]:
 
 
 def _lengths(given: Whole | Sequence[Whole]) -> tuple[int, ...]:
-    try:
+    lengths: Sequence[Any] = (given,)
+    with suppress(TypeError):
         lengths = tuple(given)  # type: ignore[arg-type]
-    except TypeError:
-        lengths = (given,)
     try:
         if not lengths:
             raise ProblemError("")

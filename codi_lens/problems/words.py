@@ -241,10 +241,10 @@ def built_in(problems: Problems, doing: str) -> list[WordProblem]:
     return [each for each in listed if isinstance(each, WordProblem)]
 
 
-def _lengths(given: Whole | Sequence[Whole]) -> tuple[int, ...]:
-    lengths: Sequence[Any] = (given,)
+def _lengths(given: Any) -> tuple[int, ...]:
+    lengths: tuple[Any, ...] = (given,)
     with suppress(TypeError):
-        lengths = tuple(given)  # type: ignore[arg-type]
+        lengths = tuple(given)
     try:
         if not lengths:
             raise ProblemError("")

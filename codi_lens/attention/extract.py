@@ -20,7 +20,7 @@ from codi_lens.attention.values import first_token_attention, value_weighted_att
 from codi_lens.errors import OutputError
 from codi_lens.interventions.donors import Donors, with_donors
 from codi_lens.model import CodiModel
-from codi_lens.problems.problem import Problem, check_problems, parse_answer
+from codi_lens.problems.problem import Problems, check_problems, parse_answer, problem_list
 from codi_lens.stats import wilson_interval
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.loop import hooked_names
@@ -31,7 +31,7 @@ from codi_lens.thinking.run import ThoughtRun
 
 def extract(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     out: str | Path | None = None,
     *,
     value_weighted: bool = False,
@@ -46,7 +46,8 @@ def extract(
         model: the model.
         problems: what to think about; ids must be unique.
         out: a zarr folder; None keeps everything in memory. If it holds part of the same
-            extraction, only the missing problems are run.
+            extraction, only the missing problems are run; whether the answers are correct is always
+            judged by the problems that are given now.
         value_weighted: also keep how much each key writes (`attention.values`) and the attention
             sink, the share of the first token, for about a third more time.
         batch_size: problems per forward pass; longer questions come first, beside questions of
@@ -74,6 +75,7 @@ def extract(
     >>> dict(attention.sizes)
     {'problem': 4, 'layer': 3, 'head': 8, 'query': 9, 'key': 10}
     """
+    problems = problem_list(problems, "extract")
     ids = check_problems(problems, "extract", batch_size=batch_size, max_new_tokens=max_new_tokens)
     prompts = prepare_problems(model, problems)
     store = MemoryStore() if out is None else Path(out)

@@ -51,9 +51,12 @@ def open_store(
             "An extraction on disk knows its interventions by name, and one has none; give it "
             "Intervention(..., name=...)."
         )
-    wanted = {name: value for name, value in settings.items() if name != "model"}
+    wanted = _deciding({name: value for name, value in settings.items() if name != "model"})
     if isinstance(store, Path) and resumes(store, _STORE, wanted, partial(_settings, names=wanted)):
-        return dict(zarr.open_group(store, mode="r+").arrays())
+        group = zarr.open_group(store, mode="r+")
+        if group.attrs["questions"] != settings["questions"]:
+            group.attrs["questions"] = settings["questions"]
+        return dict(group.arrays())
     # Made beside its place and renamed, so that a half-made store is never taken for one.
     unfinished = store.with_name(f".{store.name}.partial") if isinstance(store, Path) else store
     if isinstance(unfinished, Path):
@@ -117,7 +120,12 @@ def _settings(store: Path, names: Iterable[str]) -> dict[str, Any]:
     with _damage_named(store):
         group = zarr.open_group(store, mode="r")
         group["done"]  # the last array to be made
-        return {name: group.attrs.get(name, []) for name in names}
+        return _deciding({name: group.attrs.get(name, []) for name in names})
+
+
+def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without gold answers: they judge what is stored and decide none of it."""
+    return {**settings, "questions": [[id, text] for id, text, _ in settings["questions"]]}
 
 
 def _made(store: Store, settings: Mapping[str, Any], sizes: tuple[int, ...]) -> zarr.Group:

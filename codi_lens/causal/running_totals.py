@@ -27,7 +27,6 @@ from codi_lens.causal.swaps import (
     UP_TO,
     Swap,
     SwapOutcomes,
-    built_in,
     chance,
     effect_of,
     run_swaps,
@@ -38,7 +37,7 @@ from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.pairs import Pair, both_problems
 from codi_lens.problems.problem import Number
-from codi_lens.problems.words import MAX_TOTAL, WordProblem, totals_of
+from codi_lens.problems.words import MAX_TOTAL, WordProblem, built_in, totals_of
 from codi_lens.stats import benjamini_hochberg
 
 _HALF = 0.5
@@ -91,7 +90,7 @@ def operand_swaps(
     >>> some.query("thought == 'ct0'")[["operand", "donor_share"]].values.tolist()
     [[0, 1.0], [1, 1.0], [2, 0.0], [3, 0.0]]
     """
-    every = built_in(both_problems(pairs))
+    every = built_in(both_problems(pairs), "patch")
     problems = every[: len(pairs)]
     if any(pair.operand is None for pair in pairs):
         raise ProblemError("A pair names no operand; operand_swaps needs to know where it differs.")
@@ -170,7 +169,7 @@ def total_swaps(
     >>> (table.query("thought == 'ct1'")["predicted_share"] > 0.5).tolist()
     [False, False, True]
     """
-    problems = built_in(problems)
+    problems = built_in(problems, "swap")
     donor_of = unrelated_donors(problems, seed)
     swaps = [
         Swap(UNRELATED, thought, ALONE, donor_of)

@@ -12,12 +12,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from codi_lens.causal.measure import CLEAN, Running, measure
-from codi_lens.errors import InterventionError, ProblemError
+from codi_lens.errors import InterventionError
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.thoughts import swap_thoughts
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
-from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 from codi_lens.stats import mean_interval, seeded, sign_flip_p
 
@@ -149,22 +148,6 @@ def unrelated_donors(problems: Sequence[WordProblem], seed: int) -> dict[str, st
             )
         donors[problem.id] = donor
     return donors
-
-
-def built_in(problems: Sequence[Problem]) -> list[WordProblem]:
-    """The same problems, whose running totals are known.
-
-    Raises:
-        ProblemError: names the first that is not a built-in word problem.
-    """
-    checked: list[WordProblem] = []
-    for problem in problems:
-        if not isinstance(problem, WordProblem):
-            raise ProblemError(
-                f"The running totals of {problem.id!r} are not known; give built-in word problems."
-            )
-        checked.append(problem)
-    return checked
 
 
 def _which(swap: Swap) -> list[str]:

@@ -2,11 +2,14 @@
 
 A `Problem` is a question with a number for an answer. The built-in `word_problems` also know every
 operation and every running total, which is what makes claims about thoughts testable. One parser,
-`parse_answer`, reads the number out of any answer, so that every accuracy means the same thing.
+`parse_answer`, finds the number in any generated answer, so that every accuracy means the same
+thing; a gold answer has to be one number as a whole, and `read_gold` reads it or says why not.
 """
 
+from codi_lens.problems.arguments import Split
 from codi_lens.problems.corpora import gsm8k, load_problems, sample_indices
-from codi_lens.problems.problem import Number, Problem, Split, answer_span, is_correct, parse_answer
+from codi_lens.problems.gold import Number, read_gold
+from codi_lens.problems.problem import Problem, answer_span, is_correct, parse_answer
 from codi_lens.problems.words import (
     MAX_OPERATIONS,
     MAX_TOTAL,
@@ -31,6 +34,7 @@ __all__ = [
     "is_correct",
     "load_problems",
     "parse_answer",
+    "read_gold",
     "sample_indices",
     "split_of",
     "totals_of",

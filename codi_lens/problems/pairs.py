@@ -7,13 +7,28 @@ What the two have in common cancels; what comes over is what depends on the one 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import count
 
 from codi_lens.errors import ProblemError
-from codi_lens.problems.problem import Problem, Split, repeated
-from codi_lens.problems.words import WordProblem, split_of, with_one_operand_changed, word_problems
+from codi_lens.problems.arguments import (
+    Split,
+    Whole,
+    check_seed,
+    check_split,
+    repeated,
+    whole_number,
+)
+from codi_lens.problems.problem import Problem, Problems, problem_list
+from codi_lens.problems.words import (
+    MAX_OPERATIONS,
+    WordProblem,
+    built_in,
+    split_of,
+    with_one_operand_changed,
+    word_problems,
+)
 
 _DRAWN_AT_ONCE = 50
 _PATIENCE = 20  # so many draws in a row without a new pair, and there are no more to be had
@@ -35,7 +50,7 @@ class Pair:
 
 
 def operand_pairs(
-    n: int, *, seed: int = 0, n_operations: int = 3, split: Split = "test"
+    n: Whole, *, seed: Whole = 0, n_operations: Whole = 3, split: Split = "test"
 ) -> list[Pair]:
     """Built-in word problems, each with a counterpart that differs in exactly one number.
 
@@ -50,8 +65,8 @@ def operand_pairs(
         split: "train" or "test".
 
     Raises:
-        ProblemError: `n` below 1, an unknown split, a number of operations outside 1..5, or
-            a split that has fewer such pairs.
+        ProblemError: `n` below 1, a negative seed, an unknown split, a number of operations outside
+            1..5, or a split that has fewer such pairs.
 
     >>> pair = operand_pairs(2, seed=1, n_operations=2)[1]
     >>> for words in zip(pair.clean.question.split(), pair.corrupted.question.split()):
@@ -59,8 +74,9 @@ def operand_pairs(
     ...         print(pair.operand, *words)
     1 7 3
     """
-    if n < 1:
-        raise ProblemError(f"The number of pairs must be at least 1, not {n}.")
+    n, seed = whole_number("The number of pairs", n), check_seed(seed)
+    n_operations = whole_number("n_operations", n_operations, high=MAX_OPERATIONS)
+    check_split(split)
     draw = random.Random(f"codi_lens operand pairs {split} {seed} {n_operations}")
     pairs: list[Pair] = []
     seen: set[object] = set()
@@ -87,7 +103,7 @@ def operand_pairs(
     raise AssertionError
 
 
-def counterparts(problems: Sequence[WordProblem], *, seed: int = 0) -> list[Pair]:
+def counterparts(problems: Problems, *, seed: Whole = 0) -> list[Pair]:
     """These very problems, each with a counterpart that differs in exactly one number.
 
     As in `operand_pairs`, the answers differ, and the counterpart belongs to the problem's own
@@ -100,13 +116,17 @@ def counterparts(problems: Sequence[WordProblem], *, seed: int = 0) -> list[Pair
     Returns:
         One pair for each problem that has a counterpart; compare the lengths for those without.
 
+    Raises:
+        ProblemError: other problems than built-in ones, or a negative seed.
+
     >>> some = word_problems(9, seed=3)
     >>> pairs = counterparts(some)
     >>> [pair.clean for pair in pairs] == some, [pair.operand for pair in pairs][:3]
     (True, [0, 0, 2])
     """
+    seed = check_seed(seed)
     pairs: list[Pair] = []
-    for place, problem in enumerate(problems):
+    for place, problem in enumerate(built_in(problems, "pair")):
         split, n_operands = split_of(problem.start, problem.operations), len(problem.operations) + 1
         for turn in range(n_operands):
             operand = (place + turn) % n_operands
@@ -119,7 +139,7 @@ def counterparts(problems: Sequence[WordProblem], *, seed: int = 0) -> list[Pair
     return pairs
 
 
-def random_pairs(problems: Sequence[Problem], *, seed: int = 0) -> list[Pair]:
+def random_pairs(problems: Problems, *, seed: Whole = 0) -> list[Pair]:
     """Problems of any corpus in pairs whose answers are not known to be equal, each in one at most.
 
     Such pairs differ in everything, so that a patch brings over all of a problem: for what depends
@@ -131,14 +151,14 @@ def random_pairs(problems: Sequence[Problem], *, seed: int = 0) -> list[Pair]:
         seed: of the pairing.
 
     Raises:
-        ProblemError: fewer than two problems, or all have the same answer.
+        ProblemError: fewer than two problems, or all have the same answer; a negative seed.
 
     >>> pairs = random_pairs(word_problems(5))
     >>> len(pairs), all(pair.clean.answer != pair.corrupted.answer for pair in pairs)
     (2, True)
     """
-    rest = list(problems)
-    random.Random(f"codi_lens random pairs {seed}").shuffle(rest)
+    rest = problem_list(problems, "pair")
+    random.Random(f"codi_lens random pairs {check_seed(seed)}").shuffle(rest)
     pairs: list[Pair] = []
     while rest:
         clean = rest.pop()
@@ -151,7 +171,7 @@ def random_pairs(problems: Sequence[Problem], *, seed: int = 0) -> list[Pair]:
     return pairs
 
 
-def both_problems(pairs: Sequence[Pair]) -> list[Problem]:
+def both_problems(pairs: Iterable[Pair]) -> list[Problem]:
     """The clean problems of pairs, then their counterparts.
 
     Raises:
@@ -160,6 +180,7 @@ def both_problems(pairs: Sequence[Pair]) -> list[Problem]:
     >>> [problem.id for problem in both_problems(operand_pairs(1))]
     ['test-0-3-0', 'test-0-3-0 counterpart']
     """
+    pairs = list(pairs)
     if not pairs:
         raise ProblemError("There are no pairs of problems; give at least one.")
     problems = [pair.clean for pair in pairs] + [pair.corrupted for pair in pairs]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from codi_lens.errors import ProblemError
-
-Number = int | float
-Split = Literal["train", "test"]
+from codi_lens.problems.arguments import Whole, check_text, repeated, whole_number
+from codi_lens.problems.gold import MOST_DIGITS, Number, read_gold, shown
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,44 @@ class Problem:
 
     Attributes:
         question: the text of the question.
-        answer: the correct number, or None where the corpus gives none.
-        id: unique within a corpus; reports, donors and resumed runs refer to it.
+        answer: the correct number, or None where the corpus gives none. May be given as a number
+            of any library, NaN or NA, or a text that is one number: see `read_gold`.
+        id: unique within a corpus; reports, donors and resumed runs refer to it. May be given as a
+            whole number.
+
+    Raises:
+        ProblemError: a question or an id that is no text or cannot be written, or an answer that
+            is not one number.
+
+    >>> Problem("Half of 3?", "1 1/2", 7)
+    Problem(question='Half of 3?', answer=1.5, id='7')
     """
 
     question: str
     answer: Number | None
     id: str
+
+    def __init__(self, question: str, answer: object, id: object) -> None:
+        """Take more than is kept: any answer that `read_gold` reads."""
+        self._keep(question=question, answer=answer, id=id)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """Read what was given; the `__init__` of a subclass calls this too."""
+        id = _id_of(self.id)
+        of = f"The problem {shown(id)}"
+        question = check_text(f"The question of the problem {shown(id)}", self.question)
+        self._keep(question=question, answer=read_gold(self.answer, of=of), id=id)
+
+    def _keep(self, **values: object) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # as dataclasses do where they are frozen
+
+
+if TYPE_CHECKING:
+    Problems = Iterable[Problem]
+else:  # refused by `problem_list`, in a sentence, and not by a type checker at run time
+    Problems = object
 
 
 _NUMBER = re.compile(
@@ -34,8 +65,6 @@ _NUMBER = re.compile(
     r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\d)\.\d+)"
 )
 """A number, from its sign (which may stand before or after a currency symbol) or first digit."""
-_MOST_DIGITS = 300
-"""Longer numbers do not fit a float; degenerate models write them, no problem asks for them."""
 _MARKER = re.compile(r"####|answer\s+is", re.IGNORECASE)
 
 
@@ -71,20 +100,63 @@ def answer_span(text: str) -> tuple[int, int] | None:
         found = _NUMBER.search(text, markers[-1].end())
     else:
         found = next(iter(reversed(list(_NUMBER.finditer(text)))), None)
-    return found.span() if found and len(found[0]) <= _MOST_DIGITS else None
+    return found.span() if found and len(found[0]) <= MOST_DIGITS else None
 
 
-def is_correct(text: str, answer: Number) -> bool:
-    """Whether the number in `text` is `answer` (to 1e-6, so that 0.1 + 0.2 counts as 0.3).
+def is_correct(text: str, answer: object) -> bool:
+    """Whether the number in `text` is `answer`.
+
+    Whole numbers have to be equal. Others have to agree to 1e-6, or to 1e-6 of what is above 1, so
+    that 0.1 + 0.2 counts as 0.3; tiny answers to a thousandth.
+
+    Args:
+        text: what a model wrote, read by `parse_answer`.
+        answer: the correct number, read by `read_gold`.
+
+    Raises:
+        ProblemError: an answer that is not one number.
 
     >>> is_correct("The answer is: 12.0", 12), is_correct("no idea", 12)
     (True, False)
+    >>> is_correct("The answer is: 0.75", "3/4"), is_correct("12345679", 12345678)
+    (True, False)
     """
+    gold = read_gold(answer)
+    if gold is None:
+        raise ProblemError(f"There is no answer to compare with: {shown(answer)} is no number.")
     value = parse_answer(text)
-    return value is not None and abs(value - answer) <= 1e-6 * max(1.0, abs(answer))
+    if value is None or (isinstance(value, int) and isinstance(gold, int)):
+        return value == gold
+    size = abs(gold)
+    return abs(value - gold) <= min(1e-6 * max(1.0, size), max(1e-3 * size, 1e-12))
 
 
-def check_problems(problems: Sequence[Problem], doing: str, **numbers: int) -> list[str]:
+def problem_list(problems: Problems, doing: str) -> list[Problem]:
+    """Problems as a list, whatever they come in, a generator too.
+
+    Args:
+        problems: any number of them.
+        doing: what is to be done with them: "run", "extract".
+
+    Raises:
+        ProblemError: something else, or something else among them.
+
+    >>> len(problem_list((Problem("1 + 1?", 2, id) for id in "ab"), "run"))
+    2
+    """
+    advice = "give a list of Problem(question, answer, id)"
+    if isinstance(problems, str | bytes | dict) or not isinstance(problems, Iterable):
+        if isinstance(problems, Problem):
+            advice = "put the single problem in a list"
+        raise ProblemError(f"The problems to {doing} are {shown(problems)}; {advice}.")
+    listed = list(problems)
+    for place, each in enumerate(listed):
+        if not isinstance(each, Problem):
+            raise ProblemError(f"The problem to {doing} at {place} is {shown(each)}; {advice}.")
+    return listed
+
+
+def check_problems(problems: Problems, doing: str, **numbers: Whole) -> list[str]:
     """The ids of problems that something is to be done with.
 
     Args:
@@ -93,32 +165,28 @@ def check_problems(problems: Sequence[Problem], doing: str, **numbers: int) -> l
         numbers: by name, how many at once, or of what; each at least 1.
 
     Raises:
-        ProblemError: no problem, an id that occurs twice, or a number below 1.
+        ProblemError: no problem, what is none, an id that occurs twice, or a number below 1.
 
     >>> check_problems([Problem("1 + 1?", 2, "a")], "run", batch_size=1)
     ['a']
     """
-    ids = [problem.id for problem in problems]
+    ids = [problem.id for problem in problem_list(problems, doing)]
     if not ids:
         raise ProblemError(f"There are no problems to {doing}; give at least one.")
     twice = repeated(ids)
     if twice is not None:
         raise ProblemError(f"The problem id {twice!r} occurs twice; ids must be unique.")
     for name, value in numbers.items():
-        if value < 1:
-            raise ProblemError(f"{name} must be at least 1, not {value}.")
+        whole_number(name, value)
     return ids
 
 
-def repeated(ids: Iterable[str]) -> str | None:
-    """The first id that occurs a second time, or None.
-
-    >>> repeated(["a", "b", "b", "a"])
-    'b'
-    """
-    seen: set[str] = set()
-    for id in ids:
-        if id in seen:
-            return id
-        seen.add(id)
-    return None
+def _id_of(given: object) -> str:
+    if not isinstance(given, str | bool):
+        try:
+            given = str(operator.index(given))  # type: ignore[arg-type]
+        except (TypeError, ValueError):  # no whole number, or one of more digits than are printed
+            raise ProblemError(
+                f"The id of a problem is {shown(given)}; give text or a whole number."
+            ) from None
+    return check_text("The id of a problem", given)

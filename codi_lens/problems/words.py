@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 from codi_lens.errors import ProblemError
-from codi_lens.problems.problem import Problem, Split
+from codi_lens.problems.arguments import Split, Whole, check_seed, check_split, whole_number
+from codi_lens.problems.gold import shown
+from codi_lens.problems.problem import Problem, Problems, problem_list
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class WordProblem(Problem):
 
 MAX_TOTAL = 49
 MAX_OPERATIONS = 5
+MOST_PROBLEMS = 1_000_000
+"""Hours of thinking for any model; a larger number is a slip."""
 _STARTS = range(8, 36)
 _AMOUNTS = range(2, 10)
 _OVER = (10, 15, 20)
@@ -109,11 +115,11 @@ _HELD_OUT = 0.05
 
 
 def word_problems(
-    n: int,
+    n: Whole,
     *,
-    seed: int = 0,
+    seed: Whole = 0,
     split: Split = "test",
-    n_operations: int | Sequence[int] = tuple(range(1, MAX_OPERATIONS + 1)),
+    n_operations: Whole | Sequence[Whole] = tuple(range(1, MAX_OPERATIONS + 1)),
 ) -> list[WordProblem]:
     """Generate `n` multi-step word problems whose every running total is known.
 
@@ -128,7 +134,8 @@ def word_problems(
         n_operations: the number of steps, or the numbers to draw from uniformly (1 to 5).
 
     Raises:
-        ProblemError: `n` below 1, an unknown split or a number of operations outside 1..5.
+        ProblemError: `n` below 1 or above a million, a negative seed, an unknown split or a number
+            of operations outside 1..5.
 
     >>> problem = word_problems(1, seed=6, n_operations=2)[0]
     >>> problem.question.split(". ")[:3]
@@ -136,13 +143,10 @@ def word_problems(
     >>> problem.totals, problem.answer, problem.id
     ((20, 20), 20, 'test-6-0')
     """
-    if n < 1:
-        raise ProblemError(f"The number of problems must be at least 1, not {n}.")
-    if split not in ("train", "test"):
-        raise ProblemError(f'The split must be "train" or "test", not {split!r}.')
-    lengths = (n_operations,) if isinstance(n_operations, int) else tuple(n_operations)
-    if not lengths or any(length not in range(1, MAX_OPERATIONS + 1) for length in lengths):
-        raise ProblemError(f"n_operations must lie in 1..{MAX_OPERATIONS}, not {n_operations!r}.")
+    n = whole_number("The number of problems", n, high=MOST_PROBLEMS)
+    seed = check_seed(seed)
+    check_split(split)
+    lengths = _lengths(n_operations)
     draw = random.Random(f"codi_lens word problems {split} {seed}")
     problems: list[WordProblem] = []
     while len(problems) < n:
@@ -177,7 +181,7 @@ def totals_of(start: int, operations: Iterable[Operation]) -> tuple[int, ...]:
     return tuple(accumulate(operations, lambda total, step: step.apply(total), initial=start))[1:]
 
 
-def with_one_operand_changed(problem: WordProblem, operand: int) -> list[WordProblem]:
+def with_one_operand_changed(problem: WordProblem, operand: Whole) -> list[WordProblem]:
     """The same story with one other number: every variant that the generator could have drawn.
 
     Name, item, verbs and every other number stay. A variant may belong to another split, and may
@@ -194,13 +198,21 @@ def with_one_operand_changed(problem: WordProblem, operand: int) -> list[WordPro
     >>> [variant.question.split(". ")[1] for variant in with_one_operand_changed(problem, 1)[:2]]
     ['Then she buys 2 more', 'Then she buys 3 more']
     """
-    if not 0 <= operand <= len(problem.operations):
+    built_in([problem], "change")
+    last = len(problem.operations)
+    try:
+        operand = whole_number("The operand", operand, low=0, high=last)
+    except ProblemError:
         raise ProblemError(
-            f"The problem {problem.id!r} has the operands 0..{len(problem.operations)}, not "
-            f"{operand}."
+            f"The problem {problem.id!r} has the operands 0..{last}, not {shown(operand)}."
+        ) from None
+    first = re.match(r"(\w+) has \d+ (\w+)\.", problem.question)
+    if first is None or first[1] not in dict(_PEOPLE):
+        raise ProblemError(
+            f"The problem {problem.id!r} does not tell a story of `word_problems`; give one that "
+            "does."
         )
-    name, _, _, item = problem.question.split(".")[0].split()
-    story = (name, dict(_PEOPLE)[name], item)
+    story = (first[1], dict(_PEOPLE)[first[1]], first[2])
     variants: list[WordProblem] = []
     for start, operations, changed in _variants(problem, operand):
         totals = totals_of(start, operations)
@@ -209,6 +221,38 @@ def with_one_operand_changed(problem: WordProblem, operand: int) -> list[WordPro
             question = _tell(story, start, operations)
             variants.append(WordProblem(question, totals[-1], id, start, operations, totals))
     return variants
+
+
+def built_in(problems: Problems, doing: str) -> list[WordProblem]:
+    """Problems as a list, all of them built-in ones.
+
+    Raises:
+        ProblemError: something else, or something else among them.
+
+    >>> len(built_in(word_problems(2), "change"))
+    2
+    """
+    listed = problem_list(problems, doing)
+    for each in listed:
+        if not isinstance(each, WordProblem):
+            raise ProblemError(
+                f"The running totals of {each.id!r} are not known; give built-in word problems."
+            )
+    return [each for each in listed if isinstance(each, WordProblem)]
+
+
+def _lengths(given: Any) -> tuple[int, ...]:
+    lengths: tuple[Any, ...] = (given,)
+    with suppress(TypeError):
+        lengths = tuple(given)
+    try:
+        if not lengths:
+            raise ProblemError("")
+        return tuple(whole_number("", length, high=MAX_OPERATIONS) for length in lengths)
+    except ProblemError:
+        raise ProblemError(
+            f"n_operations must lie in 1..{MAX_OPERATIONS}, not {shown(given)}."
+        ) from None
 
 
 def _draw_chain(

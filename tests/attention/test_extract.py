@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,28 @@ def test_value_weighted_attention_is_kept_beside_the_plain_one(
     assert len(heads) == tiny.lens.cfg.n_layers * tiny.lens.cfg.n_heads
     with pytest.raises(OutputError, match="its value_weighted differ"):
         extract(tiny, chosen, path, max_new_tokens=7, progress=False)
+
+
+def test_a_corrected_gold_answer_judges_what_is_stored(
+    tiny_gpt2: CodiModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.zarr"
+    first = run(tiny_gpt2, out).load()
+    monkeypatch.setattr(CodiModel, "think", None)
+    predicted = [float(number) for number in first["predicted"].values]
+    corrected = [replace(problem, answer=n) for problem, n in zip(PROBLEMS, predicted, strict=True)]
+    again = run(tiny_gpt2, out, problems=corrected).load()
+    assert again["correct"].values.tolist() == [1.0] * len(PROBLEMS)
+    assert again["expected"].values.tolist() == predicted
+    assert open_attention(out).load().identical(again)
+    unknown = [replace(problem, answer=None) for problem in PROBLEMS]
+    assert np.isnan(run(tiny_gpt2, out, problems=unknown)["correct"].values).all()
+    assert run(tiny_gpt2, out).load().identical(first)
+
+
+def test_problems_come_in_anything_that_yields_them(tiny_gpt2: CodiModel) -> None:
+    whole = run(tiny_gpt2, problems=PROBLEMS[:2])
+    assert run(tiny_gpt2, problems=(each for each in PROBLEMS[:2])).identical(whole)
+    for given in (PROBLEMS[0], "How many?", ["How many?"], [{"question": "How many?"}], None):
+        with pytest.raises(ProblemError, match="to extract"):
+            run(tiny_gpt2, problems=given)

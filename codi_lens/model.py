@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from codi_lens.errors import CheckpointError
 from codi_lens.loading.checkpoint import read_checkpoint
 from codi_lens.loading.convert import to_hooked_transformer, to_projection
+from codi_lens.loading.fingerprint import fingerprint
 from codi_lens.loading.loaded import Loaded
+from codi_lens.loading.placement import usable_device, usable_dtype
 from codi_lens.loading.save import save_model
 from codi_lens.problems.problem import Problem
 from codi_lens.thinking.hooks import Intervention
@@ -50,7 +50,7 @@ class CodiModel(Loaded):
         bot: str | int | None = None,
         eot: str | int | None = None,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         revision: str | None = None,
     ) -> CodiModel:
         """Load a CODI checkpoint from a folder or a Hugging Face hub repository.
@@ -68,7 +68,7 @@ class CodiModel(Loaded):
             bot, eot: tokens (or ids) that open and close thinking; by default the tokenizer's own
                 (`<|bocot|>`, `<|start-latent|>`) or those that CODI adds to the base vocabulary.
             device: where the model runs.
-            dtype: of weights and activations.
+            dtype: of weights and activations, such as torch.bfloat16 or "bfloat16".
             revision: branch, tag or commit of the hub repository.
 
         Raises:
@@ -78,11 +78,7 @@ class CodiModel(Loaded):
         >>> model.lens.cfg.n_layers, model.lens.cfg.n_heads, model.config.n_thoughts
         (3, 8, 6)
         """
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"The device {device} cannot be used ({reason}).") from error
+        device, dtype = usable_device(device), usable_dtype(dtype)
         checkpoint = read_checkpoint(
             source,
             base=base,
@@ -93,14 +89,15 @@ class CodiModel(Loaded):
             eot=eot,
             revision=revision,
         )
-        lens = to_hooked_transformer(
-            checkpoint.backbone,
-            checkpoint.merged(dtype, device),
-            checkpoint.tokenizer,
-            device=device,
-            dtype=dtype,
-        )
-        projection = to_projection(checkpoint.projection, device=device, dtype=dtype)
+        with torch.random.fork_rng(devices=[]):  # building modules draws random numbers
+            lens = to_hooked_transformer(
+                checkpoint.backbone,
+                checkpoint.merged(dtype, device),
+                checkpoint.tokenizer,
+                device=device,
+                dtype=dtype,
+            )
+            projection = to_projection(checkpoint.projection, device=device, dtype=dtype)
         return cls(lens, projection, checkpoint.tokenizer, checkpoint.config, checkpoint.backbone)
 
     def think(
@@ -218,12 +215,9 @@ class CodiModel(Loaded):
         )
 
     def fingerprint(self) -> str:
-        """A digest of weights and settings: results of the same model carry the same one."""
-        digest = hashlib.blake2b(repr(self.config.opening + self.config.closing).encode())
-        digest.update(str(self.config.n_thoughts).encode())
-        for module in (self.lens, self.projection):
-            for name, value in sorted(module.state_dict().items()):
-                digest.update(name.encode())
-                flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                digest.update(flat.numpy().data)
-        return digest.hexdigest()[:16]
+        """A digest of everything that decides a result: results of one model carry the same.
+
+        Weights, architecture, settings, tokenizer and dtype count; where the model came from and
+        how it was stored do not: a copy and a merged save have the same digest.
+        """
+        return fingerprint(self)

@@ -7,8 +7,9 @@ not compute is refused rather than approximated.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from torch import Tensor
@@ -34,10 +35,14 @@ class Architecture:
     Attributes:
         settings: from its config to arguments of `HookedTransformerConfig`.
         convert: TransformerLens' weight conversion.
+        said: what its config must say, since weights of the same shape allow several values.
+        usual: what old configs leave out, and is then the default of transformers.
     """
 
     settings: Callable[[Any], dict[str, Any]]
     convert: Convert
+    said: tuple[str, ...]
+    usual: tuple[str, ...] = ()
 
 
 def supported() -> tuple[str, ...]:
@@ -78,7 +83,13 @@ def lens_config(
         CheckpointError: the architecture, its activation, its biases or its rope scaling is not
             computed exactly by TransformerLens.
     """
-    settings = architecture_of(backbone).settings(backbone)
+    try:
+        settings = architecture_of(backbone).settings(backbone)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
+        raise CheckpointError(
+            f"The base model's config is incomplete or odd ({type(error).__name__}: {error})."
+        ) from error
+    _check_positive(settings)
     if settings["act_fn"] not in SUPPORTED_ACTIVATIONS:
         raise CheckpointError(
             f"The activation {settings['act_fn']!r} is not supported; supported are "
@@ -92,6 +103,51 @@ def lens_config(
         dtype=dtype,
         init_weights=False,
     )
+
+
+def check_said(backbone: PretrainedConfig, values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """That a config says what the shapes of the weights do not, and no default stands in for it.
+
+    Args:
+        backbone: the config as transformers completes it.
+        values: what the file says.
+        name: what errors call the checkpoint.
+
+    Returns:
+        A sentence for each default that is usual and was used.
+
+    Raises:
+        CheckpointError: names what the config does not say.
+    """
+    architecture = architecture_of(backbone)
+    aliases = {own: other for other, own in backbone.attribute_map.items()}
+    missing = [key for key in architecture.said if not {key, aliases.get(key)} & values.keys()]
+    if missing:
+        raise CheckpointError(
+            f"The config.json of {name} does not say {missing[0]}, which the weights cannot tell; "
+            "add the value that the model was trained with."
+        )
+    given = {*values, *(values.get("rope_parameters") or {})}
+    taken = vars(backbone) | (getattr(backbone, "rope_parameters", None) or {})
+    return tuple(
+        f"The config.json of {name} does not say {key}; the default of {backbone.model_type}, "
+        f"{taken.get(key)}, is used."
+        for key in architecture.usual
+        if not _NAMES.get(key, {key}) & given
+    )
+
+
+def _check_positive(settings: Mapping[str, Any]) -> None:
+    for key, value in settings.items():
+        if key in _POSITIVE and value is not None and not _is_positive(value):
+            raise CheckpointError(
+                f"The base model's config gives {_POSITIVE[key]} = {value!r}; it must be a "
+                "positive number."
+            )
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
 
 
 def _gpt2(backbone: Any) -> dict[str, Any]:
@@ -221,11 +277,38 @@ def _refuse(backbone: Any, **expected: bool) -> None:
             )
 
 
+_SAID = ("num_attention_heads", "hidden_act", "rms_norm_eps", "max_position_embeddings")
+_USUAL = ("rope_theta",)
+_NAMES = {
+    "rope_theta": {"rope_theta", "rotary_emb_base"},
+    "partial_rotary_factor": {"partial_rotary_factor", "rotary_pct"},
+}
+"""Under which names a config says a thing; others have one."""
+_POSITIVE = {
+    **{key: key for key in ("d_model", "d_head", "n_heads", "d_mlp", "n_layers", "rotary_dim")},
+    "n_key_value_heads": "num_key_value_heads",
+    "n_ctx": "the length of the context",
+    "eps": "the epsilon of its norms",
+    "window_size": "sliding_window",
+    "rotary_base": "rope_theta",
+    "NTK_by_parts_factor": "factor",
+    "NTK_by_parts_low_freq_factor": "low_freq_factor",
+    "NTK_by_parts_high_freq_factor": "high_freq_factor",
+    "NTK_original_ctx_len": "original_max_position_embeddings",
+}
+"""What must be above zero, and what a config calls it."""
 _ARCHITECTURES: dict[str, Architecture] = {
-    "gpt2": Architecture(_gpt2, convert_gpt2_weights),
-    "gpt_neox": Architecture(_gpt_neox, convert_neox_weights),
-    "llama": Architecture(_llama, convert_llama_weights),
-    "mistral": Architecture(_mistral, convert_mistral_weights),
-    "qwen2": Architecture(_qwen2, convert_qwen2_weights),
-    "qwen3": Architecture(_qwen3, convert_qwen3_weights),
+    "gpt2": Architecture(
+        _gpt2, convert_gpt2_weights, ("n_head", "activation_function", "layer_norm_epsilon")
+    ),
+    "gpt_neox": Architecture(
+        _gpt_neox,
+        convert_neox_weights,
+        ("num_attention_heads", "hidden_act", "layer_norm_eps", "max_position_embeddings"),
+        ("rope_theta", "partial_rotary_factor", "use_parallel_residual"),
+    ),
+    "llama": Architecture(_llama, convert_llama_weights, _SAID, _USUAL),
+    "mistral": Architecture(_mistral, convert_mistral_weights, _SAID, _USUAL),
+    "qwen2": Architecture(_qwen2, convert_qwen2_weights, _SAID, _USUAL),
+    "qwen3": Architecture(_qwen3, convert_qwen3_weights, _SAID, _USUAL),
 }

@@ -7,8 +7,9 @@ for. The weights stay as they are in the file until `Checkpoint.merged` makes th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from codi_lens.errors import CheckpointError, CheckpointWarning
-from codi_lens.loading.architectures import supported
+from codi_lens.loading.architectures import check_said, supported
 from codi_lens.loading.config import CodiConfig, read_settings, require
 from codi_lens.loading.files import first_line, read_tensors, resolve_folder
 from codi_lens.loading.keys import (
@@ -27,17 +28,14 @@ from codi_lens.loading.keys import (
     check_projection,
     empty_model,
     is_tied,
-    lora_pairs,
     merge,
     sort_keys,
     tied_names,
 )
-from codi_lens.loading.sources import is_hub_name
+from codi_lens.loading.lora import lora_pairs
+from codi_lens.loading.sources import check_path, is_hub_name
+from codi_lens.loading.special_tokens import special_tokens
 
-N_SPECIAL_TOKENS = 3
-"""CODI appends pad, bot and eot to the base model's vocabulary, in this order."""
-THOUGHT_TOKENS = (("<|bocot|>", "<|eocot|>"), ("<|start-latent|>", "<|end-latent|>"))
-"""Tokens that open and close thinking where a tokenizer has its own."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
@@ -115,11 +113,12 @@ def read_checkpoint(
     layout = sort_keys(read_tensors(folder), name, plain=(folder / "codi_config.json").is_file())
 
     named_base = base if base is not None else settings.get("base")
-    backbone = _read_config(folder, base, named_base, name)
+    backbone, values = _read_config(folder, base, named_base, name)
     tokenizer = _read_tokenizer(folder, named_base, name)
     base_vocabulary = backbone.vocab_size
-    backbone.vocab_size = _vocabulary(layout.tensors, backbone, name)
-    tokens = _special_tokens(settings, tokenizer, base_vocabulary, backbone.vocab_size, name)
+    embedding = _embedding(layout.tensors, backbone, name)
+    backbone.vocab_size = len(embedding)
+    tokens = special_tokens(settings, tokenizer, base_vocabulary, embedding, name)
     notes = layout.notes
     if backbone.tie_word_embeddings and not is_tied(layout.tensors, backbone):
         backbone.tie_word_embeddings = False
@@ -131,16 +130,16 @@ def read_checkpoint(
     check_projection(layout.projection, backbone.hidden_size, name)
 
     pairs = lora_pairs(layout.tensors, name)
+    notes += check_said(backbone, values, name)
     for note in notes:
         warnings.warn(note, CheckpointWarning, stacklevel=3)
     config = CodiConfig(
         source=name,
-        n_thoughts=require(settings, "n_thoughts", name, "6"),
+        n_thoughts=_n_thoughts(settings, backbone, name),
         remove_eos=require(settings, "remove_eos", name, "True"),
         lora_alpha=require(settings, "lora_alpha", name, "32") if pairs else None,
         lora_rank=max(a.shape[0] for a, _ in pairs.values()) if pairs else None,
         eos_after_eot=settings.get("eos_after_eot"),
-        eos=_eos(tokenizer, name),
         base=None if named_base is None else str(named_base),
         revision=revision,
         notes=notes,
@@ -151,7 +150,7 @@ def read_checkpoint(
 
 def _read_config(
     folder: Path, base: str | Path | None, named_base: str | Path | None, name: str
-) -> PretrainedConfig:
+) -> tuple[PretrainedConfig, dict[str, Any]]:
     """The given base's config, else the checkpoint's own, else that of the base it names."""
     own = (folder / "config.json").is_file()
     where = base if base is not None else folder if own else named_base
@@ -160,13 +159,13 @@ def _read_config(
             f"{name} does not say its base model; pass base=, the folder or hub name of the "
             "model that it was trained from (for its config and tokenizer)."
         )
-    config = _from_base(AutoConfig, where)
+    config, values = _from_base(where, _config_and_values)
     if config.model_type not in supported():
         raise CheckpointError(
             f"The architecture {config.model_type!r} of {name} is not supported; supported are "
             f"{', '.join(supported())}."
         )
-    return config
+    return config, values
 
 
 def _read_tokenizer(
@@ -179,17 +178,33 @@ def _read_tokenizer(
             f"{name} holds no tokenizer; pass base=, the folder or hub name of the model that it "
             "was trained from."
         )
-    return _from_base(AutoTokenizer, folder if own or named_base is None else named_base)
+    where = folder if own or named_base is None else named_base
+    tokenizer = _from_base(where, partial(AutoTokenizer.from_pretrained, trust_remote_code=False))
+    longest = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float):
+        raise CheckpointError(
+            f"The tokenizer in {where} gives model_max_length = {longest!r}; it must be a number."
+        )
+    return tokenizer
 
 
-def _from_base(kind: Any, where: str | Path) -> Any:
+def _config_and_values(where: str | Path) -> tuple[PretrainedConfig, dict[str, Any]]:
+    """A config, and what its file says itself: the rest are transformers' defaults."""
+    config = AutoConfig.from_pretrained(where, trust_remote_code=False)
+    return config, PretrainedConfig.get_config_dict(where)[0]
+
+
+def _from_base(where: str | Path, read: Callable[[str | Path], Any]) -> Any:
+    check_path(where)
     if not Path(where).is_dir() and not is_hub_name(str(where)):
         raise CheckpointError(
             f"There is no base model folder {where}, and it is not a hub name (owner/name)."
         )
     try:
-        return kind.from_pretrained(where, trust_remote_code=False)
-    except Exception as error:  # transformers raises many kinds for odd files
+        return read(where)
+    except BaseException as error:  # transformers raises many kinds, and Rust's panics are not
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         if _is_gated(error):
             raise CheckpointError(
                 f"The base model {where} is gated: accept its licence on huggingface.co and run "
@@ -210,65 +225,21 @@ def _is_gated(error: BaseException | None) -> bool:
     return False
 
 
-def _vocabulary(tensors: Mapping[str, Tensor], backbone: PretrainedConfig, name: str) -> int:
-    ends = tied_names(empty_model(backbone))
-    rows = [value.shape[0] for key, value in tensors.items() if base_name(key) in ends]
-    if not rows:
-        raise CheckpointError(f"{name} holds no embedding and no unembedding.")
-    return max(rows)
-
-
-def _special_tokens(
-    settings: Mapping[str, Any],
-    tokenizer: PreTrainedTokenizerBase,
-    base_vocabulary: int,
-    rows: int,
-    name: str,
-) -> dict[str, int]:
-    """The ids of pad, bot and eot, and how many ids are tokens rather than padding."""
-    given = {key: settings[key] for key in ("bot", "eot") if key in settings}
-    if len(given) == 1:
-        raise CheckpointError(f"{name} says {next(iter(given))} alone; give both bot and eot.")
-    if not given:
-        own = tokenizer.get_vocab()
-        pairs = [pair for pair in THOUGHT_TOKENS if own.keys() >= set(pair)]
-        given = dict(zip(("bot", "eot"), pairs[0], strict=True)) if len(pairs) == 1 else {}
-    if given:
-        ids = {key: _token_id(token, tokenizer, name) for key, token in given.items()}
-        pad = settings.get("pad", tokenizer.pad_token_id)
-        ids["pad"] = ids["bot"] if pad is None else _token_id(pad, tokenizer, name)
-        n_tokens = min(max(len(tokenizer), *(id + 1 for id in ids.values())), rows)
-        if ids["bot"] == ids["eot"]:
-            raise CheckpointError(f"{name} opens and closes thinking with the same token.")
-    else:
-        expected = base_vocabulary + N_SPECIAL_TOKENS
-        if rows < expected:
-            raise CheckpointError(
-                f"The embedding of {name} has {rows} rows; the base vocabulary of "
-                f"{base_vocabulary} with pad, bot and eot makes {expected} (pass bot= and eot= "
-                "where the vocabulary has tokens of its own for them)."
-            )
-        ids = {key: base_vocabulary + i for i, key in enumerate(("pad", "bot", "eot"))}
-        n_tokens = expected
-    outside = {key: id for key, id in ids.items() if not 0 <= id < rows}
-    if outside:
-        key, id = next(iter(outside.items()))
+def _n_thoughts(settings: Mapping[str, Any], backbone: PretrainedConfig, name: str) -> int:
+    n_thoughts: int = require(settings, "n_thoughts", name, "6")
+    if n_thoughts >= backbone.max_position_embeddings:
         raise CheckpointError(
-            f"The token {key} of {name} has the id {id}, but its embedding has {rows} rows."
+            f"{n_thoughts} thoughts do not fit into the context of {name}, which has "
+            f"{backbone.max_position_embeddings} positions; give a smaller n_thoughts."
         )
-    return {**ids, "n_tokens": settings.get("n_tokens", n_tokens)}
+    return n_thoughts
 
 
-def _token_id(token: str | int, tokenizer: PreTrainedTokenizerBase, name: str) -> int:
-    if isinstance(token, int):
-        return token
-    if token not in tokenizer.get_vocab():
-        raise CheckpointError(f"The tokenizer of {name} has no token {token!r}.")
-    return int(tokenizer.get_vocab()[token])
-
-
-def _eos(tokenizer: PreTrainedTokenizerBase, name: str) -> int:
-    eos: Any = tokenizer.eos_token_id
-    if eos is None:
-        raise CheckpointError(f"The tokenizer of {name} has no EOS token, at which answers end.")
-    return int(eos)
+def _embedding(tensors: Mapping[str, Tensor], backbone: PretrainedConfig, name: str) -> Tensor:
+    """The embedding, or the unembedding of a file that leaves the tied one out."""
+    ends = tied_names(empty_model(backbone))
+    found = [value for key, value in tensors.items() if base_name(key) in ends]
+    found = [value for value in found if value.ndim == 2]
+    if not found:
+        raise CheckpointError(f"{name} holds no embedding and no unembedding.")
+    return max(found, key=len)

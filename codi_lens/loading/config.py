@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 
 
 def _checked(values: Mapping[str, Any], keys: tuple[str, ...], where: str) -> dict[str, Any]:
-    settings = {key: values[key] for key in keys if values.get(key) is not None}
+    settings = {key: _plain(values[key]) for key in keys if values.get(key) is not None}
     for key, value in settings.items():
         kinds, expected = _KINDS[key]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
@@ -149,4 +150,16 @@ def _checked(values: Mapping[str, Any], keys: tuple[str, ...], where: str) -> di
         raise CheckpointError(
             f"{where} gives n_thoughts = {settings['n_thoughts']}; it must be at least 1."
         )
+    alpha = settings.get("lora_alpha", 1)
+    if not 0 < alpha < inf:
+        raise CheckpointError(
+            f"{where} gives lora_alpha = {alpha}; it must be a positive number, as LoRA is scaled "
+            "by it."
+        )
     return settings
+
+
+def _plain(value: Any) -> Any:
+    """A number as Python's own, where numpy or torch hold it."""
+    scalar = hasattr(value, "item") and getattr(value, "ndim", 1) == 0
+    return value.item() if scalar else value

@@ -19,7 +19,8 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from codi_lens.errors import CheckpointError
 from codi_lens.loading.architectures import architecture_of, lens_config
-from codi_lens.loading.keys import empty_model, listed
+from codi_lens.loading.keys import empty_model
+from codi_lens.loading.wrappers import listed
 
 # How TransformerLens rearranges each weight in every forward pass. A weight that is stored in
 # that order, and seen through a view, makes the rearrangement free and bit-identical.
@@ -138,17 +139,18 @@ def to_projection(
         return nn.Identity()
     inner, d_in = tensors["1.weight"].shape
     d_out = tensors["3.weight"].shape[0]
-    projection = nn.Sequential(
-        nn.Identity(),  # dropout in the original, which gives the next layers their numbers
-        nn.Linear(d_in, inner),
-        nn.GELU(),
-        nn.Linear(inner, d_out),
-    )
-    if "ln.weight" in tensors:
-        projection.add_module("ln", nn.LayerNorm(d_out))
-    projection.load_state_dict(dict(tensors))
-    projection.requires_grad_(False)
-    return projection.to(device=device, dtype=dtype).eval()
+    with torch.device("meta"):  # without memory, and without drawing random numbers for it
+        projection = nn.Sequential(
+            nn.Identity(),  # dropout in the original, which gives the next layers their numbers
+            nn.Linear(d_in, inner),
+            nn.GELU(),
+            nn.Linear(inner, d_out),
+        )
+        if "ln.weight" in tensors:
+            projection.add_module("ln", nn.LayerNorm(d_out))
+    cast = {k: v.to(device=device, dtype=dtype, copy=True) for k, v in tensors.items()}
+    projection.load_state_dict(cast, assign=True)
+    return projection.requires_grad_(False).eval()
 
 
 def _store(key: str, weight: Tensor, *, gated: bool) -> Tensor:

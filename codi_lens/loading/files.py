@@ -28,8 +28,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from codi_lens.errors import CheckpointError
+from codi_lens.loading.foreign import refuse_folder
 from codi_lens.loading.sources import check_source, local_folder
+from codi_lens.loading.wrappers import opened
 
+_HEAD = 20  # bytes that tell what a file is
 _SMALL_FILES = ["*.json", "*.model", "*.txt"]
 _SAFETENSORS = ["*.safetensors", "prj.pt"]
 _PICKLES = ["pytorch_model*.bin"]
@@ -50,6 +53,8 @@ def resolve_folder(source: str | Path, revision: str | None = None) -> Path:
         CheckpointError: neither a folder, nor shipped, nor a repository that can be fetched.
     """
     check_source(source)
+    if revision is not None and not isinstance(revision, str):
+        raise CheckpointError(f"revision must be a branch, tag or commit, not {revision!r}.")
     folder, name = local_folder(source), str(source)
     if folder is not None:
         return folder
@@ -67,7 +72,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # numbers may be too long, too
         raise CheckpointError(f"{path} is not valid JSON ({first_line(error)}).") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object.")
@@ -83,10 +88,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     """
     files = _weight_files(folder)
     if not files:
-        raise CheckpointError(
-            f"{folder} is not a CODI checkpoint: it has neither model.safetensors nor "
-            "pytorch_model.bin (nor shards of one)."
-        )
+        refuse_folder(folder)
     state: dict[str, Tensor] = {}
     for path in files:
         _add(state, _read(path), path)
@@ -147,7 +149,11 @@ def _indexed(index: Path) -> list[Path]:
     if not isinstance(shards, dict) or not all(isinstance(s, str) for s in shards.values()):
         raise CheckpointError(f"{index} must map keys to files in its weight_map.")
     files = [index.parent / shard for shard in sorted(set(shards.values()))]
-    for path in files:
+    for shard, path in zip(sorted(set(shards.values())), files, strict=True):
+        if not shard or set(shard) & set("/\\\0") or shard in (".", ".."):
+            raise CheckpointError(
+                f"{index} names {shard!r}; a shard must be a file of the folder itself."
+            )
         if not path.is_file():
             raise CheckpointError(f"{index} names {path.name}, which is not in the folder.")
     return files
@@ -174,7 +180,19 @@ def _add(state: dict[str, Tensor], more: Mapping[str, Tensor], path: Path) -> No
 
 def _read(path: Path) -> dict[str, Tensor]:
     readers: dict[str, Callable[[Path], dict[str, Tensor]]] = {".safetensors": _read_safetensors}
-    return readers.get(path.suffix, _read_pickle)(path)
+    if _begins(path) == b"version https://git-lfs"[:_HEAD]:
+        raise CheckpointError(
+            f"{path} is a pointer of Git LFS; fetch the file with `git lfs pull`."
+        )
+    tensors = readers.get(path.suffix, _read_pickle)(path)
+    for key, value in tensors.items():
+        if value.is_meta or value.layout != torch.strided or value.is_quantized or value.is_nested:
+            kind = "meta" if value.is_meta else value.layout
+            kind = "quantised" if value.is_quantized else "nested" if value.is_nested else kind
+            raise CheckpointError(
+                f"{path} holds {key} as a tensor without plain numbers ({kind}); save it dense."
+            )
+    return tensors
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -200,16 +218,14 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} is truncated or not a PyTorch file ({first_line(error)})."
         ) from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    ):
-        raise CheckpointError(f"{path} must hold a state dict: a mapping from names to tensors.")
-    return dict(state)
+    return opened(state, str(path))
 
 
 def _is_zip(path: Path) -> bool:
     """PyTorch's format since 1.6; only this one can be memory-mapped."""
+    return _begins(path).startswith(b"PK\x03\x04")
+
+
+def _begins(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+        return file.read(_HEAD)

@@ -7,7 +7,7 @@ parameter of the architecture is filled or named.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +17,16 @@ from transformers.pytorch_utils import Conv1D
 
 from codi_lens.errors import CheckpointError
 from codi_lens.loading.files import first_line
+from codi_lens.loading.foreign import refuse_foreign_keys
+from codi_lens.loading.lora import check_lora, lora_pairs, one_adapter
+from codi_lens.loading.wrappers import listed, unwrapped
 
-_WRAPPERS = ("module.", "_orig_mod.")  # distributed training, torch.compile
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _MODEL_PREFIXES = ("codi.base_model.model.", "codi.")
 _TRAINING_ONLY = ("decoder.", "pj_in.", "pj_out.")
 _OLD_BUFFERS = (".attn.masked_bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
 _OLD_MASKS = (".attn.bias", ".attention.bias")
 _RENAMED = {"embed_out.weight": "lm_head.weight"}  # GPT-NeoX's head before transformers 5.14
-_LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>\w+))?\.weight")
 _SAVED_WHOLE = re.compile(r"(.+)\.modules_to_save\.\w+(\..+)")  # PEFT's copy of a trained module
 
 
@@ -56,7 +58,8 @@ def sort_keys(state: Mapping[str, Tensor], name: str, *, plain: bool = False) ->
     Raises:
         CheckpointError: not a CODI checkpoint, or a key that CODI does not know.
     """
-    state = _unwrapped(state)
+    state = unwrapped(state, name)
+    refuse_foreign_keys(state, name)
     plain = plain or any(key.startswith("prj.") for key in state)
     has_prefix = any(key.startswith("codi.") for key in state)
     if not has_prefix and not plain:
@@ -93,7 +96,7 @@ def sort_keys(state: Mapping[str, Tensor], name: str, *, plain: bool = False) ->
         if dropped
         else ()
     )
-    return Layout(_one_adapter(tensors, name), projection, notes)
+    return Layout(one_adapter(tensors, name), projection, notes)
 
 
 def check_projection(projection: Mapping[str, Tensor], d_model: int, name: str) -> None:
@@ -125,6 +128,7 @@ def check_projection(projection: Mapping[str, Tensor], d_model: int, name: str) 
                 f"prj.{key} of {name} has shape {tuple(value.shape)}; a projection within d_model "
                 f"{d_model} has {expected[key]}."
             )
+        _check_float(f"prj.{key}", value, name)
         _check_finite(f"prj.{key}", value, name)
 
 
@@ -160,33 +164,11 @@ def check_language_model(
                 f"{key} of {name} has shape {tuple(value.shape)}; the base model's config makes "
                 f"{tuple(expected[key].shape)}."
             )
+    for key, value in tensors.items():
+        _check_float(key, value, name)
     transposed = conv1d_weights(model)
     for module, (a, b) in lora_pairs(tensors, name).items():
-        _check_lora(module, a, b, dense, transposed, name)
-
-
-def lora_pairs(tensors: Mapping[str, Tensor], name: str) -> dict[str, tuple[Tensor, Tensor]]:
-    """The LoRA matrices A [rank, in] and B [out, rank] of every wrapped module.
-
-    Raises:
-        CheckpointError: one without the other, or a LoRA tensor of another kind.
-    """
-    sides: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if ".lora_" in key:
-            match = _LORA.fullmatch(key)
-            if match is None:
-                raise CheckpointError(
-                    f"{name} holds {key}, which is not a LoRA matrix codi_lens knows."
-                )
-            sides.setdefault(match["module"], {})[match["side"]] = value
-    for module, pair in sides.items():
-        if len(pair) < 2:
-            have = "AB".replace("A" if "B" in pair else "B", "")
-            raise CheckpointError(
-                f"{name} holds {module}.lora_{have}.default.weight without its other half."
-            )
-    return {module: (pair["A"], pair["B"]) for module, pair in sides.items()}
+        check_lora(module, a, b, dense, transposed, name)
 
 
 def merge(
@@ -276,40 +258,9 @@ def base_name(key: str) -> str:
     return key.replace(".base_layer.", ".")
 
 
-def listed(keys: Iterable[str], most: int = 4) -> str:
-    """Some names and how many more there are, for an error."""
-    keys = list(keys)
-    more = f" and {len(keys) - most} more" if len(keys) > most else ""
-    return ", ".join(keys[:most]) + more
-
-
-def _unwrapped(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    for prefix in _WRAPPERS:
-        if state and all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
-
-
 def _is_old_buffer(key: str, value: Tensor) -> bool:
     """Buffers that old releases of transformers saved; GPT-2's causal mask has four axes."""
     return key.endswith(_OLD_BUFFERS) or (key.endswith(_OLD_MASKS) and value.ndim == 4)
-
-
-def _one_adapter(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """LoRA matrices under the adapter name `default`, whatever they were saved under."""
-    adapters: set[str] = set()
-    renamed: dict[str, Tensor] = {}
-    for key, value in tensors.items():
-        match = _LORA.fullmatch(key)
-        if match is not None:
-            adapters.add(match["adapter"] or "default")
-            key = f"{match['module']}.lora_{match['side']}.default.weight"
-        renamed[key] = value
-    if len(adapters) > 1:
-        raise CheckpointError(
-            f"{name} holds several LoRA adapters ({listed(sorted(adapters))}); merge them first."
-        )
-    return renamed
 
 
 def _wrapped(key: str) -> str:
@@ -317,28 +268,11 @@ def _wrapped(key: str) -> str:
     return f"{module}.base_layer.{part}"
 
 
-def _check_lora(
-    module: str,
-    a: Tensor,
-    b: Tensor,
-    dense: Mapping[str, Tensor],
-    transposed: set[str],
-    name: str,
-) -> None:
-    if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+def _check_float(key: str, value: Tensor, name: str) -> None:
+    if value.dtype not in _FLOATS:
         raise CheckpointError(
-            f"The LoRA matrices of {module} in {name} have shapes {tuple(a.shape)} and "
-            f"{tuple(b.shape)}; expected [rank, in] and [out, rank]."
-        )
-    target = f"{module}.weight"
-    if target not in dense:
-        raise CheckpointError(f"{name} holds LoRA matrices of {module} without its base weight.")
-    delta = (b.shape[0], a.shape[1])
-    delta = delta[::-1] if target in transposed else delta
-    if delta != tuple(dense[target].shape):
-        raise CheckpointError(
-            f"The LoRA matrices of {module} in {name} make a delta of shape {delta}, but its "
-            f"weight has {tuple(dense[target].shape)}."
+            f"{name} holds {key} in {value.dtype} without scales that make weights of it; save it "
+            "in bfloat16 or float32."
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from codi_lens.errors import CheckpointError
 
+_LONGEST = 4000  # characters of a path; longer ones no system takes
 _PACKAGE = Path(__file__).parents[1]
 _PLACES = (_PACKAGE / "checkpoints", _PACKAGE.parent / "checkpoints")
 """Of an installed wheel, and of a checkout, from which the wheel takes them."""
@@ -36,6 +37,7 @@ def check_source(source: str | Path) -> None:
     Raises:
         CheckpointError: neither a folder, nor a shipped model, nor like the name of a repository.
     """
+    check_path(source)
     name = str(source)
     if local_folder(source) is not None:
         return
@@ -45,6 +47,23 @@ def check_source(source: str | Path) -> None:
         raise CheckpointError(
             f"There is no folder {name}, and it is not the name of a model that codi_lens ships "
             f"({', '.join(shipped_models())}) or of a hub repository (owner/name)."
+        )
+
+
+def check_path(path: object) -> None:
+    """Refuse what cannot be a path or the name of a repository.
+
+    Raises:
+        CheckpointError: not text or a path, empty, or with a NUL character.
+    """
+    if not isinstance(path, str | Path):
+        raise CheckpointError(
+            f"A checkpoint is named by a folder or hub name, not by {type(path).__name__}."
+        )
+    if not str(path).strip() or "\0" in str(path) or len(str(path)) > _LONGEST:
+        raise CheckpointError(
+            f"{str(path)[:40]!r} cannot name a checkpoint; give a folder, or a hub name "
+            "(owner/name)."
         )
 
 

@@ -20,6 +20,7 @@ from transformer_lens import ActivationCache
 
 from codi_lens.errors import InterventionError, PositionError, ProblemError
 from codi_lens.loading.loaded import Lens, Loaded
+from codi_lens.loading.soundness import check_thinks
 from codi_lens.positions import Layout, key_names, query_names
 from codi_lens.thinking.answers import anchor, decode, force, prepare_answers, text
 from codi_lens.thinking.hooks import Intervention
@@ -42,6 +43,7 @@ def think(
     ids: Sequence[str] | None = None,
 ) -> ThoughtRun:
     """Run a batch of questions through thoughts to answers; see `CodiModel.think`."""
+    check_thinks(model)
     config, tokenizer = model.config, model.tokenizer
     prompts = prepare(model, questions)
     _check(model, len(prompts), thoughts, max_new_tokens)

@@ -1,0 +1,52 @@
+"""Where a model runs and in which precision: the arguments `device` and `dtype`, made sure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from codi_lens.errors import CheckpointError
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+"""Precisions that a model can run in."""
+
+
+def usable_dtype(dtype: Any) -> torch.dtype:
+    """A dtype by itself or by name.
+
+    Raises:
+        CheckpointError: not one that a model can run in.
+
+    >>> usable_dtype("bfloat16"), usable_dtype("torch.float32")
+    (torch.bfloat16, torch.float32)
+    """
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", None) or str(dtype)
+    found = getattr(torch, name.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype) or str(found).removeprefix("torch.") not in DTYPES:
+        raise CheckpointError(
+            f"A model cannot run in dtype {_shown(dtype)}; it must be one of {', '.join(DTYPES)}."
+        )
+    return found
+
+
+def usable_device(device: Any) -> torch.device:
+    """A device on which tensors can be made.
+
+    Raises:
+        CheckpointError: no such device here; names those that are.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found).sum().item()  # "meta" has no numbers
+    except Exception as error:  # every backend fails in its own way
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        here += ["mps"] if torch.backends.mps.is_available() else []
+        raise CheckpointError(
+            f"The device {_shown(device)} cannot be used; usable here: {', '.join(here)}."
+        ) from error
+    return found
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else str(value)

@@ -33,7 +33,7 @@ from codi_lens.loading.keys import (
     tied_names,
 )
 from codi_lens.loading.lora import lora_pairs
-from codi_lens.loading.sources import check_path, is_hub_name
+from codi_lens.loading.sources import check_path, is_folder, is_hub_name
 from codi_lens.loading.special_tokens import special_tokens
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
@@ -196,9 +196,9 @@ def _config_and_values(where: str | Path) -> tuple[PretrainedConfig, dict[str, A
 
 def _from_base(where: str | Path, read: Callable[[str | Path], Any]) -> Any:
     check_path(where)
-    if not Path(where).is_dir() and not is_hub_name(str(where)):
+    if not is_folder(where) and not is_hub_name(str(where)):
         raise CheckpointError(
-            f"There is no base model folder {where}, and it is not a hub name (owner/name)."
+            f"There is no base model folder {str(where)!r}, and it is not a hub name (owner/name)."
         )
     try:
         return read(where)

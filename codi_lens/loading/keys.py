@@ -88,6 +88,8 @@ def sort_keys(state: Mapping[str, Tensor], name: str, *, plain: bool = False) ->
         raise CheckpointError(f"{name} holds keys that CODI does not know: {listed(unexpected)}.")
     if not tensors:
         raise CheckpointError(f"{name} holds no language model, only {listed(state)}.")
+    for key, value in (*tensors.items(), *projection.items()):
+        _check_float(key, value, name)
     notes = (
         (
             f"{name} holds {dropped} tensors of an auxiliary decoder that only training uses "
@@ -128,7 +130,6 @@ def check_projection(projection: Mapping[str, Tensor], d_model: int, name: str) 
                 f"prj.{key} of {name} has shape {tuple(value.shape)}; a projection within d_model "
                 f"{d_model} has {expected[key]}."
             )
-        _check_float(f"prj.{key}", value, name)
         _check_finite(f"prj.{key}", value, name)
 
 
@@ -164,8 +165,6 @@ def check_language_model(
                 f"{key} of {name} has shape {tuple(value.shape)}; the base model's config makes "
                 f"{tuple(expected[key].shape)}."
             )
-    for key, value in tensors.items():
-        _check_float(key, value, name)
     transposed = conv1d_weights(model)
     for module, (a, b) in lora_pairs(tensors, name).items():
         check_lora(module, a, b, dense, transposed, name)

@@ -49,4 +49,4 @@ def usable_device(device: Any) -> torch.device:
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else str(value)
+    return str(value) if str(value).isprintable() and str(value) else repr(value)

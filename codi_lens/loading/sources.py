@@ -6,7 +6,6 @@ from pathlib import Path
 
 from codi_lens.errors import CheckpointError
 
-_LONGEST = 4000  # characters of a path; longer ones no system takes
 _PACKAGE = Path(__file__).parents[1]
 _PLACES = (_PACKAGE / "checkpoints", _PACKAGE.parent / "checkpoints")
 """Of an installed wheel, and of a checkout, from which the wheel takes them."""
@@ -28,7 +27,7 @@ def shipped_models() -> dict[str, Path]:
 def local_folder(source: str | Path) -> Path | None:
     """The folder of that name, else that of the shipped model; None if it has to be fetched."""
     folder = Path(source)
-    return folder if folder.is_dir() else shipped_models().get(str(source))
+    return folder if is_folder(folder) else shipped_models().get(str(source))
 
 
 def check_source(source: str | Path) -> None:
@@ -38,10 +37,10 @@ def check_source(source: str | Path) -> None:
         CheckpointError: neither a folder, nor a shipped model, nor like the name of a repository.
     """
     check_path(source)
-    name = str(source)
     if local_folder(source) is not None:
         return
-    if Path(source).is_file():
+    name = str(source) if str(source).isprintable() else repr(str(source))
+    if _exists(source):
         raise CheckpointError(f"{name} is a file; give the folder that holds the checkpoint.")
     if not is_hub_name(name):
         raise CheckpointError(
@@ -60,11 +59,16 @@ def check_path(path: object) -> None:
         raise CheckpointError(
             f"A checkpoint is named by a folder or hub name, not by {type(path).__name__}."
         )
-    if not str(path).strip() or "\0" in str(path) or len(str(path)) > _LONGEST:
+    if not str(path).strip() or "\0" in str(path):
         raise CheckpointError(
             f"{str(path)[:40]!r} cannot name a checkpoint; give a folder, or a hub name "
             "(owner/name)."
         )
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder is there; False for names that no system takes, which pathlib lets fail."""
+    return _exists(path) and Path(path).is_dir()
 
 
 def is_hub_name(name: str) -> bool:
@@ -74,4 +78,16 @@ def is_hub_name(name: str) -> bool:
     (True, False, False)
     """
     parts = name.split("/")
-    return len(parts) == 2 and all(parts) and not name.startswith((".", "~", "/"))
+    return (
+        len(parts) == 2
+        and all(parts)
+        and name.isprintable()
+        and not name.startswith((".", "~", "/"))
+    )
+
+
+def _exists(path: str | Path) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:
+        return False

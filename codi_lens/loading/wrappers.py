@@ -20,7 +20,8 @@ _WRAPPERS = {
 }
 """Steps of a name that no model has itself."""
 _CODI = ("codi.", "prj.")
-_ROOTS = (*_CODI, "transformer.", "gpt_neox.", "model.", "lm_head.", "embed_out.")
+_PLAIN = ("transformer.", "gpt_neox.", "model.", "lm_head.", "embed_out.")
+"""What the names of a merged export begin with."""
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 """Under which names training scripts keep a state dict, or a container of one."""
 
@@ -28,7 +29,8 @@ _CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weig
 def unwrapped(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """A state dict without the steps that wrappers add to its names, in any order and place.
 
-    A prefix of another name goes only where all keys share it and what remains is a CODI model's.
+    A prefix of another name goes only where all keys share it and what remains is a CODI model's
+    (or, behind `model.` alone, a merged export's).
 
     Raises:
         CheckpointError: two keys differ in their wrappers alone.
@@ -39,12 +41,14 @@ def unwrapped(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
         if target in plain:
             raise CheckpointError(f"{name} holds {target} twice, in different wrappers ({key}).")
         plain[target] = value
-    bare = plain
+    bare, steps = plain, set()
     while not any(key.startswith(_CODI) for key in bare):
-        if len({key.partition(".")[0] for key in bare}) != 1 or not all("." in key for key in bare):
+        first = {key.partition(".")[0] for key in bare}
+        steps |= first
+        if len(first) != 1 or not all("." in key for key in bare):
             return plain
         bare = {key.partition(".")[2]: value for key, value in bare.items()}
-        if any(key.startswith(_ROOTS) for key in bare):
+        if steps == {"model"} and any(key.startswith(_PLAIN) for key in bare):
             plain = bare
     return bare
 
@@ -69,7 +73,7 @@ def opened(held: Any, where: str) -> dict[str, Tensor]:
     odd = _odd(held)
     raise CheckpointError(
         f"{where} must hold a state dict: a mapping from names to tensors"
-        + (f"; its {odd[0]!r} is of type {odd[1]}." if odd else f", not {type(held).__name__}.")
+        + (f"; its {odd[0]!r} is of type {odd[1]}." if odd else f", not {held!r:.40}.")
     )
 
 

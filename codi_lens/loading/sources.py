@@ -42,7 +42,7 @@ def check_source(source: str | Path) -> None:
     name = str(source) if str(source).isprintable() else repr(str(source))
     if _exists(source):
         raise CheckpointError(f"{name} is a file; give the folder that holds the checkpoint.")
-    if not is_hub_name(name):
+    if not is_hub_name(str(source)):
         raise CheckpointError(
             f"There is no folder {name}, and it is not the name of a model that codi_lens ships "
             f"({', '.join(shipped_models())}) or of a hub repository (owner/name)."

@@ -287,7 +287,7 @@ def test_odd_base_configs_are_named(
 
 
 def test_device_that_does_not_exist_is_named(gpt2_folder: Path) -> None:
-    with pytest.raises(CheckpointError, match="The device warp cannot be used"):
+    with pytest.raises(CheckpointError, match="The device warp cannot be used; usable here: cpu"):
         CodiModel.from_pretrained(gpt2_folder, device="warp")
 
 

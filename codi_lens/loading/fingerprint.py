@@ -79,7 +79,7 @@ def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     described = {
         "class": type(tokenizer).__name__,
         "vocabulary": tokenizer.get_vocab(),
-        "around": tokenizer.build_inputs_with_special_tokens([]),
+        "around": list(tokenizer("")["input_ids"]),
     }
     return _digest_of(json.dumps(described))
 

@@ -58,7 +58,7 @@ def test_wrapped_state_dicts_are_the_same(change: Change, gpt2_folder: Path) -> 
 
 
 def test_a_plain_language_model_keeps_its_own_prefix() -> None:
-    llama = dict.fromkeys(("model.embed_tokens.weight", "model.norm.weight"), torch.ones(1))
+    llama: State = dict.fromkeys(("model.embed_tokens.weight", "model.norm.weight"), torch.ones(1))
     assert unwrapped(llama, "it") == llama
     assert unwrapped({f"model.{key}": v for key, v in llama.items()}, "it") == llama
     coconut = {f"base_causallm.{key}": value for key, value in llama.items()}

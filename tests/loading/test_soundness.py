@@ -57,8 +57,8 @@ def test_broken_assumptions_are_named(
 
 
 def test_edited_weights_are_not_refused(model: CodiModel) -> None:
+    model.lens.ln_final.w = nn.Parameter(torch.ones(model.lens.cfg.d_model))
     with torch.no_grad():
-        model.lens.ln_final.w.fill_(1.0)
         model.lens.blocks[0].attn.W_O[2] = 0
         model.lens.embed.W_E[5] = 0
     check_thinks(model)

@@ -21,6 +21,7 @@ from codi_lens.causal.sweeps import sweep_edges as sweep_edges
 from codi_lens.causal.sweeps import sweep_heads as sweep_heads
 from codi_lens.causal.sweeps import sweep_layers as sweep_layers
 from codi_lens.causal.sweeps import sweep_thoughts as sweep_thoughts
+from codi_lens.errors import ActivationError as ActivationError
 from codi_lens.errors import AttentionError as AttentionError
 from codi_lens.errors import CheckpointError as CheckpointError
 from codi_lens.errors import CheckpointWarning as CheckpointWarning
@@ -29,6 +30,7 @@ from codi_lens.errors import InterventionError as InterventionError
 from codi_lens.errors import OutputError as OutputError
 from codi_lens.errors import PositionError as PositionError
 from codi_lens.errors import ProblemError as ProblemError
+from codi_lens.errors import ProblemWarning as ProblemWarning
 from codi_lens.interventions.checks import check_untouched as check_untouched
 from codi_lens.interventions.donors import Donors as Donors
 from codi_lens.interventions.donors import with_donors as with_donors

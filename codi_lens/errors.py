@@ -5,7 +5,9 @@ Each message is one sentence: what was given, what is valid.
 
 from __future__ import annotations
 
-from collections.abc import Container
+import math
+import operator
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, get_args
 
 
@@ -33,12 +35,20 @@ class InterventionError(CodiLensError):
     """An intervention that cannot be applied, or one whose hook never fired."""
 
 
+class ActivationError(CodiLensError):
+    """Activations that are NaN or infinite, of which no answer can be read."""
+
+
 class OutputError(CodiLensError):
     """An output folder or file that must not be overwritten or cannot be resumed."""
 
 
 class CheckpointWarning(UserWarning):
     """Something in a checkpoint was left out on purpose, and says so."""
+
+
+class ProblemWarning(UserWarning):
+    """The model reads something else than the problem says: words that its tokenizer lacks."""
 
 
 def check_choice(
@@ -59,8 +69,8 @@ def check_choice(
     >>> check_choice("mode", "mean", Literal["mean", "zero"])
     """
     known = get_args(choices)
-    if given not in known:
-        raise error(f"There is no {what} {given!r}; there are {', '.join(known)}.")
+    if not (isinstance(given, str) and given in known):
+        raise error(f"There is no {what} {shown(given)}; there are {', '.join(known)}.")
 
 
 def needs(table: Container[str], *columns: str, advice: str = "") -> None:
@@ -80,3 +90,87 @@ def needs(table: Container[str], *columns: str, advice: str = "") -> None:
     if missing:
         end = f"; {advice}" if advice else ""
         raise InterventionError(f"The table has no column {missing[0]!r}{end}.")
+
+
+def shown(value: object) -> str:
+    """A value as a message names it, on one line and no longer than a glance.
+
+    >>> shown("L1H7"), shown(10**5000), shown([1] * 50)
+    ("'L1H7'", 'a value of type int', '[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1...')
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an int of 5,000 digits has no text, nor has what breaks in its own repr
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def whole_number(
+    what: str,
+    value: Any,
+    least: int = 0,
+    most: int = 2**63 - 1,
+    error: type[CodiLensError] = InterventionError,
+) -> int:
+    """An argument that counts, as an int: Python's, NumPy's or torch's.
+
+    Raises:
+        CodiLensError: of the class `error`; no whole number, or one out of range.
+
+    >>> whole_number("seed", 3)
+    3
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = None
+    if number is None or not least <= number <= most:
+        limit = f" of at least {least}" if most == 2**63 - 1 else f" from {least} to {most}"
+        limit = "" if least == -(2**63) else limit
+        raise error(f"{what} is a whole number{limit}, not {shown(value)}.")
+    return number
+
+
+def finite_number(
+    what: str, value: Any, error: type[CodiLensError] = InterventionError
+) -> float | int:
+    """An argument that measures, as a Python number.
+
+    Raises:
+        CodiLensError: of the class `error`; no number, or NaN, or infinite.
+
+    >>> finite_number("factor", 0.5)
+    0.5
+    """
+    try:
+        textual = isinstance(value, (str, bytes, bool))
+        number = None if textual else value if isinstance(value, (int, float)) else float(value)
+        finite = number is not None and math.isfinite(number)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        number, finite = None, False
+    if number is None or not finite:
+        raise error(f"{what} is a finite number, not {shown(value)}.")
+    return number
+
+
+def listed(what: str, values: Any, of: str, error: type[CodiLensError]) -> list[Any]:
+    """An argument that is many, as a list; a generator is used up.
+
+    Args:
+        what: takes it: "think".
+        values: any iterable but a text or a mapping.
+        of: what it must hold: "questions".
+        error: what to raise.
+
+    Raises:
+        CodiLensError: of the class `error`; not an iterable of many.
+
+    >>> listed("think", (text for text in ["1 + 1?"]), "questions", ProblemError)
+    ['1 + 1?']
+    """
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes, Mapping)):
+        raise error(f"{what} takes a list of {of}, not {shown(values)}.")
+    try:
+        return list(values)
+    except TypeError:  # a tensor without dimensions
+        raise error(f"{what} takes a list of {of}, not {shown(values)}.") from None

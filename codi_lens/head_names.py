@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
-from codi_lens.errors import CodiLensError, InterventionError, PositionError, needs
+from codi_lens.errors import (
+    CodiLensError,
+    InterventionError,
+    PositionError,
+    needs,
+    shown,
+    whole_number,
+)
 from codi_lens.stats import seeded
 
 Head = tuple[int, int]
 Heads = Sequence[Head]
+GivenHeads = Heads | Head | str | Sequence[str]
+"""Heads as people write them: pairs of layer and head, one pair, or names ("L1H7,L2H0")."""
+_NAME = re.compile(r"L(\d{1,6})H(\d{1,6})", re.IGNORECASE)  # Python reads no 5,000 digits
 
 
 @runtime_checkable
@@ -63,6 +74,26 @@ def heads_name(heads: Heads) -> str:
     return f"{names[0]}+{names[1]}+… ({len(names)} heads, {digest})"
 
 
+def as_heads(given: Any) -> list[Head]:
+    """Heads as pairs, from pairs (of any integers), one pair, names, or one name.
+
+    Raises:
+        InterventionError: something that is no head.
+        PositionError: a number that no layer or head has.
+
+    >>> as_heads("L1H7"), as_heads((1, 7)), as_heads([(1, 5), "L2H0"])
+    ([(1, 7)], [(1, 7)], [(1, 5), (2, 0)])
+    """
+    given = given.tolist() if hasattr(given, "tolist") else given
+    if isinstance(given, str):
+        items: list[Any] = [name for name in given.split(",") if name.strip()]
+    else:
+        items = _parts(given)
+        if len(items) == 2 and not any(isinstance(item, Iterable) for item in items):
+            items = [tuple(items)]
+    return [_as_head(item) for item in items]
+
+
 def heads_of(table: pd.DataFrame) -> list[Head]:
     """The heads of a table, in its order: the ranking that `rank_heads` gives, say.
 
@@ -88,12 +119,12 @@ def parse_heads(text: str, n_layers: int, n_heads: int) -> list[Head]:
     """
     heads: list[Head] = []
     for name in text.replace(" ", "").split(","):
-        layer, _, head = name.upper().removeprefix("L").partition("H")
-        if not (name[:1] in "Ll" and layer.isdecimal() and head.isdecimal()):
-            raise CodiLensError(f"{name!r} names no head; write heads like L0H3,L5H3.")
-        if (int(layer), int(head)) in heads:
+        found = _NAME.fullmatch(name)
+        if found is None:
+            raise CodiLensError(f"{shown(name)} names no head; write heads like L0H3,L5H3.")
+        if (int(found[1]), int(found[2])) in heads:
             raise CodiLensError(f"The head {name} is given twice.")
-        heads.append((int(layer), int(head)))
+        heads.append((int(found[1]), int(found[2])))
     check_heads(heads, list(product(range(n_layers), range(n_heads))))
     return heads
 
@@ -127,3 +158,21 @@ def by_layer(heads: Heads) -> dict[int, list[int]]:
     """
     layers = sorted({layer for layer, _ in heads})
     return {layer: sorted({h for other, h in heads if other == layer}) for layer in layers}
+
+
+def _parts(given: Any) -> list[Any]:
+    """What an iterable holds; anything else stands for itself."""
+    single = not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping))
+    return [given] if single or isinstance(given, pd.DataFrame) else list(given)
+
+
+def _as_head(item: Any) -> Head:
+    found = _NAME.fullmatch(item.strip()) if isinstance(item, str) else None
+    parts = _parts(item) if found is None else [int(found[1]), int(found[2])]
+    if len(parts) != 2 or any(isinstance(part, str) for part in parts):
+        raise InterventionError(
+            f"{shown(item)} names no head; give pairs of layer and head, as [(1, 7)], or names, "
+            "as 'L1H7'."
+        )
+    layer, head = (whole_number("A layer or head", part, 0, 10**6, PositionError) for part in parts)
+    return layer, head

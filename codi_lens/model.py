@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from codi_lens.loading.loaded import Loaded
 from codi_lens.loading.placement import usable_device, usable_dtype
 from codi_lens.loading.save import save_model
 from codi_lens.problems.problem import Problem
+from codi_lens.thinking.given import Vectors
+from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.hooks import Intervention
-from codi_lens.thinking.loop import NamesFilter
 from codi_lens.thinking.plan import Planned
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.think import think
@@ -102,27 +103,28 @@ class CodiModel(Loaded):
 
     def think(
         self,
-        questions: Sequence[str] | Sequence[Sequence[int]],
+        questions: Iterable[str] | Iterable[Sequence[int]],
         *,
-        thoughts: Float[Tensor, "problem thought d_model"] | None = None,
-        answers: Sequence[str] | Sequence[Sequence[int]] | None = None,
+        thoughts: Float[Tensor, "problem thought d_model"] | Vectors | None = None,
+        answers: Iterable[str] | Iterable[Sequence[int]] | None = None,
         max_new_tokens: int = 64,
         names_filter: NamesFilter = None,
-        interventions: Sequence[Intervention | Planned] = (),
+        interventions: Intervention | Planned | Iterable[Intervention | Planned] = (),
         ids: Sequence[str] | None = None,
     ) -> ThoughtRun:
         """Run questions through continuous thoughts to answers, as one batch.
 
         Args:
             questions: texts, or lists of token ids (the question's tokens only, BOS included where
-                the model uses it).
-            thoughts: feed these instead of the model's own.
+                the model uses it). Words that the tokenizer lacks become its unknown token, with
+                a `ProblemWarning`.
+            thoughts: feed these instead of the model's own; a tensor or an array.
             answers: score these instead of decoding: texts, tokenised without special tokens, or
                 lists of token ids. EOS follows each; `run.answer_log_probs` holds the scores.
             max_new_tokens: greedy decoding stops at EOS, here, or at the end of the context.
             names_filter: which activations `run.cache()` keeps from the run: a hook name, a list
                 of them or a predicate. None keeps none; `run.cache()` then replays a clean run.
-            interventions: scoped hooks, alive in every forward pass, applied in the given order.
+            interventions: one, or several: scoped hooks, alive in every forward pass, applied in the given order.
                 Hooks set with plain `model.lens.hooks(...)` are alive too, and see each pass as it
                 comes.
             ids: stable ids of the problems, from which donors are drawn; by default digests of
@@ -132,6 +134,7 @@ class CodiModel(Loaded):
             The run, in the order of the questions.
 
         Raises:
+            ActivationError: NaN or infinite activations; says where they began.
             ProblemError: an empty question or answer, one that does not fit into the context, an
                 unknown token id, or not one answer per question.
             PositionError: `thoughts` has the wrong shape, or a scope names no position.

@@ -6,7 +6,7 @@ positions by these names; `Layout` turns them into indices where a tensor needs 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from codi_lens.errors import PositionError
+from codi_lens.errors import PositionError, shown
 
 Scope = str | Sequence[str]
 
@@ -79,7 +79,7 @@ def resolve(at: Scope, n_thoughts: int) -> frozenset[str]:
         "all": ("question", "bot", *thoughts, "eot", "answer"),
     }
     names: set[str] = set()
-    for name in [at] if isinstance(at, str) else at:
+    for name in _names_of(at):
         if name in scopes:
             names.update(scopes[name])
         elif name in scopes["all"]:
@@ -90,8 +90,8 @@ def resolve(at: Scope, n_thoughts: int) -> frozenset[str]:
             )
         else:
             raise PositionError(
-                f"There is no position {name!r} in a run with {n_thoughts} thoughts; there are "
-                f"{', '.join((*scopes, *scopes['all']))}."
+                f"There is no position {shown(name)} in a run with {n_thoughts} thoughts; "
+                f"there are {', '.join((*scopes, *scopes['all']))}."
             )
     if not names:
         raise PositionError("The scope names no position; give at least one.")
@@ -104,7 +104,7 @@ def scope_name(at: Scope) -> str:
     >>> scope_name(["ct1", "ct3"])
     'ct1+ct3'
     """
-    return at if isinstance(at, str) else "+".join(at)
+    return "+".join(_names_of(at))
 
 
 def first_position(at: Scope) -> str:
@@ -117,7 +117,7 @@ def first_position(at: Scope) -> str:
     ('bot', 'ct3')
     """
     starts = {"thinking": "bot", "thoughts": "ct0", "all": "question"}
-    names = [starts.get(name, name) for name in ([at] if isinstance(at, str) else at)]
+    names = [starts.get(name, name) for name in _names_of(at)]
     return min(names, key=rank, default="question")
 
 
@@ -133,11 +133,21 @@ def rank(name: str) -> int:
     ends = {"question": 0, "bot": 1, "eot": 10**6, "answer": 10**6 + 1}
     if name in ends:
         return ends[name]
-    if name.startswith("ct") and name[2:].isdecimal():
+    if isinstance(name, str) and name[:2] == "ct" and name[2:].isdecimal() and len(name) < 8:
         return 2 + int(name[2:])
     raise PositionError(
-        f"There is no position {name!r} in a run; there are question, bot, ct0, ct1 …, eot, answer."
+        f"There is no position {shown(name)} in a run; there are question, bot, ct0, ct1 …, eot, "
+        "answer."
     )
+
+
+def _names_of(at: Scope) -> list[str]:
+    names = [at] if isinstance(at, str) else list(at) if isinstance(at, Collection) else []
+    if not isinstance(at, Collection) or not all(isinstance(name, str) for name in names):
+        raise PositionError(
+            f"Positions are given by name, as 'ct2' or ['bot', 'ct0'], not as {shown(at)}."
+        )
+    return names
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from codi_lens.interventions.donors import Donors, with_donors
 from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problems, check_problems, parse_answer, problem_list
 from codi_lens.stats import wilson_interval
+from codi_lens.thinking.hook_names import hooked_names
 from codi_lens.thinking.hooks import Intervention
-from codi_lens.thinking.loop import hooked_names
 from codi_lens.thinking.plan import Planned
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun

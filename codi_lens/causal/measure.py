@@ -25,8 +25,8 @@ from codi_lens.model import CodiModel
 from codi_lens.positions import rank
 from codi_lens.problems.problem import Problem, check_problems
 from codi_lens.thinking.clean_runs import CleanRuns
+from codi_lens.thinking.hook_names import hooked_names
 from codi_lens.thinking.hooks import Intervention
-from codi_lens.thinking.loop import hooked_names
 from codi_lens.thinking.plan import Context, Planned, for_rows, plan_all
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import context_of

@@ -17,8 +17,8 @@ from codi_lens.loading.loaded import Lens, Loaded
 from codi_lens.positions import rank, thought_names
 from codi_lens.problems.problem import Number, Problem, parse_answer
 from codi_lens.stats import seeded
+from codi_lens.thinking.hook_names import hooked_names
 from codi_lens.thinking.hooks import Intervention, position_axis
-from codi_lens.thinking.loop import hooked_names
 from codi_lens.thinking.plan import Context, Planned, digest
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import think

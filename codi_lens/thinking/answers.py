@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from codi_lens.errors import ProblemError
+from codi_lens.errors import ProblemError, listed
 from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.loaded import Loaded
 from codi_lens.problems.problem import answer_span
+from codi_lens.thinking.given import token_ids, warn_of_unknown
 from codi_lens.thinking.loop import Loop
 
 _SCORED_AT_ONCE = 256  # logits of so many positions are held at a time
@@ -21,7 +22,7 @@ _SCORED_AT_ONCE = 256  # logits of so many positions are held at a time
 
 def prepare_answers(
     model: Loaded,
-    answers: Sequence[str] | Sequence[Sequence[int]],
+    answers: Iterable[str] | Iterable[Sequence[int]],
     rooms: Sequence[int],
 ) -> list[list[int]]:
     """Given answers as token ids, without the EOS that ends each.
@@ -30,22 +31,23 @@ def prepare_answers(
         model: whose tokenizer, EOS and vocabulary count.
         answers: texts, tokenised without special tokens, or token lists, with or without EOS.
         rooms: how many answer tokens of each problem the context has room for.
-        d_vocab: size of the vocabulary.
 
     Raises:
-        ProblemError: not one answer per question, an empty one, EOS or an unknown token inside one,
-            or one that does not fit into the context.
+        ProblemError: not one answer per question, an empty one, neither text nor token ids, EOS or
+            an unknown token inside one, or one that does not fit into the context.
     """
+    given = "a single string"
+    if not isinstance(answers, str):
+        answers = listed("answers=", answers, "answers (texts or token ids)", ProblemError)
+        given = f"{len(answers)} answers"
     if isinstance(answers, str) or len(answers) != len(rooms):
-        given = "a single string" if isinstance(answers, str) else f"{len(answers)} answers"
         raise ProblemError(f"think was given {given} for {len(rooms)} questions; give one each.")
     config, d_vocab = model.config, model.lens.cfg.d_vocab
     prepared: list[list[int]] = []
+    unknown: list[str] = []
     for number, (answer, room) in enumerate(zip(answers, rooms, strict=True)):
-        if isinstance(answer, str):
-            tokens = list(model.tokenizer(answer, add_special_tokens=False)["input_ids"])
-        else:
-            tokens = [int(token) for token in answer]
+        tokens, words = token_ids(f"Answer {number}", answer, model.tokenizer, special=False)
+        unknown += words
         if not tokens:
             raise ProblemError(
                 f"Answer {number} is empty; to force EOS alone, give [{config.eos}]."
@@ -66,6 +68,7 @@ def prepare_answers(
                 f"context has room for {room}."
             )
         prepared.append(tokens)
+    warn_of_unknown(unknown, model.tokenizer)
     return prepared
 
 
@@ -88,15 +91,21 @@ def decode(
         config: for EOS and `eot`.
         rooms: how many answer tokens of each problem the context has room for.
         max_new_tokens: the most tokens of an answer.
+
+    Raises:
+        ActivationError: NaN or infinity; says where it began.
     """
     limits = torch.tensor([min(room + 1, max_new_tokens) for room in rooms], device=logits.device)
     forbidden = torch.tensor(config.never_decoded(logits.shape[-1]), device=logits.device)
     lengths = torch.zeros_like(limits)
     alive = torch.ones_like(limits, dtype=torch.bool)
     chosen: list[Tensor] = []
+    finite = torch.ones_like(alive)
     while True:
         best = logits.index_fill(-1, forbidden, -torch.inf).argmax(dim=-1)
         chosen.append(best)
+        peak = logits.gather(-1, best[:, None])[:, 0]  # NaN is the largest of logits
+        finite = finite & (torch.isfinite(peak) | ~alive)
         alive = alive & (best != config.eos)
         lengths = lengths + alive
         alive = alive & (lengths < limits)
@@ -104,6 +113,7 @@ def decode(
             break
         loop.feed(loop.embed(best[:, None]), alive[:, None].long())
         logits = loop.logits()
+    loop.check_finite(finite)
     rows = torch.stack(chosen, dim=1).tolist()
     return [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
 
@@ -145,6 +155,9 @@ def force(
         answers: token ids, EOS included where it is to be scored.
         anchors: how many tokens come before each answer's number, None where it has none.
         config: for pad, and for what is never decoded.
+
+    Raises:
+        ActivationError: NaN or infinity; says where it began.
     """
     device = logits.device
     width = max(map(len, answers))
@@ -174,6 +187,7 @@ def force(
         loop.feed(loop.embed(targets[:, :-1]), real[:, 1:].long(), queries)
         for at in real[:, 1:].nonzero().split(_SCORED_AT_ONCE):
             read(at[:, 0], at[:, 1] + 1, loop.logits_at(at[:, 0], at[:, 1]))
+    loop.check_finite(~log_probs.detach().isnan())
     return Forced(targets, real, best, log_probs, at_anchor)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,11 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from codi_lens.errors import InterventionError
-from codi_lens.positions import Scope, first_position
+from codi_lens.errors import InterventionError, listed, shown, whole_number
+from codi_lens.positions import Scope, first_position, scope_name
 
 HookFunction = Callable[..., Tensor | None]
-"""`fn(activation, hook)`, called by name as TransformerLens does; may return a replacement."""
+"""`fn(activation, hook)`, called by name as TransformerLens does.
+
+What it returns replaces the activation; if it returns nothing, what it edited in place counts.
+"""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class Intervention:
 
     The hook function sees and writes only the selected positions: its activation has the usual
     TransformerLens shape with just those positions on the position axis (the query axis of
-    `hook_pattern` and `hook_attn_scores`). Question positions of a batch are left-padded.
+    `hook_pattern` and `hook_attn_scores`). Question positions of a batch are left-padded. As in
+    TransformerLens, it edits in place or returns a replacement, which wins where it does both.
 
     Attributes:
         hooks: pairs of a hook name and a hook function.
@@ -33,9 +38,12 @@ class Intervention:
             None keeps all.
         rows: the problems of the batch that `keeps` is for; None for all.
 
+    Raises:
+        InterventionError: hooks that are no pairs of a name and a function of two arguments.
+        PositionError: positions that are not given by name.
+
     >>> def silence_head_3(z, hook):
     ...     z[:, :, 3] = 0
-    ...     return z
     >>> Intervention([("blocks.0.attn.hook_z", silence_head_3)], at="thinking").first
     'bot'
     """
@@ -45,6 +53,16 @@ class Intervention:
     name: str = ""
     keeps: int | None = None
     rows: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could apply."""
+        hooks = listed("Intervention", self.hooks, "pairs of name and function", InterventionError)
+        for pair in hooks:
+            _check_pair(pair)
+        object.__setattr__(self, "hooks", hooks)
+        scope_name(self.at)
+        if self.keeps is not None:
+            whole_number("keeps", self.keeps)
 
     @property
     def first(self) -> str:
@@ -87,15 +105,41 @@ def on_rows(intervention: Intervention, rows: Sequence[int]) -> Intervention:
 
 
 def _rewritten(function: HookFunction, selection: Any, activation: Tensor, hook: Any) -> Tensor:
-    part = activation[selection]
+    part = activation[selection]  # a copy, since the selection holds a list
+    shape = part.shape
     result = function(part, hook=hook)
     if result is None:
-        return activation
-    if result.shape != part.shape:
+        # Edited in place or only looked at: writing it back is right for both, and for edits that
+        # no version counter shows (`x.data`, `x.numpy()`).
+        result = part
+    if not isinstance(result, Tensor):
+        raise InterventionError(
+            f"The hook at {hook.name} returned {shown(result)}; it must return a tensor of shape "
+            f"{tuple(shape)}, or nothing if it edits in place."
+        )
+    if result.shape != shape:
         raise InterventionError(
             f"The hook at {hook.name} returned shape {tuple(result.shape)} for an activation of "
-            f"shape {tuple(part.shape)}; it must keep the shape."
+            f"shape {tuple(shape)}; it must keep the shape."
         )
     changed = activation.clone()
     changed[selection] = result.to(changed.dtype)
     return changed
+
+
+def _check_pair(pair: Any) -> None:
+    fits = isinstance(pair, (tuple, list)) and len(pair) == 2
+    if not fits or not isinstance(pair[0], str) or not callable(pair[1]):
+        raise InterventionError(
+            f"{shown(pair)} is no hook; give pairs of a hook name and a function, as "
+            "('blocks.1.attn.hook_z', edit)."
+        )
+    try:
+        inspect.signature(pair[1]).bind(None, hook=None)
+    except TypeError:
+        raise InterventionError(
+            f"The function for {pair[0]} cannot be called as fn(activation, hook=hook), as "
+            "TransformerLens does."
+        ) from None
+    except ValueError:  # some built-in functions do not tell their arguments
+        return

@@ -7,7 +7,7 @@ order 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,15 +22,11 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
 from codi_lens.errors import InterventionError
 from codi_lens.positions import Layout, key_names, resolve
+from codi_lens.thinking.finite import first_broken
+from codi_lens.thinking.hook_names import NamesFilter, check_hook_name, hooked_names, matching
 from codi_lens.thinking.hooks import HookFunction, Intervention, position_axis, scoped
 from codi_lens.thinking.key_values import KeyValueEntry
-
-NamesFilter = str | Sequence[str] | Callable[[str], bool] | None
-
-
-def hooked_names(lens: HookedTransformer) -> list[str]:
-    """The hook points that carry forward hooks right now, set by `model.lens.hooks(...)`."""
-    return sorted(name for name, point in lens.hook_dict.items() if point.fwd_hooks)
+from codi_lens.thinking.lock import locked
 
 
 class Loop:
@@ -60,6 +56,8 @@ class Loop:
         self.layout = layout
         self.mask = torch.zeros(n_problems, 0, dtype=torch.int64, device=device)
         self.fed, self.rows = [], []
+        self._added: list[Tensor] = []  # the mask of each pass
+        self._start = self._checked = 0  # columns that came with it; passes that were looked at
         self._cache = TransformerLensKeyValueCache.init_cache(lens.cfg, device, n_problems)
         self._cache.entries = [
             KeyValueEntry(e.past_keys, e.past_values) for e in self._cache.entries
@@ -69,19 +67,20 @@ class Loop:
         self._names: list[str] = []
         self._hidden = self._logits = torch.empty(0)
         self._patterns: dict[int, Tensor] = {}
-        self._masked: dict[str, Tensor] = {}
+        self._may_mask = False
+        self._peaks: dict[str, Tensor] = {}  # per layer, the largest score of each query
         self._kept: dict[str, list[Tensor]] = {}
         # ln1 fires three times a pass (for Q, K and V): the last activation counts.
         self._pass_kept: dict[str, Tensor] = {}
         self._pass_fired: set[int] = set()
-        self._kept_names = _matching(lens, names_filter)
+        self._kept_names = matching(lens, names_filter)
         self._interventions = [
             (name, function, resolve(intervention.at, layout.n_thoughts))
             for intervention in interventions
             for name, function in intervention.hooks
         ]
         for name, _, _ in self._interventions:
-            _check_hook_name(lens, name)
+            check_hook_name(lens, name)
         hooked = [*self._kept_names, *(name for name, _, _ in self._interventions)]
         self._unembeds_all = any(name.startswith("unembed.") for name in hooked)
         self._expected = [0] * len(self._interventions)
@@ -89,20 +88,25 @@ class Loop:
 
     @contextmanager
     def hooks(self) -> Iterator[None]:
-        """Interventions first, so that everything kept is what the model went on with."""
+        """Interventions first, so that everything kept is what the model went on with.
+
+        The model is locked meanwhile: another thread's passes would set the hooks off.
+        """
         hooks: list[tuple[str, HookFunction]] = [
             (name, partial(self._act, number, function, positions))
             for number, (name, function, positions) in enumerate(self._interventions)
         ]
-        may_mask = bool(hooks) or bool(hooked_names(self.lens))
+        with locked(self.lens):
+            self._may_mask = bool(hooks) or bool(hooked_names(self.lens))
+            with self.lens.hooks(fwd_hooks=[*hooks, *self._own_hooks()]):  # type: ignore[arg-type]
+                yield
+
+    def _own_hooks(self) -> Iterator[tuple[str, HookFunction]]:
         for layer in range(self.lens.cfg.n_layers):
-            keep = partial(self._keep_queries, layer)
-            hooks.append((f"blocks.{layer}.attn.hook_pattern", keep))
-            if may_mask:
-                hooks.append((f"blocks.{layer}.attn.hook_attn_scores", self._note_masked_rows))
-        hooks += [(name, self._keep) for name in self._kept_names]
-        with self.lens.hooks(fwd_hooks=hooks):  # type: ignore[arg-type]
-            yield
+            yield f"blocks.{layer}.attn.hook_pattern", partial(self._keep_queries, layer)
+            if self._may_mask:
+                yield f"blocks.{layer}.attn.hook_attn_scores", self._note_masked_rows
+        yield from ((name, self._keep) for name in self._kept_names)
 
     def embed(self, tokens: Int[Tensor, "problem pos"]) -> Float[Tensor, "problem pos d_model"]:
         """The embeddings of tokens, ready to be fed."""
@@ -133,6 +137,7 @@ class Loop:
             self._expected[number] += not positions.isdisjoint(self._names[past:])
         embedded = lens.hook_embed(vectors)
         self.fed.append(embedded)
+        self._added.append(added)
         residual, _ = lens.get_residual(embedded, past, attention_mask=self.mask)
         residual = lens(
             residual,
@@ -141,7 +146,7 @@ class Loop:
             attention_mask=self.mask,
             past_kv_cache=self._cache,
         )
-        self._refuse_masked_rows()
+        self._refuse_rows_without_a_peak()
         self.rows.append(self._named_rows())
         self._hidden = lens.ln_final(residual)
         if self._unembeds_all:
@@ -191,7 +196,7 @@ class Loop:
         layout = replace(self.layout, question_lengths=kept, answer_lengths=(), anchors=())
         other = Loop(self.lens, layout, None, interventions)
         index = torch.tensor(list(rows), device=self.mask.device)
-        other.mask = self.mask[index, start:length]
+        other.mask, other._start = self.mask[index, start:length], length - start
         other._cache.previous_attention_mask = other.mask
         other._cache.entries = [
             KeyValueEntry(e.past_keys[index, start:length], e.past_values[index, start:length])
@@ -203,6 +208,41 @@ class Loop:
         """Let later passes not see these positions: they become padding."""
         self.mask = self.mask.masked_fill(hidden, 0)
         self._cache.previous_attention_mask = self.mask
+
+    def check_finite(self, good: Bool[Tensor, "..."]) -> None:
+        """Refuse a run that gave NaN or infinity; called while its hooks are alive.
+
+        Without hooks, a query whose attention sums to 0 had such scores, which TransformerLens
+        turns into zeros.
+
+        Args:
+            good: which of the values that were looked at are finite.
+
+        Raises:
+            ActivationError: says in which layer and at which position it began.
+        """
+        good = good.all()
+        if self.rows[self._checked :] and not self._may_mask:
+            sums = torch.cat(self.rows[self._checked :], dim=1).sum(dim=-1)
+            good = good & (sums > 0).all()
+            self._checked = len(self.rows)
+        if not good:
+            raise first_broken(self.lens, self._again, lambda: self._names)
+
+    @torch.no_grad()
+    def _again(self) -> None:
+        """Run all passes a second time, as they were."""
+        passes = list(zip(self.fed, self._added, strict=True))
+        self.mask = self.mask[:, : self._start]
+        self._cache.previous_attention_mask = self.mask
+        self._cache.entries = [
+            KeyValueEntry(e.past_keys[:, : self._start], e.past_values[:, : self._start])
+            for e in self._cache.entries
+        ]
+        self.fed, self.rows, self._added = [], [], []
+        self._peaks.clear()
+        for vectors, added in passes:
+            self.feed(vectors, added)
 
     def stitched(self) -> dict[str, Tensor]:
         """The kept activations of all passes, joined along positions."""
@@ -262,15 +302,21 @@ class Loop:
         self._patterns[layer] = pattern.detach()[self._problems, :, self._columns]
 
     def _note_masked_rows(self, scores: Tensor, hook: Any) -> None:
-        real = self.mask[:, None, -scores.shape[2] :].bool()
-        self._masked[hook.name] = torch.isneginf(scores.detach().amax(dim=-1)) & real
+        padding = self.mask[:, None, -scores.shape[2] :] == 0
+        self._peaks[hook.name] = scores.detach().amax(dim=-1).masked_fill(padding, 0)
 
-    def _refuse_masked_rows(self) -> None:
-        """A hook cut every key of a query, which TransformerLens would turn into zeros silently."""
-        if not self._masked or not torch.stack([m.any() for m in self._masked.values()]).any():
+    def _refuse_rows_without_a_peak(self) -> None:
+        """A hook cut every key of a query, which TransformerLens would turn into zeros silently.
+
+        So it does with scores that are NaN or infinite.
+        """
+        broken = {name: ~torch.isfinite(peaks) for name, peaks in self._peaks.items()}
+        if not broken or not torch.stack([each.any() for each in broken.values()]).any():
             return
-        name, masked = next((name, m) for name, m in self._masked.items() if m.any())
+        name, masked = next((name, each) for name, each in broken.items() if each.any())
         problem, head, query = masked.nonzero()[0].tolist()
+        if not torch.isneginf(self._peaks[name][problem, head, query]):
+            raise first_broken(self.lens, self._again, lambda: self._names)
         raise InterventionError(
             f"At {name} every key of head {head} is masked for the query "
             f"{self._names[-masked.shape[2] :][query]!r} of problem {problem}; leave it at least "
@@ -287,39 +333,3 @@ class Loop:
         keys = {name: i for i, name in enumerate(key_names(self.layout.n_thoughts))}
         index = torch.tensor([keys[name] for name in self._names], device=rows.device)
         return rows.new_zeros(*rows.shape[:-1], len(keys)).index_add_(-1, index, rows)
-
-
-def _check_hook_name(lens: HookedTransformer, name: str) -> None:
-    if name not in lens.hook_dict:
-        raise InterventionError(
-            f"There is no hook {name!r} in this model (layers 0..{lens.cfg.n_layers - 1}); "
-            "`model.lens.hook_dict` lists them all."
-        )
-
-
-def _matching(lens: HookedTransformer, names_filter: NamesFilter) -> list[str]:
-    """The hook names to keep; a filter function takes those that can fire in this model."""
-    if names_filter is None:
-        return []
-    if callable(names_filter):
-        names = [name for name in lens.hook_dict if names_filter(name) and _can_fire(lens, name)]
-        if not names:
-            raise InterventionError("names_filter selects no hook of this model.")
-        return names
-    names = [names_filter] if isinstance(names_filter, str) else list(names_filter)
-    for name in names:
-        _check_hook_name(lens, name)
-    return names
-
-
-def _can_fire(lens: HookedTransformer, name: str) -> bool:
-    """Hook points that TransformerLens has switched off do not fire."""
-    switches = {
-        "hook_result": lens.cfg.use_attn_result,
-        "hook_q_input": lens.cfg.use_split_qkv_input,
-        "hook_k_input": lens.cfg.use_split_qkv_input,
-        "hook_v_input": lens.cfg.use_split_qkv_input,
-        "hook_attn_in": lens.cfg.use_attn_in,
-        "hook_mlp_in": lens.cfg.use_hook_mlp_in,
-    }
-    return switches.get(name.rsplit(".", 1)[-1], True)

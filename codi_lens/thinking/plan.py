@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from codi_lens.errors import InterventionError
+from codi_lens.errors import InterventionError, listed, shown, whole_number
 from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.loaded import Lens, Loaded
 from codi_lens.positions import Layout, resolve
@@ -183,6 +183,11 @@ def for_rows(intervention: Intervention | Planned, rows: Sequence[int]) -> Inter
     >>> for_rows(keep_one, [0, 2]).rows
     (0, 2)
     """
+    (intervention,) = as_interventions(intervention)
+    rows = [
+        whole_number("A row of for_rows", row)
+        for row in listed("for_rows", rows, "rows", InterventionError)
+    ]
     if isinstance(intervention, Intervention):
         return on_rows(intervention, rows)
 
@@ -192,8 +197,30 @@ def for_rows(intervention: Intervention | Planned, rows: Sequence[int]) -> Inter
     return replace(intervention, build=build)
 
 
+def as_interventions(
+    given: Intervention | Planned | Iterable[Intervention | Planned],
+) -> list[Intervention | Planned]:
+    """Interventions as a list; a single one may come without.
+
+    Raises:
+        InterventionError: something that is no intervention.
+
+    >>> [each.first for each in as_interventions(Intervention([], at="ct1"))]
+    ['ct1']
+    """
+    if isinstance(given, Intervention | Planned):
+        return [given]
+    each = listed("interventions=", given, "interventions", InterventionError)
+    for wrong in (one for one in each if not isinstance(one, Intervention | Planned)):
+        raise InterventionError(
+            f"{shown(wrong)} is no intervention; hooks become one by "
+            "Intervention([(name, function)], at=...)."
+        )
+    return each
+
+
 def plan_all(
-    interventions: Sequence[Intervention | Planned], context: Context
+    interventions: Intervention | Planned | Iterable[Intervention | Planned], context: Context
 ) -> list[Intervention]:
     """Fixed interventions for a batch, in the given order.
 
@@ -201,7 +228,7 @@ def plan_all(
         InterventionError, PositionError: one that does not fit the model or the problems.
     """
     planned: list[Intervention] = []
-    for intervention in interventions:
+    for intervention in as_interventions(interventions):
         if isinstance(intervention, Planned):
             planned += intervention.plan(context)
         else:

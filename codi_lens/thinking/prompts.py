@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from codi_lens.errors import ProblemError
+from codi_lens.errors import ProblemError, listed, shown
 from codi_lens.loading.loaded import Loaded
 from codi_lens.positions import Layout
 from codi_lens.problems.problem import Problem
+from codi_lens.thinking.given import check_model, token_ids, warn_of_unknown
+from codi_lens.thinking.lock import locked
 
 
 def prepare(
     model: Loaded,
-    questions: Sequence[str] | Sequence[Sequence[int]],
+    questions: Iterable[str] | Iterable[Sequence[int]],
     *,
     names: Sequence[str] | None = None,
 ) -> list[list[int]]:
     """Prompts as token ids: each question, then the tokens that open thinking.
 
-    Text is stripped, double spaces become one, and BOS is added by the tokenizer's own rule.
+    Text is stripped, double spaces become one, and BOS is added by the tokenizer's own rule. Words
+    that the tokenizer does not know become its unknown token, with a `ProblemWarning`.
 
     Args:
         model: whose tokenizer, vocabulary and context count.
@@ -32,23 +35,29 @@ def prepare(
         names: what errors call the questions; their numbers by default.
 
     Raises:
-        ProblemError: no question, an empty one, a bare string, an id outside the vocabulary, or a
-            question that does not fit into the context with its thoughts.
+        ProblemError: no question, an empty one, a bare string, neither text nor token ids, an id
+            outside the vocabulary, or a question that does not fit into the context with its
+            thoughts.
     """
+    check_model(model)
     if isinstance(questions, str):
         raise ProblemError("think takes a list of questions; put the single question in a list.")
+    questions = listed("think", questions, "questions (texts or token ids)", ProblemError)
     if len(questions) == 0:
         raise ProblemError("think was given no question; give at least one.")
     config, cfg = model.config, model.lens.cfg
     room = cfg.n_ctx - config.n_thoughts - len(config.opening) - len(config.closing)
     prompts: list[list[int]] = []
+    unknown: list[str] = []
     for number, question in enumerate(questions):
         name = names[number] if names is not None else str(number)
         if isinstance(question, str):
-            text = question.strip().replace("  ", " ")
-            tokens = list(model.tokenizer(text)["input_ids"]) if text else []
-        else:
-            tokens = [int(token) for token in question]
+            question = question.strip().replace("  ", " ")
+        if isinstance(question, str) and not question:
+            raise ProblemError(f"Question {name} is empty.")
+        with locked(model.lens):  # a tokenizer is not for two threads at once
+            tokens, words = token_ids(f"Question {name}", question, model.tokenizer, special=True)
+        unknown += words
         if not tokens:
             raise ProblemError(f"Question {name} is empty.")
         outside = [token for token in tokens if not 0 <= token < cfg.d_vocab]
@@ -63,6 +72,7 @@ def prepare(
                 f"context of {cfg.n_ctx} has room for {room}."
             )
         prompts.append([*tokens, *config.opening])
+    warn_of_unknown(unknown, model.tokenizer)
     return prompts
 
 
@@ -70,7 +80,7 @@ def problem_ids(prompts: Sequence[Sequence[int]], ids: Sequence[str] | None) -> 
     """The given ids of problems, or digests of their prompts.
 
     Raises:
-        ProblemError: not one id per problem.
+        ProblemError: not one id per problem, or ids that are no texts.
 
     >>> problem_ids([[5, 6], [7]], ["a", "b"])
     ['a', 'b']
@@ -78,15 +88,28 @@ def problem_ids(prompts: Sequence[Sequence[int]], ids: Sequence[str] | None) -> 
     if ids is None:
         digests = [hashlib.blake2b(repr(list(p)).encode(), digest_size=8) for p in prompts]
         return [digest.hexdigest() for digest in digests]
-    if isinstance(ids, str) or len(ids) != len(prompts):
+    names = listed("ids=", ids, "ids", ProblemError)
+    if len(names) != len(prompts):
         raise ProblemError(
-            f"think was given {len(ids)} ids for {len(prompts)} questions; give one each."
+            f"think was given {len(names)} ids for {len(prompts)} questions; give one each."
         )
-    return list(ids)
+    for wrong in (name for name in names if not isinstance(name, str)):
+        raise ProblemError(f"An id is a text, not {shown(wrong)}.")
+    return names
 
 
 def prepare_problems(model: Loaded, problems: Sequence[Problem]) -> list[list[int]]:
-    """The prompts of problems, which errors call by their ids; see `prepare`."""
+    """The prompts of problems, which errors call by their ids; see `prepare`.
+
+    Raises:
+        ProblemError: something that is no problem, or a question that `prepare` refuses.
+    """
+    problems = listed("Running problems", problems, "problems", ProblemError)
+    for wrong in (one for one in problems if not isinstance(one, Problem)):
+        raise ProblemError(
+            f"{shown(wrong)} is no problem; make one by codi_lens.problems.Problem(question, "
+            "answer, id)."
+        )
     return prepare(
         model,
         [problem.question for problem in problems],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import xarray as xr
 from jaxtyping import Float, Float32, Int
@@ -11,6 +11,7 @@ from torch import Tensor
 from transformer_lens import ActivationCache
 
 from codi_lens.positions import Layout
+from codi_lens.thinking.replay import Activations
 
 Cache = ActivationCache
 """Activations by hook name; elsewhere than in loading/ and thinking/ known by this name."""
@@ -19,6 +20,9 @@ Cache = ActivationCache
 @dataclass(frozen=True, eq=False)
 class ThoughtRun:
     """What one pass of question → thoughts → answer gave, for a batch of problems.
+
+    It can be pickled, saved and sent to other processes; the model does not go along, nor does a
+    graph of gradients.
 
     Attributes:
         thoughts: `ct0` … `ct{n-1}` as they were fed.
@@ -42,7 +46,7 @@ class ThoughtRun:
     answer_tokens: list[list[int]]
     answer_log_probs: list[Float32[Tensor, " _token"]] | None
     layout: Layout
-    _cache: Callable[[], ActivationCache]
+    _activations: Activations
 
     def index(self, name: str) -> Int[Tensor, "problem"]:
         """Where `bot`, a thought, `eot` or `anchor` lies in the tensors of `cache()`, per problem.
@@ -64,6 +68,17 @@ class ThoughtRun:
         replayed in one forward pass over the same vectors, with all hooks.
 
         Raises:
-            InterventionError: the run had interventions and kept no activations.
+            InterventionError: it kept no activations and had interventions, or came from another
+                process without its model.
         """
-        return self._cache()
+        return self._activations.cache()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle takes: tensors without their graphs, which do not leave a process."""
+        return {name: _detached(value) for name, value in vars(self).items()}
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_detached(each) for each in value]
+    return value.detach() if isinstance(value, Tensor) else value

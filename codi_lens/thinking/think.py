@@ -6,87 +6,82 @@ pass, each thought in its own, then `eot` and the answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import xarray as xr
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from transformer_lens import ActivationCache
 
-from codi_lens.errors import InterventionError, PositionError, ProblemError
-from codi_lens.loading.loaded import Lens, Loaded
+from codi_lens.errors import PositionError, ProblemError, whole_number
+from codi_lens.loading.loaded import Loaded
 from codi_lens.loading.soundness import check_thinks
 from codi_lens.positions import Layout, key_names, query_names
 from codi_lens.thinking.answers import anchor, decode, force, prepare_answers, text
+from codi_lens.thinking.given import Vectors, as_tensor
+from codi_lens.thinking.hook_names import NamesFilter, hooked_names
 from codi_lens.thinking.hooks import Intervention
-from codi_lens.thinking.loop import Loop, NamesFilter, hooked_names
+from codi_lens.thinking.lock import locked
+from codi_lens.thinking.loop import Loop
 from codi_lens.thinking.plan import Context, Planned, kept_thoughts, plan_all
 from codi_lens.thinking.prompts import answer_rooms, layout_of, prepare, problem_ids
+from codi_lens.thinking.replay import Activations
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.walk import walk
 
 
 def think(
     model: Loaded,
-    questions: Sequence[str] | Sequence[Sequence[int]],
+    questions: Iterable[str] | Iterable[Sequence[int]],
     *,
-    thoughts: Float[Tensor, "problem thought d_model"] | None = None,
-    answers: Sequence[str] | Sequence[Sequence[int]] | None = None,
+    thoughts: Float[Tensor, "problem thought d_model"] | Vectors | None = None,
+    answers: Iterable[str] | Iterable[Sequence[int]] | None = None,
     max_new_tokens: int = 64,
     names_filter: NamesFilter = None,
-    interventions: Sequence[Intervention | Planned] = (),
+    interventions: Intervention | Planned | Iterable[Intervention | Planned] = (),
     ids: Sequence[str] | None = None,
 ) -> ThoughtRun:
     """Run a batch of questions through thoughts to answers; see `CodiModel.think`."""
     check_thinks(model)
-    config, tokenizer = model.config, model.tokenizer
     prompts = prepare(model, questions)
-    _check(model, len(prompts), thoughts, max_new_tokens)
+    max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1, error=ProblemError)
+    given = None if thoughts is None else _given_thoughts(model, len(prompts), thoughts)
     rooms = answer_rooms(model, prompts)
-    tokens = [] if answers is None else prepare_answers(model, answers, rooms)
-    hooked = bool(hooked_names(model.lens))
-    planned = plan_all(interventions, context_of(model, prompts, problem_ids(prompts, ids)))
-    loop = Loop(model.lens, layout_of(model, prompts), names_filter, planned)
-    log_probs = None
-    with loop.hooks():
-        kept_counts = kept_thoughts(planned, len(prompts), config.n_thoughts)
-        walked = walk(model, loop, prompts, kept_counts, forced=thoughts)
-        if answers is None:
-            tokens = decode(loop, walked.logits, config, rooms, max_new_tokens)
-        anchors = tuple(anchor(row, tokenizer) for row in tokens)
-        if answers is not None:
-            ended = [[*row, config.eos] for row in tokens]
-            scores = force(loop, walked.logits, ended, anchors, config).log_probs.float()
-            log_probs = [row[: len(each)] for row, each in zip(scores, ended, strict=True)]
-    loop.check_fired()
-    layout = replace(loop.layout, answer_lengths=tuple(map(len, tokens)), anchors=anchors)
-    kept = loop.stitched() if names_filter is not None else None
-    vectors, mask = torch.cat(loop.fed, dim=1), loop.mask
-
-    def cache() -> ActivationCache:  # holds what a replay needs, not the loop's keys and values
-        if kept is None and (interventions or hooked):
-            raise InterventionError(
-                "A run with interventions or hooks is not replayed; pass names_filter= to think, "
-                "for example names_filter=lambda name: True, and it keeps those activations."
-            )
-        activations = _replay(model.lens, layout, vectors, mask) if kept is None else kept
-        return ActivationCache(activations, model.lens)
-
+    with locked(model.lens):
+        tokens = None if answers is None else prepare_answers(model, answers, rooms)
+        context = context_of(model, prompts, problem_ids(prompts, ids))
+        clean = not hooked_names(model.lens)
+        planned = plan_all(interventions, context)
+        loop = Loop(model.lens, layout_of(model, prompts), names_filter, planned)
+        with loop.hooks():
+            kept_counts = kept_thoughts(planned, len(prompts), model.config.n_thoughts)
+            walked = walk(model, loop, prompts, kept_counts, forced=given)
+            answered = _answer(model, loop, walked.logits, rooms, max_new_tokens, tokens)
+        loop.check_fired()
+    lengths = tuple(map(len, answered.tokens))
+    layout = replace(loop.layout, answer_lengths=lengths, anchors=answered.anchors)
     return ThoughtRun(
         thoughts=walked.thoughts,
         predicted_thoughts=walked.predicted,
-        attention=_attention(loop.rows, layout, config.source, one_pass=answers is not None),
+        attention=_attention(loop.rows, layout, model.config.source, one_pass=tokens is not None),
         logits=walked.logits,
-        answers=[text(row, tokenizer) for row in tokens],
-        answer_tokens=tokens,
-        answer_log_probs=log_probs,
+        answers=[text(row, model.tokenizer) for row in answered.tokens],
+        answer_tokens=answered.tokens,
+        answer_log_probs=answered.log_probs,
         layout=layout,
-        _cache=cache,
+        _activations=Activations(
+            model.lens,
+            layout,
+            vectors=torch.cat(loop.fed, dim=1),
+            mask=loop.mask,
+            kept=None if names_filter is None else loop.stitched(),
+            clean=clean and not planned,
+        ),
     )
 
 
@@ -95,33 +90,45 @@ def context_of(model: Loaded, prompts: Sequence[Sequence[int]], ids: Sequence[st
     return Context.of(model, prompts, ids, partial(think, model))
 
 
-def _check(
-    model: Loaded,
-    n_problems: int,
-    thoughts: Float[Tensor, "problem thought d_model"] | None,
-    max_new_tokens: int,
-) -> None:
-    if max_new_tokens < 1:
-        raise ProblemError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
+def _given_thoughts(
+    model: Loaded, n_problems: int, thoughts: Any
+) -> Float[Tensor, "problem thought d_model"]:
+    given = as_tensor("thoughts", thoughts, PositionError)
     expected = (n_problems, model.config.n_thoughts, model.lens.cfg.d_model)
-    if thoughts is not None and tuple(thoughts.shape) != expected:
+    if tuple(given.shape) != expected:
         raise PositionError(
-            f"thoughts has shape {tuple(thoughts.shape)}; expected [problem, thought, d_model] = "
+            f"thoughts has shape {tuple(given.shape)}; expected [problem, thought, d_model] = "
             f"{expected}."
         )
+    return given
 
 
-def _replay(
-    lens: Lens,
-    layout: Layout,
-    vectors: Float[Tensor, "problem pos d_model"],
-    mask: Int[Tensor, "problem pos"],
-) -> dict[str, Tensor]:
-    """All activations of one full forward pass over the vectors of a finished run."""
-    again = Loop(lens, layout, names_filter=lambda _: True)
-    with again.hooks():
-        again.feed(vectors, mask)
-    return again.stitched()
+class _Answered(NamedTuple):
+    """The answers of a batch; the log-probabilities only of given ones."""
+
+    tokens: list[list[int]]
+    anchors: tuple[int | None, ...]
+    log_probs: list[Tensor] | None
+
+
+def _answer(
+    model: Loaded,
+    loop: Loop,
+    logits: Float[Tensor, "problem vocab"],
+    rooms: Sequence[int],
+    max_new_tokens: int,
+    given: list[list[int]] | None,
+) -> _Answered:
+    """Decode the answers, or score given ones."""
+    config, tokenizer = model.config, model.tokenizer
+    tokens = decode(loop, logits, config, rooms, max_new_tokens) if given is None else given
+    anchors = tuple(anchor(row, tokenizer) for row in tokens)
+    if given is None:
+        return _Answered(tokens, anchors, None)
+    ended = [[*row, config.eos] for row in tokens]
+    scores = force(loop, logits, ended, anchors, config).log_probs.float()
+    log_probs = [row[: len(each)] for row, each in zip(scores, ended, strict=True)]
+    return _Answered(tokens, anchors, log_probs)
 
 
 def _attention(

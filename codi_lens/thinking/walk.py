@@ -56,6 +56,9 @@ def walk(
         clean: the thoughts of a clean run, where the walk starts behind `bot`.
         forced: feed these instead of the model's own.
         bot_apart: whether `bot` goes in as a pass of its own, as in a walk that starts there.
+
+    Raises:
+        ActivationError: NaN or infinity; says where it began.
     """
     n, bot = model.config.n_thoughts, loop.layout.bot
     hidden = None
@@ -78,6 +81,8 @@ def walk(
         else:
             predicted.append(model.projection(hidden[:, -1:]))
         vector = predicted[-1] if forced is None else forced[:, i : i + 1]
+        if model.lens.hook_embed.fwd_hooks:  # which may edit in place, not what was given
+            vector = vector.clone()
         hidden = loop.feed(vector.to(loop.mask.device, model.lens.cfg.dtype))
         fed.append(loop.fed[-1])
     if min(kept) < n:  # what a truncated run does without takes up no position
@@ -86,4 +91,6 @@ def walk(
         loop.forget(columns > limits[:, None])
     closing = torch.tensor(model.config.closing, device=loop.mask.device)
     loop.feed(loop.embed(closing.expand(len(prompts), -1)))
-    return Walked(torch.cat(fed, dim=1), torch.cat(predicted, dim=1), loop.logits())
+    thoughts = torch.cat(fed, dim=1)
+    loop.check_finite(torch.isfinite(thoughts.detach()))
+    return Walked(thoughts, torch.cat(predicted, dim=1), loop.logits())

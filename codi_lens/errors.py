@@ -131,6 +131,18 @@ def whole_number(
     return number
 
 
+def check_seed(seed: Any, error: type[CodiLensError] = InterventionError) -> int:
+    """A seed: a whole number from 0 to 2**63 - 1.
+
+    Raises:
+        CodiLensError: of the class `error`; anything else.
+
+    >>> check_seed(0)
+    0
+    """
+    return whole_number("seed", seed, error=error)
+
+
 def finite_number(
     what: str, value: Any, error: type[CodiLensError] = InterventionError
 ) -> float | int:

@@ -124,9 +124,9 @@ class CodiModel(Loaded):
             max_new_tokens: greedy decoding stops at EOS, here, or at the end of the context.
             names_filter: which activations `run.cache()` keeps from the run: a hook name, a list
                 of them or a predicate. None keeps none; `run.cache()` then replays a clean run.
-            interventions: one, or several: scoped hooks, alive in every forward pass, applied in the given order.
-                Hooks set with plain `model.lens.hooks(...)` are alive too, and see each pass as it
-                comes.
+            interventions: scoped hooks (one, or several), alive in every forward pass, applied in
+                the given order. Hooks set with plain `model.lens.hooks(...)` are alive too, and see
+                each pass as it comes.
             ids: stable ids of the problems, from which donors are drawn; by default digests of
                 their tokens.
 

@@ -18,7 +18,8 @@ from zarr.storage import MemoryStore
 from codi_lens.attention.store import open_store, read_store
 from codi_lens.attention.values import first_token_attention, value_weighted_attention
 from codi_lens.errors import OutputError
-from codi_lens.interventions.donors import Donors, with_donors
+from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.giving import with_donors
 from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problems, check_problems, parse_answer, problem_list
 from codi_lens.stats import wilson_interval

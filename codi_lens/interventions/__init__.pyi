@@ -1,9 +1,9 @@
 from codi_lens.interventions.checks import check_untouched as check_untouched
 from codi_lens.interventions.donors import Donors as Donors
-from codi_lens.interventions.donors import with_donors as with_donors
 from codi_lens.interventions.edges import force_hub as force_hub
 from codi_lens.interventions.edges import knock_out as knock_out
 from codi_lens.interventions.edges import swap_columns as swap_columns
+from codi_lens.interventions.giving import with_donors as with_donors
 from codi_lens.interventions.heads import ablate_heads as ablate_heads
 from codi_lens.interventions.heads import keep_heads as keep_heads
 from codi_lens.interventions.heads import scale_heads as scale_heads

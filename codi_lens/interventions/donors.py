@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from codi_lens.errors import InterventionError, PositionError
+from codi_lens.errors import (
+    InterventionError,
+    PositionError,
+    ProblemError,
+    check_seed,
+    listed,
+    shown,
+    whole_number,
+)
 from codi_lens.loading.loaded import Lens, Loaded
 from codi_lens.positions import rank, thought_names
 from codi_lens.problems.problem import Number, Problem, parse_answer
 from codi_lens.stats import seeded
+from codi_lens.thinking.given import check_model
 from codi_lens.thinking.hook_names import hooked_names
-from codi_lens.thinking.hooks import Intervention, position_axis
-from codi_lens.thinking.plan import Context, Planned, digest
+from codi_lens.thinking.hooks import position_axis
+from codi_lens.thinking.plan import Context, digest
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import think
 
@@ -50,7 +58,7 @@ class Donors:
     def __init__(
         self,
         model: Loaded,
-        problems: Sequence[Problem],
+        problems: Iterable[Problem],
         *,
         seed: int = 0,
         batch_size: int = 32,
@@ -64,16 +72,17 @@ class Donors:
             batch_size: problems per clean run.
 
         Raises:
-            InterventionError: no problem, or a batch size below 1.
-            ProblemError: a question that does not fit into the context.
+            InterventionError: no problem, a batch size below 1, or a seed below 0.
+            ProblemError: something that is no problem, or a question that does not fit into the
+                context.
         """
-        if not problems or batch_size < 1:
-            raise InterventionError(
-                f"Donors needs at least one problem and a batch size of at least 1; it was given "
-                f"{len(problems)} and {batch_size}."
-            )
+        check_model(model)
+        problems = listed("Donors", problems, "problems", ProblemError)
+        if not problems:
+            raise InterventionError("Donors needs at least one problem; it was given none.")
+        batch_size = whole_number("batch_size", batch_size, 1)
         self._set(model, prepare_problems(model, problems), [p.id for p in problems])
-        self.seed, self._batch_size = seed, batch_size
+        self.seed, self._batch_size = check_seed(seed), batch_size
 
     @classmethod
     def of_call(cls, context: Context, seed: int) -> Donors:
@@ -113,15 +122,16 @@ class Donors:
     def with_seed(self, seed: int) -> Donors:
         """The same corpus, drawn from with another seed."""
         view = copy.copy(self)
-        view.seed = seed
+        view.seed = check_seed(seed)
         return view
 
     def paired(self, pairs: Mapping[str, str]) -> Donors:
         """The same corpus, with a donor's id given for each problem's id instead of drawn.
 
         Raises:
-            InterventionError: a donor id that the corpus does not have.
+            InterventionError: a donor id that the corpus does not have, or no mapping.
         """
+        _check_mapping("Donors.paired", pairs)
         unknown = sorted(set(pairs.values()) - set(self.ids))
         if unknown:
             raise InterventionError(f"The donors hold no problem {unknown[0]!r}.")
@@ -135,7 +145,11 @@ class Donors:
         Args:
             answers: by problem id, the number that a donor's clean answer is compared with.
             same: whether it must be equal or must differ.
+
+        Raises:
+            InterventionError: no mapping.
         """
+        _check_mapping("Donors.matching", answers)
         view = copy.copy(self)
         view._rule = (dict(answers), same)
         return view
@@ -160,6 +174,7 @@ class Donors:
             InterventionError: a problem for which no donor is left, or `same_answer` without
                 answers.
         """
+        ids = listed("Donors.draw", ids, "problem ids", InterventionError)
         if answers is None and self._rule is not None and same_answer is None:
             given, same_answer = self._rule
             absent = [name for name in ids if name not in given]
@@ -194,7 +209,9 @@ class Donors:
         """What donors have at a hook, token by token of a named position: [token, ...] each."""
         self.prepare([hook_name], (position,))
         kept = self._kept[hook_name, position]
-        return [kept[index] for index in indices]
+        chosen = listed("indices=", indices, "indices of donors", InterventionError)
+        most = len(self) - 1
+        return [kept[whole_number("The index of a donor", i, 0, most)] for i in chosen]
 
     def mean(self, hook_name: str, position: str) -> Float[Tensor, "*size"]:
         """The mean over all donors, and over all their tokens of a group of positions."""
@@ -212,6 +229,8 @@ class Donors:
             PositionError: no such position.
         """
         singles = self._singles()
+        hook_names = listed("hook_names=", hook_names, "hook names", InterventionError)
+        positions = listed("positions=", positions, "positions by name", PositionError)
         unknown = [name for name in positions if name not in (*singles, *_GROUPS)]
         if unknown:
             rank(unknown[0])
@@ -221,10 +240,11 @@ class Donors:
             )
         groups = [name for name in positions if name in _GROUPS]
         for name in hook_names:
-            if name not in self._model.lens.hook_dict or position_axis(name) != 1:
+            known = isinstance(name, str) and name in self._model.lens.hook_dict
+            if not known or position_axis(name) != 1:
                 raise InterventionError(
-                    f"Donors have no values at {name!r}; give a hook of this model whose values "
-                    "have no key axis."
+                    f"Donors have no values at {shown(name)}; give a hook of this model whose "
+                    "values have no key axis."
                 )
         missing = [
             name
@@ -305,36 +325,6 @@ class Donors:
         self._kept.update(found)
 
 
-def donors_of(context: Context, given: Donors | None, seed: int) -> Donors:
-    """The given donors, the default ones drawn with this seed, or the problems of this call.
-
-    Raises:
-        InterventionError: the donors were made with another model.
-    """
-    if given is not None:
-        given.check_model(context.lens)
-        return given
-    if context.default_donors is not None:
-        context.default_donors.check_model(context.lens)
-        return context.default_donors.with_seed(seed)
-    key = ("donors", seed)
-    if key not in context.shared:
-        context.shared[key] = Donors.of_call(context, seed)
-    return context.shared[key]
-
-
-def with_donors(intervention: Intervention | Planned, donors: Donors) -> Intervention | Planned:
-    """The same intervention, with donors where it names none itself.
-
-    Whatever runs a corpus in batches gives its donors so, that they do not depend on batching.
-
-    Fixed hooks need none and are returned as they are.
-    """
-    if isinstance(intervention, Intervention):
-        return intervention
-
-    def build(context: Context) -> list[Intervention]:
-        return intervention.plan(replace(context, default_donors=donors))
-
-    details = f"{intervention.details} {donors.identity}"
-    return replace(intervention, build=build, details=details)
+def _check_mapping(what: str, given: Any) -> None:
+    if not isinstance(given, Mapping):
+        raise InterventionError(f"{what} takes a mapping of problem ids, not {shown(given)}.")

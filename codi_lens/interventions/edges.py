@@ -13,8 +13,23 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from codi_lens.errors import InterventionError, PositionError
-from codi_lens.head_names import Head, Heads, all_heads, by_layer, check_heads, heads_name
+from codi_lens.errors import (
+    InterventionError,
+    PositionError,
+    finite_number,
+    listed,
+    whole_number,
+)
+from codi_lens.head_names import (
+    GivenHeads,
+    Head,
+    Heads,
+    all_heads,
+    as_heads,
+    by_layer,
+    check_heads,
+    heads_name,
+)
 from codi_lens.positions import (
     Scope,
     first_position,
@@ -33,7 +48,7 @@ ROUNDING = 16  # multiples of the dtype's epsilon by which a row may miss a sum 
 def knock_out(
     queries: Scope,
     keys: Scope,
-    heads: Heads | None = None,
+    heads: GivenHeads | None = None,
     layers: Sequence[int] | None = None,
 ) -> Planned:
     """Cut the edges from queries to keys: the weights become 0 and the rest of each row grows.
@@ -43,7 +58,7 @@ def knock_out(
     Args:
         queries: the positions that attend, by name.
         keys: the positions attended to, by name.
-        heads: pairs of layer and head; by default all heads.
+        heads: pairs of layer and head, or their names; by default all heads.
         layers: all heads of these layers instead.
 
     Raises:
@@ -56,6 +71,12 @@ def knock_out(
     """
     if heads is not None and layers is not None:
         raise InterventionError("knock_out takes heads or layers, not both.")
+    heads = None if heads is None else as_heads(heads)
+    if layers is not None:
+        layers = [
+            whole_number("A layer", layer, 0, 10**6, PositionError)
+            for layer in listed("layers=", layers, "layers", InterventionError)
+        ]
 
     def build(context: Context) -> list[Intervention]:
         cut = resolve(keys, context.n_thoughts)
@@ -94,14 +115,14 @@ def knock_out(
 
 
 def force_hub(
-    position: str, share: float | int, heads: Heads | None = None, at: Scope | None = None
+    position: str, share: float | int, heads: GivenHeads | None = None, at: Scope | None = None
 ) -> Planned:
     """Give a position a fixed share of the attention; the other keys share the rest as before.
 
     Args:
         position: a single position: "bot", "ct1", "eot".
         share: of each row, from 0 to 1.
-        heads: pairs of layer and head; by default all heads.
+        heads: pairs of layer and head, or their names; by default all heads.
         at: the queries, by name; by default the thoughts after the position.
 
     Raises:
@@ -111,6 +132,8 @@ def force_hub(
     >>> force_hub("ct1", 0.5, [(2, 3)]).name
     'hub ct1 at 0.5 in L2H3'
     """
+    heads = None if heads is None else as_heads(heads)
+    share = finite_number("The share of a hub", share)
     if not 0 <= share <= 1:
         raise InterventionError(f"The share of a hub lies from 0 to 1; it is {share}.")
 
@@ -140,12 +163,14 @@ def force_hub(
     return Planned(name, first, build)
 
 
-def swap_columns(a: str, b: str, heads: Heads | None = None, at: Scope | None = None) -> Planned:
+def swap_columns(
+    a: str, b: str, heads: GivenHeads | None = None, at: Scope | None = None
+) -> Planned:
     """Exchange the attention that two positions get, in every later query.
 
     Args:
         a, b: single positions of one token.
-        heads: pairs of layer and head; by default all heads.
+        heads: pairs of layer and head, or their names; by default all heads.
         at: the queries, by name; by default the thoughts after both.
 
     Raises:
@@ -155,6 +180,7 @@ def swap_columns(a: str, b: str, heads: Heads | None = None, at: Scope | None = 
     >>> swap_columns("ct1", "ct3").name
     'swap ct1 and ct3'
     """
+    heads = None if heads is None else as_heads(heads)
     if a == b:
         raise InterventionError(f"swap_columns was given {a!r} twice; give two positions.")
 

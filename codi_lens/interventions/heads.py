@@ -8,8 +8,16 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from codi_lens.errors import InterventionError, check_choice
-from codi_lens.head_names import Heads, all_heads, by_layer, check_heads, heads_name
+from codi_lens.errors import InterventionError, check_choice, finite_number
+from codi_lens.head_names import (
+    GivenHeads,
+    Heads,
+    all_heads,
+    as_heads,
+    by_layer,
+    check_heads,
+    heads_name,
+)
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode, replacements, source_details
 from codi_lens.positions import Scope, first_position, scope_name
@@ -18,7 +26,7 @@ from codi_lens.thinking.plan import Context, Planned
 
 
 def ablate_heads(
-    heads: Heads,
+    heads: GivenHeads,
     mode: Mode = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
@@ -31,7 +39,7 @@ def ablate_heads(
     model's distribution: read it beside the other two.
 
     Args:
-        heads: pairs of layer and head.
+        heads: pairs of layer and head, or their names ("L1H7,L2H0").
         mode: "resample", "mean" or "zero".
         at: where, by name.
         donors: whose values; by default the other problems of the call, run clean first. A sweep
@@ -46,6 +54,7 @@ def ablate_heads(
     'L1H5 resample at thinking'
     """
     check_choice("ablation mode", mode, Mode)
+    heads = as_heads(heads)
 
     def build(context: Context) -> list[Intervention]:
         check_heads(heads, all_heads(context.lens.cfg))
@@ -56,7 +65,7 @@ def ablate_heads(
 
 
 def keep_heads(
-    heads: Heads,
+    heads: GivenHeads,
     mode: Mode = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
@@ -68,6 +77,7 @@ def keep_heads(
     'all but L1H5+L2H0 mean at thinking'
     """
     check_choice("ablation mode", mode, Mode)
+    heads = as_heads(heads)
 
     def build(context: Context) -> list[Intervention]:
         check_heads(heads, all_heads(context.lens.cfg))
@@ -80,12 +90,12 @@ def keep_heads(
     return Planned(name, first_position(at), build, source_details(mode, donors, seed))
 
 
-def scale_heads(heads: Heads, factor: float | int, at: Scope = "thinking") -> Planned:
+def scale_heads(heads: GivenHeads, factor: float | int, at: Scope = "thinking") -> Planned:
     """Multiply what heads give at named positions by a factor.
 
     Args:
-        heads: pairs of layer and head.
-        factor: 1 changes nothing, 0 ablates.
+        heads: pairs of layer and head, or their names ("L1H7,L2H0").
+        factor: 1 changes nothing, 0 ablates; finite.
         at: where, by name.
 
     Raises:
@@ -95,6 +105,7 @@ def scale_heads(heads: Heads, factor: float | int, at: Scope = "thinking") -> Pl
     >>> scale_heads([(1, 5)], 0.5, at="ct2").name
     'L1H5 x 0.5 at ct2'
     """
+    heads, factor = as_heads(heads), finite_number("factor", factor)
 
     def build(context: Context) -> list[Intervention]:
         check_heads(heads, all_heads(context.lens.cfg))

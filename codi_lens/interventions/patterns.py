@@ -9,8 +9,15 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from codi_lens.errors import InterventionError, PositionError
-from codi_lens.head_names import Heads, all_heads, by_layer, check_heads, heads_name
+from codi_lens.errors import InterventionError, PositionError, shown
+from codi_lens.head_names import (
+    GivenHeads,
+    all_heads,
+    as_heads,
+    by_layer,
+    check_heads,
+    heads_name,
+)
 from codi_lens.interventions.edges import ROUNDING, check_rows, edge_hooks
 from codi_lens.positions import (
     Scope,
@@ -21,11 +28,12 @@ from codi_lens.positions import (
     scope_name,
     thought_names,
 )
+from codi_lens.thinking.given import as_tensor
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, digest
 
 
-def freeze_patterns(heads: Heads | None = None, at: Scope = "thinking") -> Planned:
+def freeze_patterns(heads: GivenHeads | None = None, at: Scope = "thinking") -> Planned:
     """Hold attention at the problem's own clean run, whatever else is intervened on.
 
     Args:
@@ -38,6 +46,7 @@ def freeze_patterns(heads: Heads | None = None, at: Scope = "thinking") -> Plann
     >>> freeze_patterns([(0, 1)]).name
     'frozen L0H1 at thinking'
     """
+    heads = None if heads is None else as_heads(heads)
 
     def build(context: Context) -> list[Intervention]:
         every = all_heads(context.lens.cfg)
@@ -71,7 +80,7 @@ def freeze_patterns(heads: Heads | None = None, at: Scope = "thinking") -> Plann
     return Planned(f"frozen {label} at {scope_name(at)}", first_position(at), build)
 
 
-def set_pattern(pattern: xr.DataArray, heads: Heads, name: str = "set") -> Planned:
+def set_pattern(pattern: xr.DataArray, heads: GivenHeads, name: str = "set") -> Planned:
     """Give heads a pattern: rows of weights on named keys.
 
     The mass on a group (question, answer, or two tokens of `eot`) is split among its tokens as the
@@ -93,6 +102,12 @@ def set_pattern(pattern: xr.DataArray, heads: Heads, name: str = "set") -> Plann
     >>> set_pattern(uniform, [(0, 1)]).first
     'ct1'
     """
+    heads = as_heads(heads)
+    if not isinstance(pattern, xr.DataArray) or not {"query", "key"} <= pattern.coords.keys():
+        raise InterventionError(
+            "The pattern must be a labelled xr.DataArray with the coordinates query and key, not "
+            f"{shown(pattern)}."
+        )
     if not {"query", "key"} <= set(pattern.dims) <= {"problem", "query", "key"}:
         raise InterventionError(
             f"The pattern has the dimensions {pattern.dims}; give (query, key) or (problem, query, "
@@ -144,7 +159,7 @@ def set_pattern(pattern: xr.DataArray, heads: Heads, name: str = "set") -> Plann
 
 def transplant_pattern(
     block: Tensor | np.ndarray | xr.DataArray,
-    heads: Heads,
+    heads: GivenHeads,
     at: Scope = "thoughts",
     name: str = "transplant",
 ) -> Planned:
@@ -168,6 +183,8 @@ def transplant_pattern(
     >>> transplant_pattern(torch.eye(6) / 2, [(2, 3)]).name
     'L2H3 transplant at thoughts'
     """
+    heads = as_heads(heads)
+    raw = as_tensor("The block", block, InterventionError)
 
     def build(context: Context) -> list[Intervention]:
         heads_name(heads)
@@ -177,12 +194,11 @@ def transplant_pattern(
         others = [query for query in names if query not in thoughts]
         if others:
             raise PositionError(f"A block has rows for thoughts only, not for {others[0]!r}.")
-        raw = block.values if isinstance(block, xr.DataArray) else block
-        values = _per_problem(torch.as_tensor(raw).float(), context)
+        values = _per_problem(raw.float(), context)
         n = context.n_thoughts
         if values.shape[1:] != (n, n):
             raise InterventionError(
-                f"The block has shape {tuple(torch.as_tensor(raw).shape)}; expected [query, key] "
+                f"The block has shape {tuple(raw.shape)}; expected [query, key] "
                 f"or [problem, query, key] with {n} thoughts."
             )
         if values.triu(1).any():

@@ -9,7 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from codi_lens.interventions.donors import Donors, donors_of
+from codi_lens.errors import check_seed
+from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.giving import check_donors, donors_of
 from codi_lens.positions import Scope, rank, resolve
 from codi_lens.stats import seeded
 from codi_lens.thinking.hooks import Intervention
@@ -20,7 +22,13 @@ Mode = Literal["resample", "mean", "zero"]
 
 
 def source_details(mode: Mode, donors: Donors | None, seed: int) -> str:
-    """Where replacements come from, as `Planned.details` says it."""
+    """Where replacements come from, as `Planned.details` says it.
+
+    Raises:
+        InterventionError: donors that are none, or a seed that is none.
+    """
+    check_donors(donors)
+    check_seed(seed)
     if mode == "zero":
         return ""
     return f"seed {seed}" if donors is None else donors.identity

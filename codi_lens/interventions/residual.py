@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
-from codi_lens.errors import InterventionError, PositionError, check_choice
+from codi_lens.errors import InterventionError, PositionError, check_choice, whole_number
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode, replaced, source_details
 from codi_lens.positions import Scope, first_position, rank, resolve, scope_name
+from codi_lens.thinking.given import Vectors, as_tensor
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, digest
 
@@ -22,7 +23,7 @@ Component = Literal["resid_pre", "resid_post", "mlp_out", "attn_out"]
 def patch_residual(
     layer: int,
     at: Scope,
-    source: Mode | Tensor = "resample",
+    source: Mode | Vectors = "resample",
     component: Component = "resid_pre",
     donors: Donors | None = None,
     seed: int = 0,
@@ -50,21 +51,25 @@ def patch_residual(
     'L1 mlp_out mean at ct2'
     """
     check_choice("component", component, Component)
-    if isinstance(source, str):
-        check_choice("mode", source, Mode)
+    mode = source if isinstance(source, str) else "zero"
+    check_choice("mode", mode, Mode)
+    chosen = cast(Mode, mode)
+    details = source_details(chosen, donors, seed)
+    given = None
+    if not isinstance(source, str):
+        given = as_tensor("The vectors", source, InterventionError)
+    layer = whole_number("layer", layer, 0, 10**6, PositionError)
     hook_name = f"blocks.{layer}.hook_{component}"
 
     def build(context: Context) -> list[Intervention]:
         check_layers([layer], context.lens.cfg.n_layers)
-        if isinstance(source, str):
-            return replaced(context, hook_name, at, source, donors, seed)
-        return _given(context, hook_name, at, source)
+        if given is None:
+            return replaced(context, hook_name, at, chosen, donors, seed)
+        return _given(context, hook_name, at, given)
 
-    label = source if isinstance(source, str) else "given"
-    name = f"L{layer} {component} {label} at {scope_name(at)}"
-    if isinstance(source, str):
-        return Planned(name, first_position(at), build, source_details(source, donors, seed))
-    return Planned(name, first_position(at), build, digest(source))
+    name = f"L{layer} {component} {mode if given is None else 'given'} at {scope_name(at)}"
+    details = details if given is None else digest(given)
+    return Planned(name, first_position(at), build, details)
 
 
 def check_layers(layers: Sequence[int], n_layers: int) -> None:

@@ -9,7 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from codi_lens.errors import InterventionError, PositionError, check_choice
+from codi_lens.errors import (
+    InterventionError,
+    PositionError,
+    check_choice,
+    check_seed,
+    finite_number,
+    listed,
+    whole_number,
+)
 from codi_lens.head_names import all_heads
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.edges import columns, edge_hooks
@@ -23,6 +31,7 @@ from codi_lens.positions import (
     thought_names,
 )
 from codi_lens.stats import seeded
+from codi_lens.thinking.given import Vectors, as_tensor
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, digest
 
@@ -62,12 +71,13 @@ def patch_thoughts(
             return [_noise(context, name, seed) for name in names]
         return replaced(context, _ENTRY, names, mode, donors, seed)
 
-    details = f"seed {seed}" if mode == "noise" else source_details(mode, donors, seed)
+    source = source_details("zero" if mode == "noise" else mode, donors, seed)
+    details = f"seed {seed}" if mode == "noise" else source
     return Planned(f"{scope_name(which)} {mode}", first_position(which), build, details)
 
 
 def swap_thoughts(
-    which: Scope, source: Donors | Tensor, seed: int = 0, name: str = "swap"
+    which: Scope, source: Donors | Vectors, seed: int = 0, name: str = "swap"
 ) -> Planned:
     """Feed the thoughts of other problems, or given vectors.
 
@@ -85,6 +95,9 @@ def swap_thoughts(
     >>> swap_thoughts(["ct2", "ct4"], torch.zeros(1, 2, 96)).name
     'ct2+ct4 swap'
     """
+    check_seed(seed)
+    if not isinstance(source, Donors):
+        source = as_tensor("The source (Donors, or vectors)", source, InterventionError)
 
     def build(context: Context) -> list[Intervention]:
         names = thoughts_of(which, context.n_thoughts)
@@ -109,6 +122,8 @@ def reorder_thoughts(order: Sequence[str]) -> Planned:
     >>> reorder_thoughts(["ct1", "ct0", "ct2"]).first
     'ct0'
     """
+    order = listed("reorder_thoughts", order, "thoughts by name", PositionError)
+    scope_name(order)
     moved = (f"ct{i}" for i, name in enumerate(order) if name != f"ct{i}")
     first = next(moved, "ct0")
 
@@ -127,7 +142,9 @@ def reorder_thoughts(order: Sequence[str]) -> Planned:
 
 
 def steer_thoughts(
-    direction: Float[Tensor, " d_model"], scale: float | int = 1.0, which: Scope = "thoughts"
+    direction: Float[Tensor, " d_model"] | Vectors,
+    scale: float | int = 1.0,
+    which: Scope = "thoughts",
 ) -> Planned:
     """Add a direction to thoughts as they are fed.
 
@@ -143,13 +160,15 @@ def steer_thoughts(
     >>> steer_thoughts(torch.ones(96), 2.0, "ct1").name
     'ct1 steered x 2'
     """
+    direction = as_tensor("The direction", direction, InterventionError)
+    scale = finite_number("scale", scale)
 
     def build(context: Context) -> list[Intervention]:
         names = thoughts_of(which, context.n_thoughts)
-        if direction.shape[0] != context.lens.cfg.d_model:
+        if tuple(direction.shape) != (context.lens.cfg.d_model,):
+            size = direction.shape[0] if direction.ndim == 1 else tuple(direction.shape)
             raise InterventionError(
-                f"The direction has size {direction.shape[0]}; d_model is "
-                f"{context.lens.cfg.d_model}."
+                f"The direction has size {size}; d_model is {context.lens.cfg.d_model}."
             )
 
         def steer(embed: Tensor, hook: object) -> Tensor:
@@ -176,6 +195,7 @@ def truncate_thoughts(k: int) -> Planned:
     >>> truncate_thoughts(2).name
     'first 2 thoughts'
     """
+    k = whole_number("The number of thoughts that remain", k, -(2**63), error=PositionError)
 
     def build(context: Context) -> list[Intervention]:
         n = context.n_thoughts

@@ -68,7 +68,7 @@ def prepare_answers(
                 f"context has room for {room}."
             )
         prepared.append(tokens)
-    warn_of_unknown(unknown, model.tokenizer)
+    warn_of_unknown(unknown, model.tokenizer, "another answer is scored")
     return prepared
 
 

@@ -41,7 +41,7 @@ def as_tensor(what: str, given: Any, error: type[CodiLensError]) -> Tensor:
     torch.Size([3])
     """
     try:
-        made = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
+        made = given if isinstance(given, Tensor) else torch.tensor(np.asarray(given))
     except (TypeError, ValueError, RuntimeError):
         made = None
     usable = made is not None and made.layout == torch.strided
@@ -82,14 +82,14 @@ def token_ids(
     return [whole_number(name, token, -(2**63), error=ProblemError) for token in raw], []
 
 
-def warn_of_unknown(words: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Say which words the model does not get to read, once for all questions of a call."""
+def warn_of_unknown(words: Iterable[str], tokenizer: PreTrainedTokenizerBase, so: str) -> None:
+    """Say which words the model does not get to read, and what follows; once for a call."""
     every = list(dict.fromkeys(words))
     if every:
         more = f" and {len(every) - _MOST_WORDS} more" if len(every) > _MOST_WORDS else ""
         warnings.warn(
             f"The tokenizer has no token for {', '.join(map(shown, every[:_MOST_WORDS]))}{more}; "
-            f"the model reads {tokenizer.unk_token} instead, so it answers another question.",
+            f"the model reads {tokenizer.unk_token} instead, so {so}.",
             ProblemWarning,
             stacklevel=2,
         )

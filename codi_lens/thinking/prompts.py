@@ -72,7 +72,7 @@ def prepare(
                 f"context of {cfg.n_ctx} has room for {room}."
             )
         prompts.append([*tokens, *config.opening])
-    warn_of_unknown(unknown, model.tokenizer)
+    warn_of_unknown(unknown, model.tokenizer, "it answers another question")
     return prompts
 
 

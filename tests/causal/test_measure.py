@@ -243,6 +243,7 @@ def test_a_sweep_of_edges_is_its_single_cuts(tiny_gpt2: CodiModel) -> None:
     assert every["effect"][0] < table["effect"][1]
 
 
+@pytest.mark.filterwarnings("ignore:The tokenizer has no token")  # for names inside a text
 def test_a_question_that_fills_the_context_keeps_its_answer(tiny_gpt2: CodiModel) -> None:
     """Its answer is cut at the end of the context, hidden or not, as decoding cuts it."""
     context = tiny_gpt2.lens.cfg.n_ctx

@@ -96,6 +96,7 @@ def test_heads_of_many_digits_are_refused_by_name() -> None:
         parse_heads("L1H" + "9" * 5000, 3, 8)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_vectors_come_as_arrays(tiny_gpt2: CodiModel) -> None:
     thoughts = run(tiny_gpt2).thoughts.flip(0)
     for as_given in (Any, torch.Tensor.numpy, torch.Tensor.tolist):

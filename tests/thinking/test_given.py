@@ -72,6 +72,7 @@ def test_one_intervention_needs_no_list(tiny_gpt2: CodiModel, settings: dict[str
     )
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_thoughts_come_as_tensor_array_or_list(tiny_gpt2: CodiModel, clean: ThoughtRun) -> None:
     given = clean.thoughts
     for thoughts in (given, given.numpy(), given.double().numpy(), given.tolist()):
@@ -79,6 +80,7 @@ def test_thoughts_come_as_tensor_array_or_list(tiny_gpt2: CodiModel, clean: Thou
         assert same_bits(forced, clean)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_questions_come_from_any_iterable(tiny_gpt2: CodiModel, clean: ThoughtRun) -> None:
     ids = [tiny_gpt2.tokenizer(text)["input_ids"] for text in TEXTS]
     rows = [np.array(ids[0]), torch.tensor(ids[1]), tuple(ids[2])]

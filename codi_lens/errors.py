@@ -10,6 +10,9 @@ import operator
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, get_args
 
+LARGEST = 2**63 - 1
+"""The largest whole number that every library takes."""
+
 
 class CodiLensError(Exception):
     """Base class of every error that codi_lens raises for a caller's mistake."""
@@ -108,8 +111,8 @@ def shown(value: object) -> str:
 def whole_number(
     what: str,
     value: Any,
-    least: int = 0,
-    most: int = 2**63 - 1,
+    low: int = 0,
+    high: int = LARGEST,
     error: type[CodiLensError] = InterventionError,
 ) -> int:
     """An argument that counts, as an int: Python's, NumPy's or torch's.
@@ -124,15 +127,17 @@ def whole_number(
         number = None if isinstance(value, bool) else operator.index(value)
     except (TypeError, ValueError, RuntimeError):
         number = None
-    if number is None or not least <= number <= most:
-        limit = f" of at least {least}" if most == 2**63 - 1 else f" from {least} to {most}"
-        limit = "" if least == -(2**63) else limit
-        raise error(f"{what} is a whole number{limit}, not {shown(value)}.")
+    if number is None:
+        raise error(f"{what} must be a whole number, not {shown(value)}.")
+    if number < low:
+        raise error(f"{what} must be at least {low}, not {shown(number)}.")
+    if number > high:
+        raise error(f"{what} must be at most {high}, not {shown(number)}.")
     return number
 
 
 def check_seed(seed: Any, error: type[CodiLensError] = InterventionError) -> int:
-    """A seed: a whole number from 0 to 2**63 - 1.
+    """A seed, up to `LARGEST`; none is negative, since Python's generator takes -1 for 1.
 
     Raises:
         CodiLensError: of the class `error`; anything else.
@@ -140,7 +145,7 @@ def check_seed(seed: Any, error: type[CodiLensError] = InterventionError) -> int
     >>> check_seed(0)
     0
     """
-    return whole_number("seed", seed, error=error)
+    return whole_number("The seed", seed, error=error)
 
 
 def finite_number(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, SupportsIndex, get_args
 
-from codi_lens.errors import ProblemError
-from codi_lens.problems.gold import shown
+from codi_lens import errors
+from codi_lens.errors import ProblemError, shown
 
 if TYPE_CHECKING:
     Whole = SupportsIndex
@@ -15,10 +14,9 @@ else:  # refused by `whole_number`, in a sentence, and not by a type checker at 
     Whole = object
 
 Split = Literal["train", "test"]
-LARGEST_SEED = 2**63 - 1
 
 
-def whole_number(name: str, value: Whole, *, low: int = 1, high: int | None = None) -> int:
+def whole_number(name: str, value: Whole, *, low: int = 1, high: int = errors.LARGEST) -> int:
     """A whole number, of whatever library, within bounds.
 
     Args:
@@ -35,17 +33,7 @@ def whole_number(name: str, value: Whole, *, low: int = 1, high: int | None = No
     Traceback (most recent call last):
     codi_lens.errors.ProblemError: n must be at least 1, not 0.
     """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise ProblemError(f"{name} must be a whole number, not {shown(value)}.")
-    if number < low:
-        raise ProblemError(f"{name} must be at least {low}, not {shown(number)}.")
-    if high is not None and number > high:
-        raise ProblemError(f"{name} must be at most {high}, not {shown(number)}.")
-    return number
+    return errors.whole_number(name, value, low, high, ProblemError)
 
 
 def check_seed(seed: Whole) -> int:
@@ -57,7 +45,7 @@ def check_seed(seed: Whole) -> int:
     >>> check_seed(42)
     42
     """
-    return whole_number("The seed", seed, low=0, high=LARGEST_SEED)
+    return errors.check_seed(seed, ProblemError)
 
 
 def check_split(split: object) -> None:

@@ -13,7 +13,7 @@ import unicodedata
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
-from codi_lens.errors import ProblemError
+from codi_lens.errors import ProblemError, shown
 
 Number = int | float
 
@@ -99,19 +99,6 @@ def read_gold(answer: object, *, of: str = "A problem") -> Number | None:
         return None if exact is None else _rounded(exact)
     except _UnreadableError as reason:
         raise ProblemError(f"{of} has the answer {shown(answer)}, {reason}; {_VALID}.") from None
-
-
-def shown(value: object) -> str:
-    """A value as a sentence can show it: on one line and not too long.
-
-    >>> shown("a" * 99)
-    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."
-    """
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # whatever a foreign type raises; Python itself for ints of 5,000 digits
-        text = f"of type {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _exact(answer: object) -> Fraction | None:

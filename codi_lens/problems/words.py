@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, Literal
 
-from codi_lens.errors import ProblemError
+from codi_lens.errors import ProblemError, shown
 from codi_lens.problems.arguments import Split, Whole, check_seed, check_split, whole_number
-from codi_lens.problems.gold import shown
 from codi_lens.problems.problem import Problem, Problems, problem_list
 
 

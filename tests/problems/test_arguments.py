@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from codi_lens import ProblemError
+from codi_lens.errors import shown
 from codi_lens.problems import Problem, gsm8k, load_problems, sample_indices, word_problems
-from codi_lens.problems.gold import shown
 from codi_lens.problems.pairs import both_problems, counterparts, operand_pairs, random_pairs
 from codi_lens.problems.problem import check_problems, problem_list
 from codi_lens.problems.words import with_one_operand_changed

@@ -141,7 +141,8 @@ def held(folder: Path) -> Iterator[None]:
     finally:
         if lock.is_locked:
             with suppress(OSError):  # Windows removes no open file
-                Path(lock.lock_file).unlink()
+                if not Path(lock.lock_file).stat().st_size:
+                    Path(lock.lock_file).unlink()
             lock.release()
 
 

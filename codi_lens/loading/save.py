@@ -17,10 +17,10 @@ from codi_lens.outputs import held, in_place_of
 def save_model(model: Loaded, folder: str | Path) -> Path:
     """Write a model; see `CodiModel.save_pretrained`."""
     folder, config = Path(folder), model.config
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise OutputError(f"{folder} exists and is not empty; give a new folder.")
+    _check_new(folder)
     weights = to_hugging_face(model.lens, model.backbone)
     with held(folder), in_place_of(folder) as partial:
+        _check_new(folder)  # since another process kept it until now, perhaps
         partial.mkdir()
         save_torch_state_dict(weights, partial, max_shard_size="5GB")
         tensors = {key: v.contiguous().cpu() for key, v in model.projection.state_dict().items()}
@@ -42,3 +42,8 @@ def save_model(model: Loaded, folder: str | Path) -> Path:
         if folder.is_dir():
             folder.rmdir()  # an empty one, which not every system replaces
     return folder
+
+
+def _check_new(folder: Path) -> None:
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and is not empty; give a new folder.")

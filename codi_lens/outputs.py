@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from codi_lens import __version__
-from codi_lens.errors import OutputError
+from codi_lens.errors import CodiLensError, OutputError
 
 VERSION = "codi_lens"
 """Under this name work says which version began it; another version may go on with it."""
@@ -209,11 +209,17 @@ def open_report(out: str | Path, command: str) -> Iterator[Path]:
     folder = check_output(out, command)
     with held(folder):
         check_output(folder, command)
+        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         clear_partials(folder)
         if not (folder / _MARKER).is_file():
             write_text(folder / _MARKER, to_json({"command": command, VERSION: __version__}))
-        yield folder
+        try:
+            yield folder
+        except CodiLensError:  # a mistake that came out before there was anything to keep
+            if made and [each.name for each in folder.iterdir()] == [_MARKER]:
+                shutil.rmtree(folder)
+            raise
 
 
 _MARKER = "codi_lens.json"

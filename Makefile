@@ -12,7 +12,10 @@ QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.p
 	$(wildcard codi_lens/*.py) codi_lens/problems codi_lens/attention codi_lens/study
 
 .PHONY: demo test test-quick lint format notebooks bench bench-loading bench-metrics bench-sweeps \
-	bench-attribution parity docs docs-serve pictures clean
+	bench-attribution faults parity docs docs-serve pictures clean
+
+# What the demo consists of: anything else in its folder is somebody's own.
+DEMO := codi_lens.json heads.csv heads_generation.csv summary.json findings.md index.html
 
 demo: $(READY)  ## which heads of tiny-gpt2 matter: writes demo/index.html
 	$(BIN)/codi-lens analyze tiny-gpt2 --n 100 --out demo
@@ -52,6 +55,9 @@ bench-sweeps: $(READY)  ## time a sweep over all heads against rerunning each
 bench-attribution: $(READY)  ## hold attribution against exact sweeps
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/attribution.py
 
+faults: $(READY)  ## stop every command at its file operations, and run it again
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
+
 parity: $(READY)  ## compare every layout and architecture with plain Hugging Face
 	$(BIN)/python benchmarks/parity.py
 
@@ -70,7 +76,8 @@ pictures: $(READY)  ## draw the pictures of README and docs from real runs
 	$(BIN)/python docs/pictures.py build/pictures
 
 clean:  ## remove everything that can be made again
-	test ! -d demo/attention.zarr || rm -rf demo
+	test ! -f demo/codi_lens.json || (cd demo && rm -rf attention.zarr $(DEMO))
+	rmdir demo 2>/dev/null || true
 	rm -rf $(VENV) .training .pytest_cache .ruff_cache .hypothesis .cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -68,7 +68,7 @@ def extract(
 
     Raises:
         ProblemError: no problems, ids that are not unique, or a question that does not fit.
-        OutputError: `out` holds something else, or is damaged.
+        OutputError: `out` holds something else, is damaged, or another process writes it.
 
     >>> from codi_lens.problems import word_problems
     >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
@@ -90,8 +90,6 @@ def extract(
         "questions": [[problem.id, problem.question, problem.answer] for problem in problems],
     }
     cfg = model.lens.cfg
-    arrays = open_store(store, settings, cfg.n_layers, cfg.n_heads, model.config.n_thoughts)
-    missing = ~arrays["done"][:]
     # Batches are those of the whole extraction, so that a resumed one gives the same bits.
     order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
@@ -99,9 +97,13 @@ def extract(
     if interventions:
         donors = Donors(model, problems, batch_size=batch_size)
         interventions = [with_donors(intervention, donors) for intervention in interventions]
-    done = len(ids) - int(missing.sum())
-    bar = tqdm(total=len(ids), initial=done, desc="thinking", unit="problem", disable=not progress)
-    with bar:
+    sizes = (cfg.n_layers, cfg.n_heads, model.config.n_thoughts)
+    with (
+        open_store(store, settings, *sizes) as arrays,
+        tqdm(total=len(ids), desc="thinking", unit="problem", disable=not progress) as bar,
+    ):
+        missing = ~arrays["done"][:]
+        bar.update(len(ids) - int(missing.sum()))
         for batch in batches:
             if not missing[batch].any():
                 continue

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from errno import EACCES, EDQUOT, EMFILE, ENOSPC, EPERM, EROFS
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
+from codi_lens import __version__
 from codi_lens.errors import OutputError
-from codi_lens.outputs import Kind, resumes
+from codi_lens.outputs import VERSION, Kind, held, in_place_of, resumes, write_text
 from codi_lens.positions import key_names, query_names
 from codi_lens.problems.problem import is_correct
 
@@ -23,6 +26,8 @@ Store = Path | MemoryStore
 DIMS = ("problem", "layer", "head", "query", "key")
 WEIGHTED = {"value_weighted": DIMS, "sink": DIMS[:-1], "sink_value_weighted": DIMS[:-1]}
 """What is kept beside attention where it is asked for, and over which dimensions."""
+_NOT_DAMAGE = {ENOSPC, EDQUOT, EACCES, EPERM, EROFS, EMFILE}
+"""What goes wrong with a disk and not with what is on it."""
 _STORE = Kind(
     marker="zarr.json",
     foreign="exists and is not extracted attention; choose another.",
@@ -31,10 +36,14 @@ _STORE = Kind(
 )
 
 
+@contextmanager
 def open_store(
     store: Store, settings: Mapping[str, Any], n_layers: int, n_heads: int, n_thoughts: int
-) -> dict[str, Any]:
+) -> Iterator[dict[str, Any]]:
     """The arrays of this very extraction, by name: created, or found with the same settings.
+
+    While they are open, no other process may open them. What a stopped process left undone is made
+    up for, and a problem of which anything is damaged or missing is not done.
 
     Args:
         store: a folder, or memory.
@@ -43,31 +52,26 @@ def open_store(
         n_layers, n_heads, n_thoughts: of the model.
 
     Raises:
-        OutputError: the folder holds something else, other work, or is damaged; or an intervention
-            without a name.
+        OutputError: the folder holds something else, other work, or is damaged; another process
+            writes it; or an intervention without a name.
     """
     if isinstance(store, Path) and "" in settings["interventions"]:
         raise OutputError(
             "An extraction on disk knows its interventions by name, and one has none; give it "
             "Intervention(..., name=...)."
         )
-    wanted = _deciding({name: value for name, value in settings.items() if name != "model"})
-    if isinstance(store, Path) and resumes(store, _STORE, wanted, partial(_settings, names=wanted)):
-        group = zarr.open_group(store, mode="r+")
-        if group.attrs["questions"] != settings["questions"]:
-            group.attrs["questions"] = settings["questions"]
-        return dict(group.arrays())
-    # Made beside its place and renamed, so that a half-made store is never taken for one.
-    unfinished = store.with_name(f".{store.name}.partial") if isinstance(store, Path) else store
-    if isinstance(unfinished, Path):
-        shutil.rmtree(unfinished, ignore_errors=True)
     sizes = (n_layers, n_heads, len(query_names(n_thoughts)), len(key_names(n_thoughts)))
-    group = _made(unfinished, settings, sizes)
-    group.attrs.update({**settings, "n_thoughts": n_thoughts})
-    if isinstance(unfinished, Path) and isinstance(store, Path):
-        unfinished.rename(store)
-        group = zarr.open_group(store, mode="r+")
-    return dict(group.arrays())
+    with held(store) if isinstance(store, Path) else nullcontext():
+        _begin(store, {**settings, "n_thoughts": n_thoughts, VERSION: __version__})
+        # What equals the fill value is written too, so that a chunk that is not there is missing.
+        with _damage_named(store), zarr.config.set({"array.write_empty_chunks": True}):
+            group = zarr.open_group(store, mode="r+")
+            if group.attrs["questions"] != settings["questions"]:
+                group.attrs["questions"] = settings["questions"]
+            _make(group, settings, sizes)
+            arrays = dict(group.arrays())
+            _undo_damaged(store, group, arrays)
+        yield arrays
 
 
 def read_store(store: Store) -> xr.DataArray:
@@ -83,6 +87,10 @@ def read_store(store: Store) -> xr.DataArray:
 def _labelled(store: Store) -> xr.DataArray:
     dataset = xr.open_zarr(store, chunks=None, consolidated=False)
     done = dataset["done"].values
+    if isinstance(store, Path) and done.all():
+        group = zarr.open_group(store, mode="r")
+        arrays = dict(group.arrays())
+        done = np.array([_all_there(store, group, arrays, i) for i in range(done.size)])
     if not done.all():
         raise OutputError(
             f"{store} holds {done.sum()} of {done.size} problems; run the extraction again to "
@@ -115,11 +123,30 @@ def _labelled(store: Store) -> xr.DataArray:
     return attention.assign_coords(coordinates)
 
 
+def _begin(store: Store, attributes: dict[str, Any]) -> None:
+    """Say what the store is, before all else; or refuse what holds anything else."""
+    described = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
+    if not isinstance(store, Path):
+        zarr.create_group(store, attributes=attributes)
+        return
+    known = {"model", "n_thoughts", VERSION}
+    wanted = _deciding({name: value for name, value in attributes.items() if name not in known})
+    if resumes(store, _STORE, wanted, partial(_settings, names=wanted)):
+        for path in store.rglob("*.partial"):  # zarr's, of a stopped process
+            path.unlink(missing_ok=True)
+        return
+    # Made beside its place and renamed, so that it never stands without saying what it is.
+    with in_place_of(store) as unfinished:
+        unfinished.mkdir()
+        write_text(unfinished / "zarr.json", json.dumps(described, indent=2))
+
+
 def _settings(store: Path, names: Iterable[str]) -> dict[str, Any]:
     """The named settings of a stored extraction; one that is older than a setting has none."""
     with _damage_named(store):
         group = zarr.open_group(store, mode="r")
-        group["done"]  # the last array to be made
+        if "questions" not in group.attrs:
+            raise OutputError(f"{store} {_STORE.foreign}")
         return _deciding({name: group.attrs.get(name, []) for name in names})
 
 
@@ -128,25 +155,77 @@ def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "questions": [[id, text] for id, text, _ in settings["questions"]]}
 
 
-def _made(store: Store, settings: Mapping[str, Any], sizes: tuple[int, ...]) -> zarr.Group:
-    group = zarr.open_group(store, mode="w-")
+def _make(group: zarr.Group, settings: Mapping[str, Any], sizes: tuple[int, ...]) -> None:
+    """Every array that the group does not have yet; each chunk carries a checksum."""
     n_problems = len(settings["questions"])
-    kept = {"attention": DIMS} | (WEIGHTED if settings["value_weighted"] else {})
-    for name, dims in kept.items():
-        of_one = sizes[: len(dims) - 1]
-        group.create_array(
-            name,
-            shape=(n_problems, *of_one),
-            chunks=(1, *of_one),
-            dtype="float32",
-            fill_value=np.nan,
-            dimension_names=dims,
-        )
-    along: dict[str, Any] = {"shape": (n_problems,), "dimension_names": ("problem",)}
-    group.create_array("answer", chunks=(1,), dtype=str, **along)
-    group.create_array("predicted", dtype="float64", fill_value=np.nan, **along)
-    group.create_array("done", dtype="bool", fill_value=False, **along)
-    return group
+    checked: dict[str, Any] = {"compressors": (ZstdCodec(level=0), Crc32cCodec())}
+    along = checked | {"shape": (n_problems,), "dimension_names": ("problem",)}
+    arrays: dict[str, dict[str, Any]] = {
+        name: checked
+        | {
+            "shape": (n_problems, *sizes[: len(dims) - 1]),
+            "chunks": (1, *sizes[: len(dims) - 1]),
+            "dtype": "float32",
+            "fill_value": np.nan,
+            "dimension_names": dims,
+        }
+        for name, dims in (
+            {"attention": DIMS} | (WEIGHTED if settings["value_weighted"] else {})
+        ).items()
+    }
+    arrays["answer"] = along | {"chunks": (1,), "dtype": str}
+    arrays["predicted"] = along | {"dtype": "float64", "fill_value": np.nan}
+    arrays["done"] = along | {"dtype": "bool", "fill_value": False}
+    for name, array in arrays.items():
+        if name not in group:
+            group.create_array(name, **array)
+
+
+_AT_ONCE = 64
+"""So many problems are read at once when a store is looked over."""
+
+
+def _undo_damaged(store: Store, group: zarr.Group, arrays: Mapping[str, Any]) -> None:
+    """Mark as not done what is damaged or missing, and write over what cannot be read at all."""
+    if not isinstance(store, Path):
+        return
+    done = _readable(arrays["done"], slice(None))
+    sound = done is not None and _readable(arrays["predicted"], slice(None)) is not None
+    kept = np.array(done) if done is not None and sound else np.zeros(arrays["done"].shape, bool)
+    for start in range(0, len(kept), _AT_ONCE):
+        which = slice(start, start + _AT_ONCE)
+        for name in {"attention", "answer", *WEIGHTED} & set(arrays) if kept[which].any() else ():
+            if _readable(arrays[name], which) is None:
+                for i in range(start, min(start + _AT_ONCE, len(kept))):
+                    kept[i] &= _readable(arrays[name], slice(i, i + 1)) is not None
+    for i in np.flatnonzero(kept).tolist():
+        kept[i] = _all_there(store, group, arrays, i)
+    if not sound:
+        arrays["predicted"][:] = np.nan
+    if done is None or (kept != done).any():
+        arrays["done"][:] = kept
+
+
+def _readable(array: Any, which: slice) -> np.ndarray | None:
+    """What an array holds; None where it cannot be read or its checksum is wrong."""
+    try:
+        return array[which]
+    except Exception:  # whatever a codec makes of damaged bytes
+        return None
+
+
+def _all_there(store: Path, group: zarr.Group, arrays: Mapping[str, Any], problem: int) -> bool:
+    """Whether every chunk of a problem is there; what is not there would be read as fill."""
+    # Before stores named their version, an answer without text and numbers had no chunk.
+    names = {"attention", *WEIGHTED}
+    if VERSION in group.attrs:
+        names |= {"answer", "predicted"}
+    for name in names & set(arrays):
+        array = arrays[name]
+        chunk = (problem // array.chunks[0], *(0 for _ in array.shape[1:]))
+        if not (store / name / array.metadata.encode_chunk_key(chunk)).is_file():
+            return False
+    return True
 
 
 @contextmanager
@@ -157,5 +236,7 @@ def _damage_named(store: Store) -> Iterator[None]:
     except OutputError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NOT_DAMAGE:
+            raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise OutputError(f"{store} is damaged ({reason}); delete it and extract again.") from error

@@ -14,6 +14,7 @@ discovery".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Unpack, get_args
 
 import numpy as np
@@ -51,6 +52,7 @@ def attribute_heads(
     donors: Donors | None = None,
     steps: int = 16,
     seed: int = 0,
+    out: str | Path | None = None,
     **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Estimate what `sweep_heads` measures, for all heads in a few backward passes.
@@ -69,6 +71,7 @@ def attribute_heads(
         donors: whose values replace the heads'; by default the problems themselves.
         steps: points of the path of "integrated" (Gauss-Legendre).
         seed: of donors, bootstrap and permutations.
+        out: a folder for the attributions of every problem, resumable.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
@@ -96,6 +99,7 @@ def attribute_heads(
         donors=donors,
         steps=steps,
         seed=seed,
+        out=out,
         **running,
     )
     heads = [(int(layer), int(head)) for layer in values["layer"] for head in values["head"]]
@@ -115,6 +119,7 @@ def attribute_thoughts(
     donors: Donors | None = None,
     steps: int = 16,
     seed: int = 0,
+    out: str | Path | None = None,
     **running: Unpack[Running],
 ) -> pd.DataFrame:
     """Estimate what `sweep_thoughts` measures: the effect of replacing each thought as it enters.
@@ -129,6 +134,7 @@ def attribute_thoughts(
         donors: whose thoughts are put in; by default those of the problems themselves.
         steps: points of the path of "integrated" (Gauss-Legendre).
         seed: of donors, bootstrap and permutations.
+        out: a folder for the attributions of every problem, resumable.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
@@ -146,7 +152,14 @@ def attribute_thoughts(
     donors = donors_for(model, problems, mode="resample", donors=donors, seed=seed, hook_names=())
     shared: Attributing = {"method": method, "outcome": outcome, "donors": donors}
     shared |= {"steps": steps, "seed": seed, **running}
-    values = [thought_attributions(model, problems, **(shared | {"mode": mode})) for mode in modes]
+    values = [
+        thought_attributions(
+            model,
+            problems,
+            **(shared | {"mode": mode, "out": None if out is None else Path(out) / mode}),
+        )
+        for mode in modes
+    ]
     labels = [
         {"thought": str(name), "mode": mode}
         for mode, found in zip(modes, values, strict=True)

@@ -34,8 +34,8 @@ def donors_for(
         mode: of the replacement.
         donors: to use instead.
         seed: of the draws by default.
-        hook_names: whose values are computed at once, rather than when first asked for; by default
-            those of all heads.
+        hook_names: whose values are computed together, once any is asked for; by default those of
+            all heads.
     """
     if mode == "zero":
         return donors
@@ -43,7 +43,7 @@ def donors_for(
     if hook_names is None:
         hook_names = head_hooks(model.lens.cfg.n_layers)
     if hook_names:
-        donors.prepare(hook_names)
+        donors.prepare(hook_names, later=True)
     return donors
 
 

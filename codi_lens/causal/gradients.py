@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
@@ -17,6 +20,7 @@ from tqdm import tqdm
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.measure import Running, answered_runs, check_work, context_for
 from codi_lens.causal.outcomes import CleanAnswer, Outcome, differentiable
+from codi_lens.causal.results import Results
 from codi_lens.errors import InterventionError, check_choice
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode, replacements
@@ -41,6 +45,7 @@ class Attributing(Running, total=False):
         donors: whose values are put in; by default those of the problems themselves.
         steps: points of the path of "integrated" (Gauss-Legendre); 16 by default.
         seed: of donors; 0 by default.
+        out: a folder for the attributions of every problem, resumable; none by default.
     """
 
     method: Method
@@ -49,6 +54,7 @@ class Attributing(Running, total=False):
     donors: Donors | None
     steps: int
     seed: int
+    out: str | Path | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +150,7 @@ def gate_attributions(
     donors: Donors | None = None,
     steps: int = 16,
     seed: int = 0,
+    out: str | Path | None = None,
     problems_at_once: int = 32,
     rows_at_once: int = 128,
     max_new_tokens: int = 64,
@@ -158,7 +165,7 @@ def gate_attributions(
         positions: where, in the order of the run.
         one_by_one: open the gates of one position at a time on the way of integrated gradients;
             by default those of all positions open together.
-        method, outcome, mode, donors, steps, seed: see `Attributing`.
+        method, outcome, mode, donors, steps, seed, out: see `Attributing`.
         problems_at_once, rows_at_once, max_new_tokens, progress: see `Running`.
 
     Raises:
@@ -172,31 +179,71 @@ def gate_attributions(
     check_work(model, problems, problems_at_once, rows_at_once)
     prompts = prepare_problems(model, problems)
     order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
-    found: list[Float[Tensor, "problem position hook unit"]] = []
+    settings: dict[str, Any] = {
+        "fingerprint": model.fingerprint(),
+        "problems": [[problem.id, problem.question] for problem in problems],
+        "opened": opened,
+        "replaced": [list(hook_names), mode, "" if donors is None else donors.identity, seed],
+        "path": [method, len(path.gates), outcome],
+        "batches": [problems_at_once, rows_at_once],
+        "max_new_tokens": max_new_tokens,
+    }
     total = len(problems) * len(opened) * len(path.gates)
-    with tqdm(total=total, desc="attributing", unit="run", disable=not progress) as bar:
+    bar = tqdm(total=total, desc="attributing", unit="run", disable=not progress)
+    with Results(out, settings) as results, bar:
         for start in range(0, len(problems), problems_at_once):
             which = order[start : start + problems_at_once].tolist()
+            part = f"{start:06d}"
+            if results.finished or part in results:
+                bar.update(len(which) * len(opened) * len(path.gates))
+                continue
             clean, answers = answered_runs(
                 model, problems, prompts, which, max_new_tokens=max_new_tokens
             )
-            groups: list[Tensor] = []
-            for group in opened:
-                parts: list[Tensor] = []
-                for gates, weights in _at_once(path, max(1, rows_at_once // len(which))):
-                    slopes = _slopes(clean, answers, replaced, group, gates, outcome)
-                    parts.append(
-                        einsum(
-                            slopes,
-                            torch.tensor(weights).to(slopes),
-                            "step problem position hook unit, step -> problem position hook unit",
-                        )
-                    )
-                    bar.update(len(which) * len(gates))
-                groups.append(torch.stack(parts).sum(dim=0))
-            found.append(torch.cat(groups, dim=1))
-    joined = torch.cat(found).double().cpu().numpy()
-    return joined[np.argsort(order)]
+            rows = max(1, rows_at_once // len(which))
+            groups = [
+                _along(path, rows, partial(_slopes, clean, answers, replaced, group, outcome), bar)
+                for group in opened
+            ]
+            values = torch.cat(groups, dim=1).double().cpu().numpy()
+            ids = [problems[i].id for i in which]
+            results.write(part, _long(values, ids, positions, hook_names))
+        table = results.finish()
+    shape = (len(problems), len(positions), len(hook_names), -1)
+    return table["attribution"].to_numpy(dtype=float).reshape(shape)[np.argsort(order)]
+
+
+def _along(
+    path: GatePath,
+    rows: int,
+    slopes_at: Callable[[Float[np.ndarray, " step"]], Tensor],
+    bar: tqdm,
+) -> Float[Tensor, "problem position hook unit"]:
+    """The weighted sum of the slopes at every point of a path."""
+    parts: list[Tensor] = []
+    for gates, weights in _at_once(path, rows):
+        slopes = slopes_at(gates)
+        parts.append(
+            einsum(
+                slopes,
+                torch.tensor(weights).to(slopes),
+                "step problem position hook unit, step -> problem position hook unit",
+            )
+        )
+        bar.update(slopes.shape[1] * len(gates))
+    return torch.stack(parts).sum(dim=0)
+
+
+def _long(
+    values: Float[np.ndarray, "problem position hook unit"],
+    ids: Sequence[str],
+    positions: Sequence[str],
+    hook_names: Sequence[str],
+) -> pd.DataFrame:
+    """One row for each problem, position, hook and unit, in this order."""
+    labels = product(ids, positions, hook_names, range(values.shape[-1]))
+    table = pd.DataFrame(list(labels), columns=["problem", "position", "hook", "unit"])
+    return table.assign(attribution=values.ravel())
 
 
 def _at_once(path: GatePath, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -209,8 +256,8 @@ def _slopes(
     answers: Sequence[CleanAnswer],
     replaced: Replaced,
     positions: Sequence[str],
-    gates: Float[np.ndarray, " step"],
     outcome: Outcome,
+    gates: Float[np.ndarray, " step"],
 ) -> Float[Tensor, "step problem position hook unit"]:
     """The derivative of each problem's outcome by every gate, at these openings."""
     cfg, n = clean.model.lens.cfg, len(answers)

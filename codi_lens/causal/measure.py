@@ -137,13 +137,13 @@ def measure(
     }
     if rivals is not None:
         settings["rivals"] = dict(rivals)
-    results = Results(out, settings)
     answered = partial(answered_runs, model, problems, prompts, max_new_tokens=max_new_tokens)
     total = len(problems) * (len(named) + 1)
-    with tqdm(total=total, desc="intervening", unit="run", disable=not progress) as bar:
+    bar = tqdm(total=total, desc="intervening", unit="run", disable=not progress)
+    with Results(out, settings) as results, bar:
         for which, group in groupby(enumerate(batches), key=lambda pair: pair[1].problems):
             todo = [(f"{number:06d}", batch) for number, batch in group]
-            missing = [pair for pair in todo if pair[0] not in results and not results.finished]
+            missing = [pair for pair in todo if not results.finished and pair[0] not in results]
             bar.update(sum(len(batch) for part, batch in todo if (part, batch) not in missing))
             if not missing:
                 continue
@@ -154,7 +154,7 @@ def measure(
             for part, batch in missing:
                 results.write(part, _run(clean, answers, batch, named))
                 bar.update(len(batch))
-    outcomes = results.finish()
+        outcomes = results.finish()
     order = {name: place for place, name in enumerate([CLEAN, *named])}
     place = {each: i for i, each in enumerate(ids)}
     keys = np.lexsort((outcomes["problem"].map(place), outcomes["arm"].map(order)))

@@ -121,7 +121,8 @@ def restore(
     arms: dict[str, Arm] = {patch.name: patch for patch in patches}
     if len(arms) < len(patches) or not arms:
         raise InterventionError("restore needs layers and positions, and each of them once.")
-    donors.prepare([f"blocks.{layer}.hook_{component}" for layer in chosen], sorted(groups))
+    hook_names = [f"blocks.{layer}.hook_{component}" for layer in chosen]
+    donors.prepare(hook_names, sorted(groups), later=True)
     outcomes = measure(model, problems, arms, out, rivals=partner, **running)
     wide = outcomes.pivot(index="problem", columns="arm", values="logit_difference")
     labels = pd.DataFrame(cells, columns=["layer", "position"]).assign(component=component)

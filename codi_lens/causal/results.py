@@ -6,15 +6,16 @@ when all parts are there they become one `outcomes.parquet`.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from codi_lens.errors import OutputError
-from codi_lens.outputs import Kind, begin
+from codi_lens.outputs import Kind, begin, clear_partials, held, in_place_of, resumes, to_json
 
 RESULTS = Kind(
     marker="settings.json",
@@ -25,74 +26,91 @@ RESULTS = Kind(
 
 
 class Results:
-    """The parts of a table, in memory or in a folder.
+    """The parts of a table, in memory or in a folder that is kept to this process meanwhile.
+
+    A part that is damaged is not there: what wrote it writes it again.
 
     Args:
         out: a folder, new, empty, or left by the same work; None keeps the parts in memory.
         settings: what decides the values (JSON); a folder with other settings is refused.
 
     Raises:
-        OutputError: `out` holds something else, or other work.
+        OutputError: `out` holds something else, or other work, or another process writes it.
 
-    >>> results = Results(None, {})
-    >>> results.write("b", pd.DataFrame({"x": [2]}))
-    >>> results.write("a", pd.DataFrame({"x": [1]}))
-    >>> "a" in results, results.finish()["x"].tolist()
+    >>> with Results(None, {}) as results:
+    ...     results.write("b", pd.DataFrame({"x": [2]}))
+    ...     results.write("a", pd.DataFrame({"x": [1]}))
+    ...     "a" in results, results.finish()["x"].tolist()
     (True, [1, 2])
     """
 
     def __init__(self, out: str | Path | None, settings: Mapping[str, Any]) -> None:
         self._folder = None if out is None else Path(out)
-        self._memory: dict[str, pd.DataFrame] = {}
+        self._settings = settings
+        self._kept: dict[str, pd.DataFrame] = {}
+        self._whole: pd.DataFrame | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Results:
+        """Begin, or go on where the folder holds a part."""
         if self._folder is None:
-            return
-        begin(self._folder, RESULTS, settings)
-        (self._folder / "parts").mkdir(exist_ok=True)
+            return self
+        resumes(self._folder, RESULTS, json.loads(to_json(dict(self._settings))))
+        with ExitStack() as stack:
+            stack.enter_context(held(self._folder))
+            begin(self._folder, RESULTS, self._settings)
+            clear_partials(self._folder)
+            self._whole = _read(self._folder / "outcomes.parquet")
+            if self._whole is None:
+                (self._folder / "parts").mkdir(exist_ok=True)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Let other processes go on."""
+        self._stack.close()
 
     @property
     def finished(self) -> bool:
         """Whether the whole table is there."""
-        return self._folder is not None and (self._folder / "outcomes.parquet").is_file()
+        return self._whole is not None
 
     def __contains__(self, part: str) -> bool:
         """Whether a part is done."""
-        if self._folder is None:
-            return part in self._memory
-        return (self._folder / "parts" / f"{part}.parquet").is_file()
+        if part not in self._kept and self._folder is not None:
+            table = _read(self._folder / "parts" / f"{part}.parquet")
+            if table is not None:
+                self._kept[part] = table
+        return part in self._kept
 
     def write(self, part: str, table: pd.DataFrame) -> None:
         """Keep a finished part; on disk it appears whole or not at all."""
-        if self._folder is None:
-            self._memory[part] = table
-            return
-        _write_parquet(self._folder / "parts" / f"{part}.parquet", table)
+        if self._folder is not None:
+            table = _write(self._folder / "parts" / f"{part}.parquet", table)
+        self._kept[part] = table
 
     def finish(self) -> pd.DataFrame:
-        """All parts in the order of their names, as one table (and one file).
-
-        Raises:
-            OutputError: a file is damaged.
-        """
-        if self._folder is None:
-            return pd.concat([self._memory[part] for part in sorted(self._memory)]).reset_index(
-                drop=True
-            )
-        whole = self._folder / "outcomes.parquet"
-        if not whole.is_file():
-            parts = sorted((self._folder / "parts").glob("*.parquet"))
-            _write_parquet(whole, pd.concat(map(_read_parquet, parts)).reset_index(drop=True))
-        shutil.rmtree(self._folder / "parts", ignore_errors=True)
-        return _read_parquet(whole)
+        """All parts in the order of their names, as one table (and one file)."""
+        if self._whole is None:
+            parts = [self._kept[part] for part in sorted(self._kept)]
+            self._whole = pd.concat(parts).reset_index(drop=True)
+            if self._folder is not None:
+                self._whole = _write(self._folder / "outcomes.parquet", self._whole)
+        if self._folder is not None:
+            shutil.rmtree(self._folder / "parts", ignore_errors=True)
+        return self._whole
 
 
-def _write_parquet(path: Path, table: pd.DataFrame) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    table.to_parquet(partial, index=False)
-    partial.replace(path)
+def _write(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Write a table; as it is read back, so that a rerun sees the same."""
+    with in_place_of(path) as partial:
+        table.to_parquet(partial, index=False, write_page_checksum=True)
+    return pd.read_parquet(path)
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read(path: Path) -> pd.DataFrame | None:
+    """A table that was written whole; None where there is none, or it is damaged."""
     try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path} is damaged; delete it and run again.") from error
+        return pd.read_parquet(path, page_checksum_verification=True)
+    except (OSError, ValueError, KeyError):
+        return None

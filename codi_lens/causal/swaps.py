@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from codi_lens.causal.measure import CLEAN, Running, measure
+from codi_lens.causal.results import Results
 from codi_lens.errors import InterventionError
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.thoughts import swap_thoughts
@@ -93,11 +94,28 @@ def run_swaps(
         table.pivot(index="problem", columns="arm", values=column)
         for column in ("log_prob", "number")
     )
-    correct = {
-        problem.id: answer == problem.answer
-        for problem, answer in zip(corpus, donors.answers, strict=True)
+    return SwapOutcomes(numbers, log_probs, _right(model, donors, corpus, out))
+
+
+def _right(
+    model: CodiModel, donors: Donors, corpus: Sequence[WordProblem], out: str | Path | None
+) -> dict[str, bool]:
+    """Which problems of a corpus the model answers right; kept beside the outcomes."""
+    settings = {
+        "fingerprint": model.fingerprint(),
+        "donors": donors.identity,
+        "answers": [[problem.id, problem.answer] for problem in corpus],
     }
-    return SwapOutcomes(numbers, log_probs, correct)
+    with Results(None if out is None else Path(out) / "answers", settings) as results:
+        if not results.finished and "right" not in results:
+            right = [
+                answer == problem.answer
+                for problem, answer in zip(corpus, donors.answers, strict=True)
+            ]
+            ids = [problem.id for problem in corpus]
+            results.write("right", pd.DataFrame({"problem": ids, "right": right}))
+        table = results.finish()
+    return dict(zip(table["problem"], map(bool, table["right"]), strict=True))
 
 
 def effect_of(

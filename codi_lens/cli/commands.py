@@ -45,7 +45,7 @@ def analyze(
         view: Rows are the thoughts that attend (position), or the study's loop steps (generation).
     """
     loading.check(model)
-    check_output(out)
+    check_output(out, "analyze")
     chosen, name = corpus.choose()
     console = Console()
     loaded = loading.load(model, console)
@@ -116,7 +116,7 @@ def study(
     """
     check_models(models)
     loading.check(*models)
-    check_output(out, "results")
+    check_output(out, "study")
     chosen, name = corpus.choose()
     console = Console()
     loaded = [loading.load(model, console) for model in models]
@@ -177,7 +177,7 @@ def ablate(
     if transplant_from is not None and top is None:
         raise CodiLensError("--transplant-from goes with --top.")
     loading.check(model)
-    check_output(out, "outcomes")
+    check_output(out, "ablate")
     chosen, _ = corpus.choose()
     console = Console()
     loaded = loading.load(model, console)
@@ -223,7 +223,7 @@ def patch(
         n_pairs: How many pairs of problems for totals and restoration; by default as many.
     """
     loading.check(model)
-    check_output(out, "outcomes")
+    check_output(out, "patch")
     chosen, _ = corpus.choose()
     console = Console()
     loaded = loading.load(model, console)

@@ -100,6 +100,7 @@ class Donors:
         # Shared by all views of this corpus, so that each activation is computed once.
         self._kept: dict[tuple[str, str], list[Tensor]] = {}
         self._answers: list[Number | None] = []
+        self._awaited: dict[tuple[str, str], None] = {}
         self._pairs: Mapping[str, str] = {}
         self._rule: tuple[Mapping[str, Number | None], bool] | None = None
 
@@ -217,12 +218,15 @@ class Donors:
         """The mean over all donors, and over all their tokens of a group of positions."""
         return torch.cat(self.tokens(hook_name, position, range(len(self)))).mean(dim=0)
 
-    def prepare(self, hook_names: Sequence[str], positions: Sequence[str] = ()) -> None:
+    def prepare(
+        self, hook_names: Sequence[str], positions: Sequence[str] = (), *, later: bool = False
+    ) -> None:
         """Run the corpus for all these hooks at once, rather than one by one when first asked for.
 
         Args:
             hook_names: of the activations.
             positions: at least these, and in any case every single position.
+            later: run them only once any of them is asked for.
 
         Raises:
             InterventionError: no such hook, or one along which keys lie.
@@ -246,13 +250,15 @@ class Donors:
                     f"Donors have no values at {shown(name)}; give a hook of this model whose "
                     "values have no key axis."
                 )
-        missing = [
-            name
-            for name in dict.fromkeys(hook_names)
-            if any((name, position) not in self._kept for position in (*groups, "bot"))
-        ]
-        if missing:
-            self._run(missing, tuple(groups))
+        asked = {(name, position): None for name in hook_names for position in (*groups, "bot")}
+        missing = {each: None for each in asked if each not in self._kept}
+        if later:
+            self._awaited.update(missing)
+        elif missing:
+            missing |= self._awaited
+            self._awaited.clear()
+            names, places = (list(dict.fromkeys(each)) for each in zip(*missing, strict=True))
+            self._run(names, tuple(place for place in places if place in _GROUPS))
 
     def check_model(self, lens: Lens) -> None:
         """Refuse donors of another model.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from huggingface_hub import save_torch_state_dict
@@ -12,18 +11,16 @@ from safetensors.torch import save_file
 from codi_lens.errors import OutputError
 from codi_lens.loading.convert import to_hugging_face
 from codi_lens.loading.loaded import Loaded
+from codi_lens.outputs import held, in_place_of
 
 
 def save_model(model: Loaded, folder: str | Path) -> Path:
     """Write a model; see `CodiModel.save_pretrained`."""
     folder, config = Path(folder), model.config
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise OutputError(f"{folder} exists and is not empty; give a new folder.")
+    _check_new(folder)
     weights = to_hugging_face(model.lens, model.backbone)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with held(folder), in_place_of(folder) as partial:
+        _check_new(folder)  # since another process kept it until now, perhaps
         partial.mkdir()
         save_torch_state_dict(weights, partial, max_shard_size="5GB")
         tensors = {key: v.contiguous().cpu() for key, v in model.projection.state_dict().items()}
@@ -43,8 +40,10 @@ def save_model(model: Loaded, folder: str | Path) -> Path:
         said = {key: value for key, value in settings.items() if value is not None}
         (partial / "codi_config.json").write_text(json.dumps(said, indent=2) + "\n")
         if folder.is_dir():
-            folder.rmdir()
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            folder.rmdir()  # an empty one, which not every system replaces
     return folder
+
+
+def _check_new(folder: Path) -> None:
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and is not empty; give a new folder.")

@@ -21,10 +21,11 @@ from codi_lens.errors import InterventionError, ProblemError
 from codi_lens.head_names import Head, head_name, heads_of
 from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
+from codi_lens.outputs import open_report
 from codi_lens.positions import Scope
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.facts import model_facts, name_of
-from codi_lens.reports.pages.folder import CausalReport, Question, ask, open_report, write_report
+from codi_lens.reports.pages.folder import CausalReport, Question, ask, write_report
 from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.heads import attribution_section, scores_section, sweep_section
 from codi_lens.reports.questions.sets import (
@@ -64,13 +65,13 @@ def ablate_set(
     Raises:
         CodiLensError: see `compare_interventions`; `out` holds something else.
     """
-    folder = open_report(out, f"ablate --heads {','.join(map(head_name, heads))}")
-    settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
-    given = (model, problems, heads)
-    questions = {"set": partial(controls_section, *given, candidates=candidates, **settings)}
-    questions |= _in_pairs(*given, **settings)
-    facts = _facts(model, len(problems), mode, at)
-    return write_report(ask(questions, folder), folder, name_of(model), facts)
+    with open_report(out, f"ablate --heads {','.join(map(head_name, heads))}") as folder:
+        settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
+        given = (model, problems, heads)
+        questions = {"set": partial(controls_section, *given, candidates=candidates, **settings)}
+        questions |= _in_pairs(*given, **settings)
+        facts = _facts(model, len(problems), mode, at)
+        return write_report(ask(questions, folder), folder, name_of(model), facts)
 
 
 def ablate_top(
@@ -112,30 +113,30 @@ def ablate_top(
     """
     _check_top(model, top, other)
     for_ranking, rest = _halves(problems, seed)
-    folder = open_report(out, f"ablate --top {top}")
-    settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
-    attention = _attention(model, for_ranking, folder / "outcomes" / "attention.zarr", running)
-    ranking = _ranking(attention)
-    best = ranking[:top]
-    ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64) if k < top} | {top})
-    questions: dict[str, Question] = {
-        "set": partial(controls_section, model, rest, best, candidates=candidates, **settings),
-        "dose": partial(dose_section, model, rest, ranking, ks, n_random=n_random, **settings),
-        **_in_pairs(model, rest, best, **settings),
-        "blocks": partial(
-            _transplants,
-            model,
-            for_ranking,
-            rest,
-            attention,
-            ranking,
-            top=top,
-            other=other,
-            **settings,
-        ),
-    }
-    facts = _facts(model, len(rest), mode, at) | {"Ranked on": f"{len(for_ranking)} others"}
-    return write_report(ask(questions, folder), folder, name_of(model), facts)
+    with open_report(out, f"ablate --top {top}") as folder:
+        settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
+        attention = _attention(model, for_ranking, folder / "outcomes" / "attention.zarr", running)
+        ranking = _ranking(attention)
+        best = ranking[:top]
+        ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64) if k < top} | {top})
+        questions: dict[str, Question] = {
+            "set": partial(controls_section, model, rest, best, candidates=candidates, **settings),
+            "dose": partial(dose_section, model, rest, ranking, ks, n_random=n_random, **settings),
+            **_in_pairs(model, rest, best, **settings),
+            "blocks": partial(
+                _transplants,
+                model,
+                for_ranking,
+                rest,
+                attention,
+                ranking,
+                top=top,
+                other=other,
+                **settings,
+            ),
+        }
+        facts = _facts(model, len(rest), mode, at) | {"Ranked on": f"{len(for_ranking)} others"}
+        return write_report(ask(questions, folder), folder, name_of(model), facts)
 
 
 def ablate_all(
@@ -165,20 +166,20 @@ def ablate_all(
         CodiLensError: see `sweep_heads`; `out` holds something else.
     """
     for_ranking, rest = _halves(problems, seed)
-    folder = open_report(out, "ablate --all")
-    outcomes = folder / "outcomes"
-    attention = _attention(model, for_ranking, outcomes / "attention.zarr", running)
-    donors = donors_for(model, rest, mode=mode, seed=seed)
-    settings: dict[str, Any] = {"mode": mode, "at": at, "donors": donors, "seed": seed, **running}
-    effects = sweep_heads(model, rest, out=outcomes / f"heads-{mode}", **settings)
-    check_known(effects)
-    sections = [
-        sweep_section(effects, mode),
-        scores_section(_views(attention), effects, seed=seed),
-        attribution_section(model, rest, effects, outcomes / f"thoughts-{mode}", **settings),
-    ]
-    facts = _facts(model, len(rest), mode, at) | {"Scored on": f"{len(for_ranking)} others"}
-    return write_report(sections, folder, name_of(model), facts)
+    with open_report(out, "ablate --all") as folder:
+        outcomes = folder / "outcomes"
+        attention = _attention(model, for_ranking, outcomes / "attention.zarr", running)
+        settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
+        settings["donors"] = donors_for(model, rest, mode=mode, seed=seed)
+        effects = sweep_heads(model, rest, out=outcomes / f"heads-{mode}", **settings)
+        check_known(effects)
+        sections = [
+            sweep_section(effects, mode),
+            scores_section(_views(attention), effects, seed=seed),
+            attribution_section(model, rest, effects, outcomes / f"thoughts-{mode}", **settings),
+        ]
+        facts = _facts(model, len(rest), mode, at) | {"Scored on": f"{len(for_ranking)} others"}
+        return write_report(sections, folder, name_of(model), facts)
 
 
 def _check_top(model: CodiModel, top: int, other: CodiModel | None) -> None:

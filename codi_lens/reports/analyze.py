@@ -19,7 +19,7 @@ from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.views import VIEWS, View, n_thoughts_of, thought_view
 from codi_lens.explorer.page import explorer_page
 from codi_lens.model import CodiModel
-from codi_lens.outputs import check_output, to_json, write_text
+from codi_lens.outputs import open_report, to_json, write_text
 from codi_lens.positions import thought_names
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.facts import attention_facts
@@ -77,32 +77,32 @@ def analyze(
         OutputError: the folder holds other content or another analysis.
         ProblemError: see `extract`.
     """
-    folder = check_output(out)
-    attention = extract(
-        model,
-        problems,
-        folder / "attention.zarr",
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        progress=progress,
-    ).load()
-    heads: dict[View, pd.DataFrame] = {each: ranked_heads(attention, each) for each in VIEWS}
-    summary = summarize(attention, heads, corpus=corpus)
-    findings = write_findings(summary)
-    for each, table in heads.items():
-        name = "heads.csv" if each == view else f"heads_{each}.csv"
-        write_text(folder / name, table.to_csv(index=False))
-    write_text(folder / "summary.json", to_json(summary))
-    write_text(folder / "findings.md", _findings_page(model.config.source, findings))
-    page = explorer_page(
-        attention.mean("problem"),
-        {str(each): table for each, table in heads.items()},
-        title=f"{Path(model.config.source).name}: which heads matter in its thoughts",
-        facts=attention_facts(model.config.source, attention, corpus),
-        findings=findings,
-    )
-    write_text(folder / "index.html", page)
-    return Analysis(attention, heads, summary, findings, folder)
+    with open_report(out, "analyze") as folder:
+        attention = extract(
+            model,
+            problems,
+            folder / "attention.zarr",
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            progress=progress,
+        ).load()
+        heads: dict[View, pd.DataFrame] = {each: ranked_heads(attention, each) for each in VIEWS}
+        summary = summarize(attention, heads, corpus=corpus)
+        findings = write_findings(summary)
+        for each, table in heads.items():
+            name = "heads.csv" if each == view else f"heads_{each}.csv"
+            write_text(folder / name, table.to_csv(index=False))
+        write_text(folder / "summary.json", to_json(summary))
+        write_text(folder / "findings.md", _findings_page(model.config.source, findings))
+        page = explorer_page(
+            attention.mean("problem"),
+            {str(each): table for each, table in heads.items()},
+            title=f"{Path(model.config.source).name}: which heads matter in its thoughts",
+            facts=attention_facts(model.config.source, attention, corpus),
+            findings=findings,
+        )
+        write_text(folder / "index.html", page)
+        return Analysis(attention, heads, summary, findings, folder)
 
 
 def summarize(

@@ -16,12 +16,13 @@ from codi_lens.causal.restoration import check_lengths, check_places, unequal_pa
 from codi_lens.errors import InterventionError, ProblemError
 from codi_lens.interventions.residual import Component
 from codi_lens.model import CodiModel
+from codi_lens.outputs import open_report
 from codi_lens.positions import Scope, rank, resolve
 from codi_lens.problems.pairs import counterparts, operand_pairs, random_pairs
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 from codi_lens.reports.pages.facts import model_facts, name_of
-from codi_lens.reports.pages.folder import CausalReport, Question, ask, open_report, write_report
+from codi_lens.reports.pages.folder import CausalReport, Question, ask, write_report
 from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.pairs import (
     RESTORATION_TITLE,
@@ -117,18 +118,18 @@ def patch_positions(
             if questions is not None or name not in _LEFT_OUT:
                 raise
             left_out.append(Section(name, _LEFT_OUT[name], "This was not asked.", [str(error)]))
-    folder = open_report(out, f"patch --questions {','.join(asked)}")
-    sections = ask({name: each.question for name, each in ready.items()}, folder)
-    facts = {
-        **model_facts(model),
-        "Thoughts": str(model.config.n_thoughts),
-        "Problems": str(len(problems)),
-    }
-    # Restoration first: it is of the problems' own pairs.
-    pairs = [ready[name].pairs for name in ("restoration", "totals") if name in ready]
-    if pairs:
-        facts["Pairs"] = "; ".join(pairs)
-    return write_report([*sections, *left_out], folder, name_of(model), facts)
+    with open_report(out, f"patch --questions {','.join(asked)}") as folder:
+        sections = ask({name: each.question for name, each in ready.items()}, folder)
+        facts = {
+            **model_facts(model),
+            "Thoughts": str(model.config.n_thoughts),
+            "Problems": str(len(problems)),
+        }
+        # Restoration first: it is of the problems' own pairs.
+        pairs = [ready[name].pairs for name in ("restoration", "totals") if name in ready]
+        if pairs:
+            facts["Pairs"] = "; ".join(pairs)
+        return write_report([*sections, *left_out], folder, name_of(model), facts)
 
 
 def _thoughts(given: _Given) -> _Ready:

@@ -19,8 +19,9 @@ from codi_lens.attention.extract import extract
 from codi_lens.attention.probes import probe_thoughts, supervised_thoughts
 from codi_lens.attention.quantities import corrected_quantities
 from codi_lens.attention.ranking import ranked_heads
+from codi_lens.causal.results import Results
 from codi_lens.model import CodiModel
-from codi_lens.outputs import check_output, model_names, to_json, write_text
+from codi_lens.outputs import in_place_of, model_names, open_report, to_json, write_text
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 from codi_lens.reports.pages.facts import attention_facts
@@ -76,7 +77,7 @@ def report_study(
     `attention_stats.json`, `attention_summary.json`, `critical_heads_findings.txt`, and beside
     them `validation_checks.json`, `corrected_heads.csv`, `corrected_quantities.csv`,
     `what_the_study_measured.json`, `evidence/` (the tables behind the findings) and
-    `attention.zarr` (every problem's attention);
+    `attention.zarr` (every problem's attention) and `probes` (what a rerun takes them from);
     `results/model_comparison.json` and `corrected_comparison.csv`; `figures/<model>/` and
     `figures/model_comparison.html`; and `index.html`. A stopped run resumes in the same folder.
 
@@ -99,40 +100,40 @@ def report_study(
         ProblemError: see `extract`.
     """
     check_models(models)
-    folder = check_output(out, "results")
     names = model_names([model.config.source for model in models])
     probed = n_probe if all(isinstance(problem, WordProblem) for problem in problems) else 0
-    found: list[_Studied] = []
-    for name, model in zip(names, models, strict=True):
-        results = folder / "results" / name
-        results.mkdir(parents=True, exist_ok=True)
-        attention = extract(
-            model,
-            problems,
-            results / "attention.zarr",
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            progress=progress,
-        )
-        studied = _study_one(model, problems, attention, name, thresholds, probed)
-        _write_study(results, studied.study)
-        _write_corrected(results, studied)
-        found.append(studied)
-    studies = [each.study for each in found]
-    corrected = {each.study.model: each.corrected for each in found}
-    measured = {each.study.model: each.measured for each in found}
-    evidence = {each.study.model: each.evidence for each in found}
-    facts = {
-        each.study.model: attention_facts(each.study.model, each.attention, corpus)
-        for each in found
-    }
-    comparison = _compare(studies, corrected, folder / "results")
-    figures = report_figures(studies, corrected, evidence)
-    write_figures(folder / "figures", figures)
-    without_png = write_png(folder / "figures", figures) if png else None
-    page = study_page(studies, figures, corrected, measured, evidence, facts)
-    write_text(folder / "index.html", page)
-    return StudyReport(studies, corrected, measured, evidence, comparison, folder, without_png)
+    with open_report(out, "study") as folder:
+        found: list[_Studied] = []
+        for name, model in zip(names, models, strict=True):
+            results = folder / "results" / name
+            results.mkdir(parents=True, exist_ok=True)
+            attention = extract(
+                model,
+                problems,
+                results / "attention.zarr",
+                batch_size=batch_size,
+                max_new_tokens=max_new_tokens,
+                progress=progress,
+            )
+            studied = _study_one(model, problems, attention, name, thresholds, probed, results)
+            _write_study(results, studied.study)
+            _write_corrected(results, studied)
+            found.append(studied)
+        studies = [each.study for each in found]
+        corrected = {each.study.model: each.corrected for each in found}
+        measured = {each.study.model: each.measured for each in found}
+        evidence = {each.study.model: each.evidence for each in found}
+        facts = {
+            each.study.model: attention_facts(each.study.model, each.attention, corpus)
+            for each in found
+        }
+        comparison = _compare(studies, corrected, folder / "results")
+        figures = report_figures(studies, corrected, evidence)
+        write_figures(folder / "figures", figures)
+        without_png = write_png(folder / "figures", figures) if png else None
+        page = study_page(studies, figures, corrected, measured, evidence, facts)
+        write_text(folder / "index.html", page)
+        return StudyReport(studies, corrected, measured, evidence, comparison, folder, without_png)
 
 
 def write_png(folder: Path, figures: dict[str, go.Figure]) -> str | None:
@@ -181,6 +182,7 @@ def _study_one(
     name: str,
     thresholds: StudyThresholds | None,
     n_probe: int,
+    folder: Path,
 ) -> _Studied:
     study = run_study(attention, name, thresholds)
     heads = ranked_heads(attention)
@@ -191,10 +193,18 @@ def _study_one(
         heads,
         study.heads.set_index("name")["functional_type"],
         problems=problems,
-        probes=probe_thoughts(model, n_probe) if n_probe else None,
+        probes=_probed(model, n_probe, folder / "probes") if n_probe else None,
         supervised=supervised_thoughts(model.config.source),
     )
     return _Studied(attention, study, heads, corrected, measured, evidence)
+
+
+def _probed(model: CodiModel, n: int, out: Path) -> pd.DataFrame:
+    """`probe_thoughts`, kept in a folder, so that a rerun does not think again."""
+    with Results(out, {"fingerprint": model.fingerprint(), "n_probe": n}) as results:
+        if not results.finished and "probes" not in results:
+            results.write("probes", probe_thoughts(model, n))
+        return results.finish()
 
 
 def _compare(
@@ -219,7 +229,8 @@ def _write_study(folder: Path, study: Study) -> None:
     for name, table in tables.items():
         write_text(folder / f"{name}.csv", table.to_csv(index=False))
     write_text(folder / "ranked_heads.json", to_json(study.heads.to_dict("records")))
-    np.save(folder / "attention_patterns_avg.npy", study.mean.values.astype(np.float32))
+    with in_place_of(folder / "attention_patterns_avg.npy") as partial, partial.open("wb") as file:
+        np.save(file, study.mean.values.astype(np.float32))
     write_text(folder / "attention_stats.json", to_json(study.stats))
     write_text(folder / "attention_summary.json", to_json(study.summary))
     write_text(folder / "critical_heads_findings.txt", study.findings)

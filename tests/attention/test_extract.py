@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,17 @@ import numpy as np
 import pytest
 import zarr
 
-from codi_lens import CodiModel, OutputError, ProblemError, open_attention, rank_heads
+from codi_lens import (
+    CodiModel,
+    OutputError,
+    ProblemError,
+    __version__,
+    open_attention,
+    rank_heads,
+)
 from codi_lens.attention.extract import extract
 from codi_lens.attention.values import first_token_attention, value_weighted_attention
+from codi_lens.outputs import held
 from codi_lens.problems import Problem, parse_answer, word_problems
 
 PROBLEMS = word_problems(9, seed=1)
@@ -170,10 +179,78 @@ def test_damaged_store_is_named(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
         open_attention(tmp_path / "foreign.zarr")
 
 
-def test_half_made_store_is_made_anew(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
-    (tmp_path / ".a.zarr.partial").mkdir()
+def test_only_our_own_traces_are_cleared(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    (tmp_path / ".a.zarr.partial").mkdir()  # somebody else's
+    (tmp_path / ".a.zarr.12-0123abcd.codi_lens.partial").mkdir()
     run(tiny_gpt2, tmp_path / "a.zarr")
-    assert {path.name for path in tmp_path.iterdir()} == {"a.zarr"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.zarr", ".a.zarr.partial"}
+
+
+def test_a_store_is_made_up_from_what_a_stop_left(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    out = tmp_path / "a.zarr"
+    first = run(tiny_gpt2, out).load()
+    for left in ("zarr.json", "attention/zarr.json", "done"):
+        name, _, _ = left.partition("/")
+        for path in sorted(out.iterdir()):
+            if path.name not in ("zarr.json", name):
+                shutil.rmtree(path)
+        if left != "zarr.json":
+            shutil.rmtree(out / name)
+            (out / name).mkdir()
+            (out / name / "zarr.0123.partial").write_text("half")
+        assert run(tiny_gpt2, out).load().identical(first)
+        assert not list(out.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("name", ["attention", "answer", "predicted", "done"])
+@pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
+def test_a_damaged_chunk_is_computed_again(
+    tiny_gpt2: CodiModel, tmp_path: Path, name: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.zarr"
+    first = run(tiny_gpt2, out, problems=PROBLEMS[:3], batch_size=1).load()
+    chunk = sorted(path for path in (out / name / "c").rglob("*") if path.is_file())[-1]
+    whole = chunk.read_bytes()
+    if how == "missing":
+        chunk.unlink()
+        with pytest.raises(OutputError, match=r"holds \d of 3 problems"):
+            open_attention(out)
+    else:
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        chunk.write_bytes(whole[:-1] if how == "cut" else flipped)
+    think, seen = CodiModel.think, []
+    monkeypatch.setattr(CodiModel, "think", lambda *a, **k: (seen.append(0), think(*a, **k))[1])
+    assert run(tiny_gpt2, out, problems=PROBLEMS[:3], batch_size=1).load().identical(first)
+    assert len(seen) == (1 if name in ("attention", "answer") else 3)
+    assert chunk.read_bytes() == whole
+
+
+def test_a_store_without_version_and_checksums_goes_on(
+    tiny_gpt2: CodiModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.zarr"
+    first = run(tiny_gpt2, out).load()
+    attributes = dict(zarr.open_group(out, mode="r").attrs)
+    assert attributes.pop("codi_lens") == __version__
+    group = zarr.open_group(out, mode="r+")
+    group.attrs.put(attributes)
+    shutil.rmtree(out / "answer" / "c" / "0", ignore_errors=True)  # as an empty answer once was
+    monkeypatch.setattr(CodiModel, "think", None)
+    (out / "answer" / "c" / "0").unlink(missing_ok=True)
+    again = run(tiny_gpt2, out).load()
+    assert again["answer"].values[0] == ""
+    assert (again == first).all()
+
+
+def test_two_processes_do_not_write_one_store(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    with (
+        held(tmp_path / "a.zarr"),
+        pytest.raises(OutputError, match=r"a\.zarr is being written by another process; wait"),
+    ):
+        run(tiny_gpt2, tmp_path / "a.zarr")
+    run(tiny_gpt2, tmp_path / "a.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
 
 
 def test_each_problem_is_one_chunk(tiny_gpt2: CodiModel, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def analysis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_analysis_folder_is_complete(analysis: Path) -> None:
     assert {path.name for path in analysis.iterdir()} == {
+        "codi_lens.json",
         "attention.zarr",
         "heads.csv",
         "heads_generation.csv",

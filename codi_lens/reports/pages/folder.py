@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from codi_lens.outputs import Kind, begin, write_text
+from codi_lens.outputs import write_text
 from codi_lens.reports.pages.page import write_figures
 from codi_lens.reports.pages.section import Section, causal_page
 
@@ -40,36 +40,12 @@ class CausalReport:
         return [sentence for section in self.sections for sentence in section.findings]
 
 
-_REPORT = Kind(
-    marker="outcomes",
-    foreign="exists with other content; give a new folder, or that of an analysis.",
-    other="holds the report of `{found[command]}`, not of `{wanted[command]}`; choose another "
-    "folder.",
-    settings="outcomes/command.json",
-)
-
-
-def open_report(out: str | Path, command: str) -> Path:
-    """The folder of a report, if this command may write it.
-
-    Args:
-        out: new, empty, or that of an earlier run of the same command.
-        command: what the report is of, such as "ablate --all".
-
-    Raises:
-        OutputError: it is a file, holds something else, or the report of another command.
-    """
-    folder = Path(out)
-    begin(folder, _REPORT, {"command": command})
-    return folder
-
-
 def ask(questions: Mapping[str, Question], folder: Path) -> list[Section]:
     """The sections of a report, from questions that are asked one after another.
 
     Args:
         questions: by the name of the folder in `outcomes` that gets each one's outcomes.
-        folder: of `open_report`.
+        folder: of `codi_lens.outputs.open_report`.
     """
     return [question(folder / "outcomes" / name) for name, question in questions.items()]
 

@@ -53,7 +53,7 @@ def attribution_section(
         model: the model.
         problems: those that `effects` were measured on.
         effects: of `sweep_heads`, of all heads, with the same mode, positions, donors and seed.
-        out: a folder for the outcomes of the thoughts, resumable.
+        out: a folder for the outcomes of the thoughts, and in it for attributions, resumable.
         mode: "resample", "mean" or "zero".
         at: where, by name.
         donors: whose values replace the heads'; by default the problems themselves.
@@ -79,8 +79,10 @@ def attribution_section(
     agreements: dict[str, Agreement] = {}
     findings: list[str] = []
     for method, name in NAMES.items():
-        heads[name] = attribute_heads(model, problems, method=method, mode=mode, at=at, **shared)
-        thoughts[name] = attribute_thoughts(model, problems, [mode], method=method, **shared)
+        asked: dict[str, Any] = {"method": method, **shared}
+        kept = (_within(out, f"heads-{method}"), _within(out, f"thoughts-{method}"))
+        heads[name] = attribute_heads(model, problems, mode=mode, at=at, out=kept[0], **asked)
+        thoughts[name] = attribute_thoughts(model, problems, [mode], out=kept[1], **asked)
         top = min(5, len(heads[name]))
         agreements[name] = compare_with_exact(heads[name], effects, top=top, seed=seed)
         findings.append(_about(name, agreements[name]))
@@ -116,6 +118,10 @@ def attribution_section(
             for name, found in agreements.items()
         },
     )
+
+
+def _within(out: str | Path | None, name: str) -> Path | None:
+    return None if out is None else Path(out) / name
 
 
 def _about(name: str, found: Agreement) -> str:

@@ -17,6 +17,7 @@ import xarray as xr
 
 from codi_lens.attention.clusters import HeadClusters, cluster_heads
 from codi_lens.attention.hubs import hub_ratio_by_n_problems, hub_ratios
+from codi_lens.attention.labels import heads_in, labelled
 from codi_lens.attention.probes import answer_reads_by_length
 from codi_lens.attention.profiles import (
     answer_view,
@@ -131,7 +132,8 @@ def gather_evidence(
     (6, 'score', True)
     """
     options: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
-    n_heads = attention.sizes["layer"] * attention.sizes["head"]
+    attention = labelled(attention)
+    n_heads = len(heads_in(attention))
     # A single thought gives every head the same composite, which no two halves can disagree on.
     several = attention.sizes["problem"] > 1 and n_thoughts_of(attention) > 1
     # All but clusters and halves is linear in the heads; averaged first, it is small.

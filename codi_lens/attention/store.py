@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import xarray as xr
@@ -56,18 +57,18 @@ def open_store(
         group = zarr.open_group(store, mode="r+")
         if group.attrs["questions"] != settings["questions"]:
             group.attrs["questions"] = settings["questions"]
-        return dict(group.arrays())
+        return _by_name(group)
     # Made beside its place and renamed, so that a half-made store is never taken for one.
     unfinished = store.with_name(f".{store.name}.partial") if isinstance(store, Path) else store
     if isinstance(unfinished, Path):
         shutil.rmtree(unfinished, ignore_errors=True)
     sizes = (n_layers, n_heads, len(query_names(n_thoughts)), len(key_names(n_thoughts)))
-    group = _made(unfinished, settings, sizes)
+    group = _made(unfinished, settings, sizes, n_thoughts)
     group.attrs.update({**settings, "n_thoughts": n_thoughts})
     if isinstance(unfinished, Path) and isinstance(store, Path):
         unfinished.rename(store)
         group = zarr.open_group(store, mode="r+")
-    return dict(group.arrays())
+    return _by_name(group)
 
 
 def read_store(store: Store) -> xr.DataArray:
@@ -81,7 +82,8 @@ def read_store(store: Store) -> xr.DataArray:
 
 
 def _labelled(store: Store) -> xr.DataArray:
-    dataset = xr.open_zarr(store, chunks=None, consolidated=False)
+    # Its labels are for others to read; here they come from the settings, as those of older ones.
+    dataset = xr.open_zarr(store, chunks=None, consolidated=False, drop_variables=DIMS)
     done = dataset["done"].values
     if not done.all():
         raise OutputError(
@@ -98,7 +100,10 @@ def _labelled(store: Store) -> xr.DataArray:
     n = dataset.attrs["n_thoughts"]
     attention = dataset["attention"]
     attention.attrs = {key: dataset.attrs[key] for key in ("model", "fingerprint")}
+    attention.attrs["n_layers"] = attention.sizes["layer"]
     weighted = {name: dataset[name] for name in WEIGHTED if name in dataset}
+    for each in weighted.values():
+        each.attrs = dict(attention.attrs)
     coordinates: dict[str, Any] = {
         **weighted,
         "problem": list(ids),
@@ -128,9 +133,12 @@ def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "questions": [[id, text] for id, text, _ in settings["questions"]]}
 
 
-def _made(store: Store, settings: Mapping[str, Any], sizes: tuple[int, ...]) -> zarr.Group:
+def _made(
+    store: Store, settings: Mapping[str, Any], sizes: tuple[int, ...], n_thoughts: int
+) -> zarr.Group:
     group = zarr.open_group(store, mode="w-")
     n_problems = len(settings["questions"])
+    _label(group, settings, sizes, n_thoughts)
     kept = {"attention": DIMS} | (WEIGHTED if settings["value_weighted"] else {})
     for name, dims in kept.items():
         of_one = sizes[: len(dims) - 1]
@@ -141,12 +149,40 @@ def _made(store: Store, settings: Mapping[str, Any], sizes: tuple[int, ...]) -> 
             dtype="float32",
             fill_value=np.nan,
             dimension_names=dims,
+            attributes={"n_layers": sizes[0]},
         )
     along: dict[str, Any] = {"shape": (n_problems,), "dimension_names": ("problem",)}
     group.create_array("answer", chunks=(1,), dtype=str, **along)
     group.create_array("predicted", dtype="float64", fill_value=np.nan, **along)
     group.create_array("done", dtype="bool", fill_value=False, **along)
-    return group
+    with catch_warnings():  # that other languages' zarr may not know it
+        simplefilter("ignore")
+        return zarr.consolidate_metadata(store)
+
+
+def _label(
+    group: zarr.Group, settings: Mapping[str, Any], sizes: tuple[int, ...], n_thoughts: int
+) -> None:
+    """The labels of every dimension, so that plain xarray (`xr.open_zarr`) selects by name."""
+    labels: dict[str, Any] = {
+        "problem": [id for id, *_ in settings["questions"]],
+        "layer": range(sizes[0]),
+        "head": range(sizes[1]),
+        "query": query_names(n_thoughts),
+        "key": key_names(n_thoughts),
+    }
+    for name, values in labels.items():
+        kind = "int64" if name in ("layer", "head") else str
+        size = len(values)
+        array = group.create_array(
+            name, shape=(size,), chunks=(max(1, size),), dtype=kind, dimension_names=(name,)
+        )
+        array[:] = np.array(list(values), dtype=np.dtypes.StringDType() if kind is str else kind)
+
+
+def _by_name(group: zarr.Group) -> dict[str, Any]:
+    """The arrays that hold results."""
+    return {name: array for name, array in group.arrays() if name not in DIMS}
 
 
 @contextmanager

@@ -10,7 +10,6 @@ an ablated one is asked whether it makes up for it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Unpack
 
@@ -19,6 +18,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
+from codi_lens.attention.labels import heads_in, labelled
 from codi_lens.attention.views import thought_view
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import contrasts, mean_effects, summarise
@@ -54,8 +54,8 @@ def mean_block(attention: xr.DataArray, head: Head) -> Block:
     (6, 6)
     """
     layer, number = head
-    known = product(*(attention[dim].values.tolist() for dim in ("layer", "head")))
-    check_heads([head], list(known))
+    attention = labelled(attention)
+    check_heads([head], heads_in(attention))
     block = thought_view(attention).sel(layer=layer, head=number).mean("problem")
     return block.transpose("query", "key").values.astype(float)
 

@@ -29,7 +29,7 @@ from codi_lens.attention.profiles import (
 )
 from codi_lens.attention.stability import split_halves
 from codi_lens.attention.views import n_thoughts_of
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.problem import Problems, problem_list
 from codi_lens.problems.words import WordProblem
 
 _FEWEST_HEADS = 3
@@ -101,7 +101,7 @@ def gather_evidence(
     heads: pd.DataFrame,
     types: pd.Series,
     *,
-    problems: Sequence[Problem] = (),
+    problems: Problems = (),
     probes: pd.DataFrame | None = None,
     supervised: Sequence[str] | None = None,
     n_resamples: int = 1000,
@@ -139,6 +139,7 @@ def gather_evidence(
     # All but clusters and halves is linear in the heads; averaged first, it is small.
     mean = average_heads(attention)[0]
     answer = with_intervals(answer_view(mean), **options)
+    problems = problem_list(problems, "compare")
     known = [problem for problem in problems if isinstance(problem, WordProblem)]
     has_answers = bool(answer.loc[answer["query"] == "anchor", "mean"].notna().any())
     by_length = None

@@ -5,7 +5,7 @@ A selection keeps its labels, whatever its order, so the third layer of a model 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -116,7 +116,7 @@ def _on_grid(attention: object) -> xr.DataArray:
             f"Attention needs the dimensions {', '.join(wanted)} ({_AS_GIVEN}); this array has "
             f"{', '.join(map(str, attention.dims))}."
         )
-    bare = [name for name in wanted if name not in attention.coords]
+    bare = [name for name in _GRID if name not in attention.coords]
     if bare:
         raise AttentionError(
             f"The attention has no labels along {bare[0]}, so its {bare[0]}s cannot be named; keep "
@@ -150,7 +150,7 @@ def _names(attention: xr.DataArray, dim: str) -> list[str]:
     return [str(name) for name in attention[dim].values]
 
 
-def _in_order(attention: xr.DataArray, wanted: dict[str, Sequence[str]]) -> xr.DataArray:
+def _in_order(attention: xr.DataArray, wanted: Mapping[str, Sequence[str]]) -> xr.DataArray:
     orders = {dim: np.argsort(attention[dim].values, kind="stable").tolist() for dim in _GRID}
     for dim, names in wanted.items():
         given = _names(attention, dim)

@@ -164,7 +164,8 @@ def with_intervals(
         )
     over = [name for name in over if name in quantity.dims]  # one that was selected is no dimension
     averaged = quantity.mean(over, skipna=True) if over else quantity
-    averaged = averaged.transpose("problem", ...)
+    first = [dim for dim in ("problem", "layer", "head") if dim in averaged.dims]
+    averaged = averaged.transpose(*first, ...)
     rest = [str(dim) for dim in averaged.dims[1:]]
     mean, low, high = mean_interval(
         averaged.values, n_resamples=n_resamples, level=level, seed=seed

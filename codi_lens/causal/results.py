@@ -84,6 +84,13 @@ class Results:
         shutil.rmtree(self._folder / "parts", ignore_errors=True)
         return _read_parquet(whole)
 
+    def keep(self, table: pd.DataFrame) -> None:
+        """Have the finished table's file say the same as this table, in which it was corrected."""
+        if self._folder is not None:
+            whole = self._folder / "outcomes.parquet"
+            if not _read_parquet(whole).equals(table):
+                _write_parquet(whole, table)
+
 
 def _write_parquet(path: Path, table: pd.DataFrame) -> None:
     partial = path.with_name(f".{path.name}.partial")

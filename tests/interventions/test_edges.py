@@ -245,6 +245,28 @@ def test_a_block_of_another_model_is_transplanted(tiny: CodiModel, tiny_gpt2: Co
     assert abs(given.isel(layer=2, head=3).values - mean.values).max() < 1e-5
 
 
+def test_labelled_patterns_are_given_by_their_labels(tiny: CodiModel) -> None:
+    problems = word_problems(6, seed=21)
+    attention = extract(tiny, problems, progress=False).isel(layer=1, head=4)
+    for whole, give in ((thought_view(attention), transplant_pattern), (attention, set_pattern)):
+        rows = whole.isel(layer=0, head=0, missing_dims="ignore").sel(query=["ct0", "ct1", "ct2"])
+        block = rows if give is set_pattern else whole.isel(layer=0, head=0)
+        expected = run(tiny, give(block, [(2, 3)])).attention
+        order = {"problem": [5, 0, 3, 1, 2, 4], "key": slice(None, None, -1)}
+        for turned in (
+            block.isel(order),
+            block.transpose(),
+            block.isel(query=[2, 0, 1, *range(3, block.sizes["query"])]),
+        ):
+            found = run(tiny, give(turned, [(2, 3)])).attention
+            assert abs(found - expected).max() < 1e-6
+        if give is set_pattern:
+            with pytest.raises(InterventionError, match="label it with the ids"):
+                run(tiny, give(block.assign_coords(problem=list("abcdef")), [(2, 3)]))
+    with pytest.raises(InterventionError, match="in the position view, not bot"):
+        transplant_pattern(generation_view(attention).isel(layer=0, head=0), [(2, 3)])
+
+
 def test_transplanting_the_own_block_changes_nothing_beyond_rounding(
     tiny: CodiModel, clean: ThoughtRun
 ) -> None:

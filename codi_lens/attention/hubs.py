@@ -29,9 +29,8 @@ from codi_lens import metrics
 from codi_lens.attention.labels import heads_in, labelled
 from codi_lens.attention.scores import problem_blocks
 from codi_lens.attention.views import n_thoughts_of, thought_view
-from codi_lens.errors import AttentionError
+from codi_lens.errors import AttentionError, check_seed
 from codi_lens.head_names import head_name
-from codi_lens.problems.arguments import check_seed
 from codi_lens.stats import benjamini_hochberg, percentile_interval, resample_weights
 
 MOST_EXACT = 50_000
@@ -192,7 +191,7 @@ def permutation_test(
     """
     *shape, n, _ = pattern.shape
     metrics.attention_to_earlier(pattern)  # raises unless the pattern is square
-    check_seed(seed)
+    check_seed(seed, AttentionError)
     p = np.full((prod(shape), n), np.nan)
     smallest = p.copy()
     if n < 3:

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 
 from codi_lens import metrics
 from codi_lens.attention.scores import HeadScores
-from codi_lens.attention.thresholds import MULTI_PURPOSE_THRESHOLD, check_threshold
+from codi_lens.attention.thresholds import MULTI_PURPOSE_THRESHOLD
 from codi_lens.attention.views import View
+from codi_lens.errors import AttentionError, finite_number
 from codi_lens.stats import percentile_interval, resample_weights
 
 TOP = 10
@@ -177,7 +178,7 @@ def functional_types(
     >>> functional_types(0 * high, high, low)
     ['Hub Aggregator', 'Multi-Purpose']
     """
-    check_threshold("multi_purpose", threshold)
+    finite_number("The threshold", threshold, AttentionError)
     scores = np.stack([flow, hub, skip], axis=1)
     second = np.sort(scores, axis=1)[:, -2]
     names = list(TYPES.values())

@@ -1,12 +1,5 @@
 """The published study's thresholds for attention, most of which it calls somewhat arbitrary."""
 
-from __future__ import annotations
-
-import math
-from numbers import Real
-
-from codi_lens.errors import AttentionError
-
 MULTI_PURPOSE_THRESHOLD = 0.7
 """The study's: both of a head's two highest normalised scores must exceed it."""
 STRONG_HUB = 2.0
@@ -17,15 +10,3 @@ SKIP_THRESHOLD = 0.1
 """The study sees skip connections if its entries [last, first half] average more than this."""
 CONSISTENT_STD = 0.2
 """The study calls attention consistent if its mean deviation over problems is below this."""
-
-
-def check_threshold(name: str, value: object) -> None:
-    """Refuse a threshold that nothing can be compared with.
-
-    Raises:
-        AttentionError: not a number, not a finite one, or a truth value.
-
-    >>> check_threshold("strong_hub", 2)
-    """
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise AttentionError(f"The threshold {name} must be a finite number, not {value!r}.")

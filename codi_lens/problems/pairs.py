@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from codi_lens.errors import ProblemError
+from codi_lens.errors import ProblemError, shown
 from codi_lens.problems.arguments import (
     Split,
     Whole,
@@ -21,7 +21,6 @@ from codi_lens.problems.arguments import (
     repeated,
     whole_number,
 )
-from codi_lens.problems.gold import shown
 from codi_lens.problems.problem import Problem, Problems, problem_list
 from codi_lens.problems.words import (
     MAX_OPERATIONS,

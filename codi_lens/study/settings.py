@@ -12,9 +12,8 @@ from codi_lens.attention.thresholds import (
     SEQUENTIAL_THRESHOLD,
     SKIP_THRESHOLD,
     STRONG_HUB,
-    check_threshold,
 )
-from codi_lens.errors import OutputError
+from codi_lens.errors import AttentionError, OutputError, finite_number
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ class StudyThresholds:
             AttentionError: a threshold that is not a finite number.
         """
         for field in fields(self):
-            check_threshold(field.name, getattr(self, field.name))
+            name = f"The threshold {field.name}"
+            finite_number(name, getattr(self, field.name), AttentionError)
 
 
 def check_models(models: Sequence[Any]) -> None:

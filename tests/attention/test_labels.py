@@ -250,7 +250,7 @@ def test_a_dimension_too_many_is_named() -> None:
 @pytest.mark.parametrize("name", ["strong_hub", "multi_purpose", "strong_share"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), True])
 def test_thresholds_that_decide_nothing_are_refused(name: str, value: float) -> None:
-    with pytest.raises(AttentionError, match=f"threshold {name} must be a finite number"):
+    with pytest.raises(AttentionError, match=f"threshold {name} is a finite number"):
         StudyThresholds(**{name: value})
 
 

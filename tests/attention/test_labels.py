@@ -260,7 +260,7 @@ def test_thresholds_that_decide_nothing_are_refused(name: str, value: float) -> 
         ({"seed": -1}, "seed must be at least 0"),
         ({"n_resamples": 0}, "n_resamples must be at least 1"),
         ({"level": 1.5}, "between 0 and 1"),
-        ({"level": float("nan")}, "between 0 and 1"),
+        ({"level": float("nan")}, "level of an interval is a finite number"),
     ],
 )
 def test_absurd_numbers_are_refused_in_a_sentence(options: dict[str, Any], message: str) -> None:

@@ -47,7 +47,8 @@ from codi_lens.interventions import (
     truncate_thoughts,
 )
 from codi_lens.positions import key_names
-from codi_lens.problems import Problem, operand_pairs, word_problems
+from codi_lens.problems import Problem, word_problems
+from codi_lens.problems.pairs import operand_pairs
 from codi_lens.verification.verify import verify
 
 PROBLEMS = word_problems(7, seed=3)
@@ -285,7 +286,7 @@ def test_negative_seeds_are_refused_before_anything_runs(
         lambda: halves(few, seed=-1),
     ]
     for call in seeded:
-        with pytest.raises(ProblemError, match="seed must be at least 0"):
+        with pytest.raises(CodiLensError, match="seed must be at least 0"):
             call()
 
 

@@ -247,7 +247,8 @@ def test_problems_come_as_anything_that_gives_them(tiny_gpt2: CodiModel) -> None
         pd.testing.assert_frame_equal(call(each for each in few), call(few))
     assert Donors(tiny_gpt2, iter(few)).ids == tuple(each.id for each in few)
     assert [len(half) for half in halves(iter(few))] == [1, 2]
-    for wrong in ("How many?", few[0], ["How many?"], 3, {"question": "How many?"}):
+    nothing: list[Any] = ["How many?", few[0], ["How many?"], 3, {"question": "How many?"}]
+    for wrong in nothing:
         for call in (
             *calls.values(),
             partial(Donors, tiny_gpt2),
@@ -257,9 +258,9 @@ def test_problems_come_as_anything_that_gives_them(tiny_gpt2: CodiModel) -> None
             with pytest.raises(ProblemError, match="problem"):
                 call(wrong)
     for call in (restore, operand_swaps):
-        for wrong in ("pairs", 3, few):
+        for wrong in (*nothing[3:4], "pairs", few):
             with pytest.raises(ProblemError, match="operand_pairs does"):
-                call(tiny_gpt2, wrong)
+                call(tiny_gpt2, wrong)  # type: ignore[arg-type]
     table = restore(tiny_gpt2, iter(operand_pairs(2)), "ct1", [0], progress=False)
     assert table["n"].tolist() == [2, 2]
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, Real
 from scipy import stats as scipy_stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from codi_lens.errors import CodiLensError
+from codi_lens.errors import CodiLensError, check_seed, finite_number, whole_number
 
 
 def seeded(seed: int, *what: str) -> int:
@@ -35,6 +35,8 @@ def resample_weights(
     >>> resample_weights(4, n_resamples=2, seed=0).sum(axis=1)
     array([1., 1.])
     """
+    check_seed(seed, CodiLensError)
+    whole_number("n_resamples", n_resamples, 1, error=CodiLensError)
     size = n_problems if size is None else size
     draws = np.random.default_rng(seed).multinomial(
         size, np.full(n_problems, 1 / n_problems), size=n_resamples
@@ -51,6 +53,8 @@ def percentile_interval(
     >>> round(float(low), 6), round(float(high), 6)
     (2.5, 97.5)
     """
+    if not 0 < finite_number("The level of an interval", level, CodiLensError) < 1:
+        raise CodiLensError(f"The level of an interval lies between 0 and 1, not at {level}.")
     tail = (1 - level) / 2
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
     return np.asarray(low), np.asarray(high)
@@ -147,6 +151,7 @@ def sign_flip_p(
     >>> sign_flip_p(np.array([[1.0], [2.0], [3.0]]))
     array([0.25])
     """
+    check_seed(seed, CodiLensError)
     n, *shape = differences.shape
     flat = differences.reshape(n, -1).astype(float)
     known = np.isfinite(flat)
@@ -212,7 +217,7 @@ def rank_association(
             f"A rank correlation needs two values of at least 3 heads; there are {len(x)} and "
             f"{len(y)}."
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_seed(seed, CodiLensError))
     groups = np.zeros(len(x), dtype=int) if strata is None else np.asarray(strata)
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     drawn = np.concatenate(

@@ -103,11 +103,10 @@ def cluster_heads(
     means = {number: float(values.mean()) for number, values in silhouettes.items()}
     best = max(means, key=lambda number: means[number])
     labels = np.array([ascii_uppercase[place] for place in _by_size(groups[best])])
-    layers, heads = np.divmod(np.arange(n_heads), scores.n_heads)
     table = pd.DataFrame(
         {
-            "layer": layers,
-            "head": heads,
+            "layer": [layer for layer, _ in scores.heads],
+            "head": [head for _, head in scores.heads],
             "name": scores.head_names,
             "cluster": labels,
             "silhouette": silhouettes[best],

@@ -17,6 +17,7 @@ import xarray as xr
 
 from codi_lens.attention.clusters import HeadClusters, cluster_heads
 from codi_lens.attention.hubs import hub_ratio_by_n_problems, hub_ratios
+from codi_lens.attention.labels import heads_in, labelled
 from codi_lens.attention.probes import answer_reads_by_length
 from codi_lens.attention.profiles import (
     answer_view,
@@ -28,7 +29,7 @@ from codi_lens.attention.profiles import (
 )
 from codi_lens.attention.stability import split_halves
 from codi_lens.attention.views import n_thoughts_of
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.problem import Problems, problem_list
 from codi_lens.problems.words import WordProblem
 
 _FEWEST_HEADS = 3
@@ -100,7 +101,7 @@ def gather_evidence(
     heads: pd.DataFrame,
     types: pd.Series,
     *,
-    problems: Sequence[Problem] = (),
+    problems: Problems = (),
     probes: pd.DataFrame | None = None,
     supervised: Sequence[str] | None = None,
     n_resamples: int = 1000,
@@ -131,12 +132,14 @@ def gather_evidence(
     (6, 'score', True)
     """
     options: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
-    n_heads = attention.sizes["layer"] * attention.sizes["head"]
+    attention = labelled(attention)
+    n_heads = len(heads_in(attention))
     # A single thought gives every head the same composite, which no two halves can disagree on.
     several = attention.sizes["problem"] > 1 and n_thoughts_of(attention) > 1
     # All but clusters and halves is linear in the heads; averaged first, it is small.
     mean = average_heads(attention)[0]
     answer = with_intervals(answer_view(mean), **options)
+    problems = problem_list(problems, "compare")
     known = [problem for problem in problems if isinstance(problem, WordProblem)]
     has_answers = bool(answer.loc[answer["query"] == "anchor", "mean"].notna().any())
     by_length = None

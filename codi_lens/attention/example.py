@@ -18,7 +18,8 @@ def two_heads() -> xr.DataArray:
             [0.6, 0. , 0.1]]])
     """
     shape = {"problem": 2, "layer": 1, "head": 2, "query": 6, "key": 7}
-    labels = {"problem": ["p0", "p1"], "query": list(query_names(3)), "key": list(key_names(3))}
+    labels = {"problem": ["p0", "p1"], "layer": [0], "head": [0, 1]}
+    labels |= {"query": list(query_names(3)), "key": list(key_names(3))}
     attention = xr.DataArray(np.zeros(tuple(shape.values())), dims=tuple(shape), coords=labels)
     for head, own, given in ((0, 0.2, [0.3, 0.5]), (1, 0.1, [0.5, 0.7])):
         for i in range(3):

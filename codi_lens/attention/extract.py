@@ -64,7 +64,8 @@ def extract(
         `expected` (numbers, NaN where there is none) and `correct` (1, 0, or NaN). With
         `value_weighted`, the coordinates `value_weighted` (all five axes), `sink` and
         `sink_value_weighted` (without the keys) go with it, so that
-        `rank_heads(attention.value_weighted)` ranks by what is written.
+        `rank_heads(attention.value_weighted)` ranks by what is written. The folder labels itself:
+        plain `xr.open_zarr(out)` selects by the same names and ids.
 
     Raises:
         ProblemError: no problems, ids that are not unique, or a question that does not fit.

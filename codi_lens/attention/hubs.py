@@ -26,9 +26,11 @@ from einops import rearrange, reduce
 from jaxtyping import Float, Int
 
 from codi_lens import metrics
+from codi_lens.attention.labels import heads_in, labelled
 from codi_lens.attention.scores import problem_blocks
 from codi_lens.attention.views import n_thoughts_of, thought_view
-from codi_lens.errors import AttentionError
+from codi_lens.errors import AttentionError, check_seed
+from codi_lens.head_names import head_name
 from codi_lens.stats import benjamini_hochberg, percentile_interval, resample_weights
 
 MOST_EXACT = 50_000
@@ -89,16 +91,16 @@ def head_hub_ratios(
     received, given, mean = _per_problem(attention, average_heads=False)
     table = _ratios(received, given, n_resamples, level, seed)
     p, smallest = permutation_test(mean, seed=seed)
-    n_heads, layers = attention.sizes["head"], attention.sizes["layer"]
-    places = [(layer, head) for layer, head in np.ndindex(layers, n_heads) for _ in names]
+    heads = heads_in(labelled(attention))
+    places = [head for head in heads for _ in names]
     q = benjamini_hochberg(p)
     columns = {name: values.ravel() for name, values in table.items()}
     return pd.DataFrame(
         {
             "layer": [layer for layer, _ in places],
             "head": [head for _, head in places],
-            "name": [f"L{layer}H{head}" for layer, head in places],
-            "thought": names * (layers * n_heads),
+            "name": [head_name(head) for head in places],
+            "thought": names * len(heads),
             **columns,
             "p": p.ravel(),
             "p_smallest": smallest.ravel(),
@@ -189,6 +191,7 @@ def permutation_test(
     """
     *shape, n, _ = pattern.shape
     metrics.attention_to_earlier(pattern)  # raises unless the pattern is square
+    check_seed(seed, AttentionError)
     p = np.full((prod(shape), n), np.nan)
     smallest = p.copy()
     if n < 3:

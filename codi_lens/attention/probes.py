@@ -32,8 +32,9 @@ from codi_lens.errors import ProblemError
 from codi_lens.loading.sources import local_folder
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
-from codi_lens.problems.problem import Problem
-from codi_lens.problems.words import MAX_OPERATIONS, WordProblem, word_problems
+from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.problem import Problem, Problems, problem_list
+from codi_lens.problems.words import MAX_OPERATIONS, WordProblem, built_in, word_problems
 from codi_lens.stats import wilson_interval
 
 MIN_PROBLEMS = 50
@@ -42,7 +43,7 @@ MIN_PROBLEMS = 50
 
 def probe_totals(
     thoughts: Float[np.ndarray | Tensor, "problem thought d_model"],
-    problems: Sequence[Problem],
+    problems: Problems,
     *,
     n_folds: int = 5,
     n_shuffles: int = 3,
@@ -73,13 +74,14 @@ def probe_totals(
         ProblemError: thoughts of another number of problems, or problems without known totals.
     """
     values = thoughts.detach().cpu().numpy() if isinstance(thoughts, Tensor) else thoughts
+    problems = problem_list(problems, "probe")
     if len(values) != len(problems):
         raise ProblemError(
             f"There are thoughts of {len(values)} problems but {len(problems)} problems; give both "
             "in the same order."
         )
     totals = _totals(problems)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(check_seed(seed))
     table = []
     for place, thought in enumerate(thought_names(values.shape[1])):
         for step in range(totals.shape[1]):
@@ -184,7 +186,7 @@ def ground_truth(
 
 def answer_reads_by_length(
     attention: xr.DataArray,
-    problems: Sequence[WordProblem],
+    problems: Problems,
     *,
     n_resamples: int = 1000,
     level: float = 0.95,
@@ -209,7 +211,7 @@ def answer_reads_by_length(
     """
     view = answer_view(attention).sel(query="anchor", drop=True)
     view = view.sel(key=list(thought_names(n_thoughts_of(attention))))
-    lengths = {problem.id: len(problem.totals) for problem in problems}
+    lengths = {each.id: len(each.totals) for each in built_in(problems, "compare")}
     ids = [str(id) for id in attention["problem"].values]
     unknown = [id for id in ids if id not in lengths]
     if unknown:

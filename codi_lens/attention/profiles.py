@@ -16,6 +16,7 @@ import xarray as xr
 from einops import einsum
 
 from codi_lens import metrics
+from codi_lens.attention.labels import labelled
 from codi_lens.attention.views import n_thoughts_of, thought_view
 from codi_lens.errors import AttentionError
 from codi_lens.positions import thought_names
@@ -42,8 +43,7 @@ def destinations(attention: xr.DataArray, sink: xr.DataArray | None = None) -> x
     Raises:
         AttentionError: not labelled attention, or a sink that exceeds attention to the question.
     """
-    n_thoughts_of(attention)
-    attention = attention.transpose(..., "query", "key")
+    attention = labelled(attention).transpose(..., "query", "key")
     queries, keys = ([str(name) for name in attention[dim].values] for dim in ("query", "key"))
     # An undefined row stays undefined, since 0 · NaN is NaN.
     member = [[[_kind(query, key) == kind for kind in KINDS] for key in keys] for query in queries]
@@ -60,13 +60,14 @@ def destinations(attention: xr.DataArray, sink: xr.DataArray | None = None) -> x
     )
     if sink is None:
         return found
+    sink = _beside(found, sink)
     rest = found.sel(kind="question", drop=True) - sink
     if float(rest.min()) < -1e-4:
         raise AttentionError(
             "The sink exceeds the attention to the question, of which it is a part; give the "
             "attention to the first token of the question, from the same runs."
         )
-    first = sink.transpose(*found.dims[:-1]).expand_dims(kind=[FIRST_TOKEN], axis=-1)
+    first = sink.expand_dims(kind=[FIRST_TOKEN], axis=-1)
     found.loc[{"kind": "question"}] = rest.clip(min=0)
     return xr.concat([first, found], "kind").transpose(..., "query", "kind")
 
@@ -118,8 +119,7 @@ def answer_view(attention: xr.DataArray) -> xr.DataArray:
     Raises:
         AttentionError: not labelled attention.
     """
-    n_thoughts_of(attention)
-    return attention.sel(query=["eot", "anchor"]).transpose(..., "query", "key")
+    return labelled(attention).sel(query=["eot", "anchor"]).transpose(..., "query", "key")
 
 
 def with_intervals(
@@ -156,8 +156,16 @@ def with_intervals(
     """
     if "problem" not in quantity.dims or quantity.sizes["problem"] == 0:
         raise AttentionError("Intervals need a problem dimension with at least one problem.")
-    averaged = quantity.mean(list(over), skipna=True) if over else quantity
-    averaged = averaged.transpose("problem", ...)
+    unknown = [name for name in over if name not in quantity.dims and name not in quantity.coords]
+    if unknown:
+        raise AttentionError(
+            f"There is no {unknown[0]} to average over; the numbers have "
+            f"{', '.join(map(str, quantity.dims))}."
+        )
+    over = [name for name in over if name in quantity.dims]  # one that was selected is no dimension
+    averaged = quantity.mean(over, skipna=True) if over else quantity
+    first = [dim for dim in ("problem", "layer", "head") if dim in averaged.dims]
+    averaged = averaged.transpose(*first, ...)
     rest = [str(dim) for dim in averaged.dims[1:]]
     mean, low, high = mean_interval(
         averaged.values, n_resamples=n_resamples, level=level, seed=seed
@@ -165,6 +173,26 @@ def with_intervals(
     labels = pd.MultiIndex.from_product([averaged[dim].values for dim in rest], names=rest)
     columns = {"mean": mean.ravel(), "low": low.ravel(), "high": high.ravel()}
     return pd.DataFrame(columns, index=labels).reset_index()
+
+
+def _beside(found: xr.DataArray, sink: xr.DataArray) -> xr.DataArray:
+    """The sink in the order of what it is a part of, whatever order it was selected in."""
+    dims = [str(dim) for dim in found.dims[:-1]]
+    for dim in ("layer", "head"):
+        if dim not in sink.dims and dim in sink.coords:
+            sink = sink.expand_dims(dim)
+    if set(sink.dims) == set(dims):
+        labels = {dim: found[dim] for dim in dims if not _same(found, sink, dim)}
+        if all(found.get_index(dim).isin(sink.get_index(dim)).all() for dim in labels):
+            return sink.sel(labels).transpose(*dims)
+    raise AttentionError(
+        "The sink must have the labels of the attention that it is a part of, without its keys; "
+        "select both alike."
+    )
+
+
+def _same(found: xr.DataArray, sink: xr.DataArray, dim: str) -> bool:
+    return found.get_index(dim).equals(sink.get_index(dim))
 
 
 def _kind(query: str, key: str) -> str:
@@ -202,6 +230,7 @@ def average_heads(attention: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     n_problems = attention.sizes["problem"] if "problem" in attention.dims else 0
     if n_problems == 0:
         raise AttentionError("The corrected quantities average over problems; there are none.")
+    attention = labelled(attention)
     by_problem: list[xr.DataArray] = []
     total: Any = 0.0
     for start in range(0, n_problems, _AT_ONCE):

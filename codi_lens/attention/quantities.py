@@ -12,6 +12,7 @@ import xarray as xr
 
 from codi_lens import metrics
 from codi_lens.attention.hubs import hub_ratios
+from codi_lens.attention.labels import heads_in, labelled
 from codi_lens.attention.profiles import (
     average_heads,
     destinations,
@@ -21,6 +22,7 @@ from codi_lens.attention.profiles import (
     with_intervals,
 )
 from codi_lens.attention.views import n_thoughts_of, thought_view
+from codi_lens.head_names import head_name
 from codi_lens.positions import thought_names
 
 COLUMNS = ("quantity", "at", "value", "low", "high", "null", "p", "p_smallest")
@@ -48,6 +50,7 @@ def corrected_quantities(
         AttentionError: not labelled attention, no problems, or NaN in it.
     """
     options: dict[str, Any] = {"n_resamples": n_resamples, "level": level, "seed": seed}
+    attention = labelled(attention)
     names = list(thought_names(n_thoughts_of(attention)))
     # All but the strongest link is linear in the heads, so each problem's heads are averaged first.
     by_problem, by_head = average_heads(attention)
@@ -71,9 +74,9 @@ def corrected_quantities(
         pairs = [f"{late}→{early}" for early, late in pairwise(names)]
         # Chosen as the largest of all on the same problems, so its interval is a little optimistic.
         links = np.tril(by_head.values, -1)
-        layer, head, i, j = np.unravel_index(links.argmax(), links.shape)
+        layer, head, i, j = map(int, np.unravel_index(links.argmax(), links.shape))
         strongest = thought_view(attention).isel(layer=[layer], head=[head], query=i, key=j)
-        label = f"L{layer}H{head} {names[i]}→{names[j]}"
+        label = f"{head_name(heads_in(strongest)[0])} {names[i]}→{names[j]}"
         tables += [
             _table("sequential", steps, pairs, options, null=null),
             _table("sequential", _mean(steps, "query"), ["mean"], options, null=null.mean()),

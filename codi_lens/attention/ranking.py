@@ -14,6 +14,7 @@ from codi_lens import metrics
 from codi_lens.attention.scores import HeadScores
 from codi_lens.attention.thresholds import MULTI_PURPOSE_THRESHOLD
 from codi_lens.attention.views import View
+from codi_lens.errors import AttentionError, finite_number
 from codi_lens.stats import percentile_interval, resample_weights
 
 TOP = 10
@@ -54,8 +55,12 @@ def rank_heads(
     `sequential_excess` over the null) and `self` are added; the composite leaves constant metrics
     out.
 
+    Heads are named by their labels. Of a selection of layers or heads, each score is what it is
+    among all heads; what compares heads (composite, rank, `in_top_10`, type, which metrics are
+    constant) is within the selection. Bands are of the model's layers (`labels.model_layers`).
+
     Args:
-        attention: labelled attention [problem, layer, head, query, key].
+        attention: labelled attention [problem, layer, head, query, key], or a selection of it.
         view: "position" or "generation".
         n_resamples: bootstrap resamples of the problems, shared by all heads.
         level: of the percentile intervals.
@@ -66,7 +71,8 @@ def rank_heads(
         (NaN with a single problem) and `_constant`, hub_position, composite, rank with its interval
         and `in_top_10` (the share of resamples in which the head is among the best ten), type,
         max_attention, max_query, max_key (the largest entry of the mean matrix).
-        `attrs` hold the view, the number of problems and the constant metrics.
+        `attrs` hold the view, the number of problems, the constant metrics, and the `n_ranked`
+        heads that rank and composite are among.
 
     Raises:
         AttentionError: not labelled attention, no problems, or NaN in it.
@@ -105,11 +111,11 @@ def ranked_heads(
     """`rank_heads` without its warnings, for pages that say themselves what is constant."""
     scores = HeadScores.of(attention, view)
     table: dict[str, Any] = {
-        "layer": np.repeat(np.arange(scores.n_layers), scores.n_heads),
-        "head": np.tile(np.arange(scores.n_heads), scores.n_layers),
+        "layer": [layer for layer, _ in scores.heads],
+        "head": [head for _, head in scores.heads],
         "name": scores.head_names,
     }
-    table["band"] = [layer_band(int(layer), scores.n_layers) for layer in table["layer"]]
+    table["band"] = [layer_band(layer, scores.n_layers) for layer in table["layer"]]
     n_heads = len(scores.mean)
     undefined = np.full(n_heads, np.nan)
     samples: dict[str, np.ndarray] = {}
@@ -144,6 +150,7 @@ def ranked_heads(
     }
     heads = pd.DataFrame(table).sort_values("rank", ignore_index=True)
     heads.attrs |= {"view": view, "n_problems": scores.n_problems, "constant": scores.constant}
+    heads.attrs["n_ranked"] = n_heads
     return heads
 
 
@@ -171,6 +178,7 @@ def functional_types(
     >>> functional_types(0 * high, high, low)
     ['Hub Aggregator', 'Multi-Purpose']
     """
+    finite_number("The threshold", threshold, AttentionError)
     scores = np.stack([flow, hub, skip], axis=1)
     second = np.sort(scores, axis=1)[:, -2]
     names = list(TYPES.values())

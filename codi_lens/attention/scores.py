@@ -18,8 +18,10 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 
 from codi_lens import metrics
+from codi_lens.attention.labels import heads_in, labelled, model_layers
 from codi_lens.attention.views import View, select_view
 from codi_lens.errors import AttentionError
+from codi_lens.head_names import Head, head_name
 
 STUDY_SCORES: dict[str, Callable[..., Any]] = {
     "flow": metrics.flow_score,
@@ -41,11 +43,12 @@ CHUNK_BYTES = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class HeadScores:
-    """The scores of every head in one view; heads are numbered layer by layer.
+    """The scores of every head in one view; heads stand layer by layer, ascending.
 
     Attributes:
         view: "position" or "generation".
-        n_layers, n_heads: the model's, per layer.
+        heads: the heads that were scored, by their labels; a selection has those it holds.
+        n_layers: of the model (`labels.model_layers`).
         n_problems: how many problems were averaged.
         names: the labels of the queries and keys of the view.
         mean: the mean matrix over problems.
@@ -54,8 +57,8 @@ class HeadScores:
     """
 
     view: View
+    heads: list[Head]
     n_layers: int
-    n_heads: int
     n_problems: int
     names: dict[str, list[str]]
     mean: Float[np.ndarray, "head query key"]
@@ -71,11 +74,14 @@ class HeadScores:
         Raises:
             AttentionError: not labelled attention, no problems, or NaN in it.
         """
-        n_problems, n_layers, n_heads, *square = _selected(attention, view).shape
-        total = np.zeros((n_layers * n_heads, *square))
+        attention = labelled(attention)
+        selected = _selected(attention, view)
+        n_problems, _, _, *square = selected.shape
+        heads = heads_in(selected)
+        total = np.zeros((len(heads), *square))
         per_problem: dict[str, np.ndarray] = {}
         if view == "position":
-            shape = (n_problems, n_layers * n_heads)
+            shape = (n_problems, len(heads))
             per_problem = {name: np.empty(shape) for name in POSITION_SCORES}
         for some, blocks in problem_blocks(attention, view):
             total += blocks.sum(axis=0)
@@ -89,12 +95,11 @@ class HeadScores:
             values = {name: function(mean) for name, function in STUDY_SCORES.items()}
         constant = [name for name, each in values.items() if metrics.is_constant(each)]
         values["composite"] = _composite(values, constant if view == "position" else [])
-        selected = _selected(attention, view)
         names = {dim: [str(name) for name in selected[dim].values] for dim in ("query", "key")}
         return cls(
             view,
-            n_layers,
-            n_heads,
+            heads,
+            model_layers(attention),
             n_problems,
             names,
             mean,
@@ -107,7 +112,7 @@ class HeadScores:
     @property
     def head_names(self) -> list[str]:
         """`L0H0`, `L0H1`, …, in the order of every array here."""
-        return [f"L{layer}H{head}" for layer, head in np.ndindex(self.n_layers, self.n_heads)]
+        return [head_name(head) for head in self.heads]
 
     def reweighted(
         self, weights: Float[np.ndarray, "resample problem"]
@@ -143,11 +148,14 @@ class HeadScores:
 def score_problems(attention: xr.DataArray) -> xr.Dataset:
     """Every position-view score of every head on every problem: (problem, layer, head).
 
+    Layers and heads ascend, whatever order they were selected in.
+
     Raises:
         AttentionError: not labelled attention, no problems, or NaN in it.
     """
+    attention = labelled(attention)
     scores = HeadScores.of(attention, "position")
-    split, n_layers = "problem (layer head) -> problem layer head", scores.n_layers
+    split, n_layers = "problem (layer head) -> problem layer head", attention.sizes["layer"]
     dims = ("problem", "layer", "head")
     return xr.Dataset(
         {
@@ -211,7 +219,13 @@ def _selected(attention: xr.DataArray, view: View) -> xr.DataArray:
         raise AttentionError("Attention needs a problem dimension; average only afterwards.")
     if selected.sizes["problem"] == 0:
         raise AttentionError("Attention holds no problem, so heads cannot be ranked.")
-    return selected.transpose("problem", "layer", "head", "query", "key")
+    dims = ("problem", "layer", "head", "query", "key")
+    further = [str(dim) for dim in selected.dims if dim not in dims]
+    if further:
+        raise AttentionError(
+            f"Attention has the dimensions {', '.join(dims)}; select one of {further[0]} first."
+        )
+    return selected.transpose(*dims)
 
 
 def _composite(scores: dict[str, Any], leave_out: Collection[str]) -> Any:

@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from codi_lens.attention.ranking import TOP, ranks
 from codi_lens.attention.scores import HeadScores
 from codi_lens.attention.views import View
-from codi_lens.errors import AttentionError
+from codi_lens.errors import AttentionError, check_seed, whole_number
 from codi_lens.stats import percentile_interval
 
 
@@ -54,6 +54,7 @@ def split_halves(
     >>> split_halves(attention, n_splits=10)["score"].tolist()
     ['flow', 'hub', 'skip', 'sequential', 'sequential_excess', 'self', 'composite']
     """
+    whole_number("top", top, 1, error=AttentionError)
     scores = HeadScores.of(attention, view)
     first, second = half_weights(scores.n_problems, n_splits=n_splits, seed=seed)
     samples = scores.reweighted(np.concatenate([first, second]))
@@ -99,6 +100,8 @@ def half_weights(
     """
     if n_problems < 2:
         raise AttentionError(f"Two halves need at least 2 problems, not {n_problems}.")
+    check_seed(seed, AttentionError)
+    whole_number("n_splits", n_splits, 1, error=AttentionError)
     size = n_problems // 2
     base = np.repeat([1.0, 2.0, 0.0], [size, size, n_problems - 2 * size])
     draw = np.random.default_rng(seed).permuted(np.tile(base, (n_splits, 1)), axis=1)

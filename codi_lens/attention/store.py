@@ -9,6 +9,7 @@ from errno import EACCES, EDQUOT, EMFILE, ENOSPC, EPERM, EROFS
 from functools import partial
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import xarray as xr
@@ -69,7 +70,7 @@ def open_store(
             if group.attrs["questions"] != settings["questions"]:
                 group.attrs["questions"] = settings["questions"]
             _make(group, settings, sizes)
-            arrays = dict(group.arrays())
+            arrays = {name: array for name, array in group.arrays() if name not in DIMS}
             _undo_damaged(store, group, arrays)
         yield arrays
 
@@ -85,7 +86,8 @@ def read_store(store: Store) -> xr.DataArray:
 
 
 def _labelled(store: Store) -> xr.DataArray:
-    dataset = xr.open_zarr(store, chunks=None, consolidated=False)
+    # Its labels are for others to read; here they come from the settings, as those of older ones.
+    dataset = xr.open_zarr(store, chunks=None, consolidated=False, drop_variables=DIMS)
     done = dataset["done"].values
     if isinstance(store, Path) and done.all():
         group = zarr.open_group(store, mode="r")
@@ -106,7 +108,10 @@ def _labelled(store: Store) -> xr.DataArray:
     n = dataset.attrs["n_thoughts"]
     attention = dataset["attention"]
     attention.attrs = {key: dataset.attrs[key] for key in ("model", "fingerprint")}
+    attention.attrs["n_layers"] = attention.sizes["layer"]
     weighted = {name: dataset[name] for name in WEIGHTED if name in dataset}
+    for each in weighted.values():
+        each.attrs = dict(attention.attrs)
     coordinates: dict[str, Any] = {
         **weighted,
         "problem": list(ids),
@@ -168,6 +173,7 @@ def _make(group: zarr.Group, settings: Mapping[str, Any], sizes: tuple[int, ...]
             "dtype": "float32",
             "fill_value": np.nan,
             "dimension_names": dims,
+            "attributes": {"n_layers": sizes[0]},
         }
         for name, dims in (
             {"attention": DIMS} | (WEIGHTED if settings["value_weighted"] else {})
@@ -176,9 +182,38 @@ def _make(group: zarr.Group, settings: Mapping[str, Any], sizes: tuple[int, ...]
     arrays["answer"] = along | {"chunks": (1,), "dtype": str}
     arrays["predicted"] = along | {"dtype": "float64", "fill_value": np.nan}
     arrays["done"] = along | {"dtype": "bool", "fill_value": False}
-    for name, array in arrays.items():
+    missing = [name for name in arrays if name not in group]
+    for name in missing:
+        group.create_array(name, **arrays[name])
+    _label(group, settings, sizes)
+    if missing or group.metadata.consolidated_metadata is None:
+        with catch_warnings():  # that other languages' zarr may not know it
+            simplefilter("ignore")
+            zarr.consolidate_metadata(group.store_path.store)
+
+
+def _label(group: zarr.Group, settings: Mapping[str, Any], sizes: tuple[int, ...]) -> None:
+    """The labels of every dimension, so that plain xarray (`xr.open_zarr`) selects by name."""
+    n_thoughts = int(str(group.attrs["n_thoughts"]))
+    labels: dict[str, Any] = {
+        "problem": [id for id, *_ in settings["questions"]],
+        "layer": range(sizes[0]),
+        "head": range(sizes[1]),
+        "query": query_names(n_thoughts),
+        "key": key_names(n_thoughts),
+    }
+    for name, values in labels.items():
+        kind = "int64" if name in ("layer", "head") else str
+        size = len(values)
         if name not in group:
-            group.create_array(name, **array)
+            group.create_array(
+                name, shape=(size,), chunks=(max(1, size),), dtype=kind, dimension_names=(name,)
+            )
+        array: Any = group[name]
+        wanted = np.array(list(values), dtype=np.dtypes.StringDType() if kind is str else kind)
+        found = _readable(array, slice(None))  # a stop may have come before they were written
+        if found is None or not np.array_equal(found, wanted):
+            array[:] = wanted
 
 
 _AT_ONCE = 64

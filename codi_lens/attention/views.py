@@ -11,8 +11,9 @@ from typing import Literal, get_args
 
 import xarray as xr
 
+from codi_lens.attention.labels import labelled
 from codi_lens.errors import AttentionError, check_choice
-from codi_lens.positions import key_names, query_names, thought_names
+from codi_lens.positions import thought_names
 
 View = Literal["position", "generation"]
 VIEWS: tuple[View, ...] = get_args(View)
@@ -24,22 +25,7 @@ def n_thoughts_of(attention: xr.DataArray) -> int:
     Raises:
         AttentionError: the array lacks the dimensions or labels of `run.attention`.
     """
-    wanted = ("layer", "head", "query", "key")
-    if any(name not in attention.dims for name in wanted):
-        raise AttentionError(
-            f"Attention needs the dimensions {', '.join(wanted)} (as run.attention and extract "
-            f"give); this array has {', '.join(map(str, attention.dims))}."
-        )
-    queries = tuple(str(name) for name in attention["query"].values)
-    keys = tuple(str(name) for name in attention["key"].values)
-    n = sum(name.startswith("ct") for name in queries)
-    if n < 1 or queries != query_names(n) or keys != key_names(n):
-        raise AttentionError(
-            "The queries must be labelled bot, ct0, …, eot, anchor and the keys question, bot, "
-            "ct0, …, eot, answer, with at least one thought, as run.attention and extract give "
-            f"them, not {queries} and {keys}."
-        )
-    return n
+    return labelled(attention).sizes["key"] - 4  # all but question, bot, eot and answer
 
 
 def thought_view(attention: xr.DataArray) -> xr.DataArray:
@@ -57,6 +43,7 @@ def thought_view(attention: xr.DataArray) -> xr.DataArray:
     >>> view["query"].values.tolist(), float(view.sel(query="ct1", key="ct2").max())
     (['ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5'], 0.0)
     """
+    attention = labelled(attention)
     names = thought_names(n_thoughts_of(attention))
     thoughts = slice(names[0], names[-1])  # a slice selects without copying
     view = attention.sel(query=thoughts, key=thoughts).transpose(..., "query", "key")
@@ -80,6 +67,7 @@ def generation_view(attention: xr.DataArray) -> xr.DataArray:
     >>> bool((generation_view(attention)[..., 1, 0] == thought_view(attention)[..., 0, 0]).all())
     True
     """
+    attention = labelled(attention)
     names = thought_names(n_thoughts_of(attention))
     steps = slice("bot", ("bot", *names)[-2])
     view = attention.sel(query=steps, key=slice(names[0], names[-1])).transpose(..., "query", "key")

@@ -33,7 +33,8 @@ from codi_lens.interventions.replacements import Mode
 from codi_lens.interventions.thoughts import thoughts_of
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, rank, resolve
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.problem import Problems, problem_list
 from codi_lens.stats import (
     benjamini_hochberg,
     mean_interval,
@@ -43,7 +44,7 @@ from codi_lens.stats import (
 
 def attribute_heads(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     *,
     method: Method = "patching",
     outcome: Outcome = "log_prob",
@@ -89,6 +90,7 @@ def attribute_heads(
     >>> table.loc[table["attribution"].idxmin(), "name"]
     'L1H7'
     """
+    check_seed(seed)
     values = head_attributions(
         model,
         problems,
@@ -111,7 +113,7 @@ def attribute_heads(
 
 def attribute_thoughts(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     modes: Sequence[Mode] = get_args(Mode),
     *,
     method: Method = "patching",
@@ -149,6 +151,8 @@ def attribute_thoughts(
     >>> attribute_thoughts(model, some, ["mean"], progress=False)["thought"].tolist()
     ['ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
     """
+    check_seed(seed)
+    problems = problem_list(problems, "run")
     donors = donors_for(model, problems, mode="resample", donors=donors, seed=seed, hook_names=())
     shared: Attributing = {"method": method, "outcome": outcome, "donors": donors}
     shared |= {"steps": steps, "seed": seed, **running}
@@ -171,7 +175,7 @@ def attribute_thoughts(
 
 def head_attributions(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     at: Scope = "thinking",
     **attributing: Unpack[Attributing],
 ) -> xr.DataArray:
@@ -190,6 +194,7 @@ def head_attributions(
     >>> head_attributions(model, some, at=["bot", "ct2"], progress=False).shape
     (4, 3, 8, 2)
     """
+    problems = problem_list(problems, "run")
     check_attributing(attributing)
     cfg = model.lens.cfg
     positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
@@ -210,7 +215,7 @@ def head_attributions(
 
 def thought_attributions(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     which: Scope = "thoughts",
     **attributing: Unpack[Attributing],
 ) -> xr.DataArray:
@@ -230,6 +235,7 @@ def thought_attributions(
     >>> thought_attributions(model, some, method="integrated", steps=2, progress=False).dims
     ('problem', 'thought')
     """
+    problems = problem_list(problems, "run")
     check_attributing(attributing)
     names = thoughts_of(which, model.config.n_thoughts)
     values = gate_attributions(

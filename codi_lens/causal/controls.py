@@ -14,7 +14,8 @@ from codi_lens.interventions.heads import ablate_heads
 from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, resolve, thought_names
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.problem import Problem, Problems, problem_list
 
 
 def donors_for(
@@ -54,14 +55,14 @@ def head_hooks(n_layers: int) -> list[str]:
 
 def head_controls(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     heads: Sequence[Head],
     *,
     mode: Mode = "resample",
     at: Scope = "thinking",
     n_random: int = 5,
     donors: Donors | None = None,
-    candidates: Sequence[Problem] = (),
+    candidates: Problems = (),
     seed: int = 0,
 ) -> dict[str, Arm]:
     """A set of heads ablated in every mode, with the controls that the effect has to beat.
@@ -88,6 +89,8 @@ def head_controls(
     Raises:
         PositionError: a head or position that does not exist.
     """
+    check_seed(seed)
+    problems = problem_list(problems, "run")
     prepared = donors_for(model, problems, mode="resample", donors=donors, seed=seed)
     modes = [mode, *(other for other in get_args(Mode) if other != mode)]
     arms: dict[str, Arm] = {
@@ -114,7 +117,7 @@ SAME_ANSWER, OTHER_ANSWER = "donors with the same answer", "donors with another 
 
 
 def answer_donors(
-    problems: Sequence[Problem], candidates: Sequence[Problem], *, seed: int = 0
+    problems: Problems, candidates: Problems, *, seed: int = 0
 ) -> dict[str, dict[str, Problem]] | None:
     """For each problem a donor with the same correct answer, and one with another.
 
@@ -135,6 +138,7 @@ def answer_donors(
     >>> answer_donors(some, []) is None
     True
     """
+    problems, candidates = (problem_list(each, "pair") for each in (problems, candidates))
     found: dict[str, dict[str, Problem]] = {SAME_ANSWER: {}, OTHER_ANSWER: {}}
     for problem in problems:
         draw = random.Random(f"{seed} {problem.id}")
@@ -190,7 +194,7 @@ def matched_sets(heads: Sequence[Head], n_heads: int, n: int, *, seed: int = 0) 
     return found
 
 
-def halves(problems: Sequence[Problem], *, seed: int = 0) -> tuple[list[Problem], list[Problem]]:
+def halves(problems: Problems, *, seed: int = 0) -> tuple[list[Problem], list[Problem]]:
     """Two disjoint random halves: one to rank heads on, the other to ablate them on.
 
     Raises:
@@ -201,6 +205,8 @@ def halves(problems: Sequence[Problem], *, seed: int = 0) -> tuple[list[Problem]
     >>> len(first), len(second), {p.id for p in first} & {p.id for p in second}
     (2, 3, set())
     """
+    check_seed(seed)
+    problems = problem_list(problems, "halve")
     if len(problems) < 2:
         raise ProblemError(f"Two halves need at least 2 problems; there are {len(problems)}.")
     order = random.Random(seed).sample(range(len(problems)), len(problems))

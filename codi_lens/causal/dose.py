@@ -28,7 +28,8 @@ from codi_lens.interventions.heads import ablate_heads, keep_heads
 from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.problem import Problems, problem_list
 from codi_lens.stats import area_p, mean_interval
 
 TOP = "top"
@@ -65,7 +66,7 @@ class DoseResponse:
 
 def dose_response(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     ranking: Sequence[Head],
     ks: Sequence[int] = (1, 2, 4, 8),
     out: str | Path | None = None,
@@ -109,6 +110,8 @@ def dose_response(
     >>> dose.curves["order"].unique().tolist(), dose.curves["k"].unique().tolist()
     (['top', 'random 1', 'random 2'], [1, 3])
     """
+    check_seed(seed)
+    problems = problem_list(problems, "run")
     _check_ranking(model, ranking, ks, n_random, keep)
     orders = {TOP: list(ranking)}
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ the same problems, prompts, decoding and parser on both sides of every compariso
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -18,7 +18,8 @@ from codi_lens.causal.measure import CLEAN, Arm, Running, measure
 from codi_lens.causal.outcomes import Outcome
 from codi_lens.errors import InterventionError
 from codi_lens.model import CodiModel
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.problem import Problems
 from codi_lens.stats import (
     benjamini_hochberg,
     mcnemar_p,
@@ -30,7 +31,7 @@ from codi_lens.stats import (
 
 def compare_interventions(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     arms: Mapping[str, Arm],
     out: str | Path | None = None,
     *,
@@ -58,6 +59,7 @@ def compare_interventions(
     >>> table["arm"].tolist(), bool((table["effect"] < 0).all())
     (['zero', 'mean', 'resample'], True)
     """
+    check_seed(seed)
     return summarise(measure(model, problems, arms, out, **running), seed=seed)
 
 

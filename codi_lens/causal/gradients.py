@@ -25,7 +25,8 @@ from codi_lens.errors import InterventionError, check_choice
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode, replacements
 from codi_lens.model import CodiModel
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.problem import Problems, problem_list
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context
@@ -70,7 +71,9 @@ def check_attributing(attributing: Attributing) -> None:
 
     Raises:
         InterventionError: no such method, outcome or mode.
+        ProblemError: a seed that is negative.
     """
+    check_seed(attributing.get("seed", 0))
     known = {
         "method": ("attribution method", Method),
         "outcome": ("differentiable outcome", Outcome),
@@ -139,7 +142,7 @@ def _mix(
 
 def gate_attributions(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     hook_names: Sequence[str],
     positions: Sequence[str],
     *,
@@ -171,6 +174,7 @@ def gate_attributions(
     Raises:
         CodiLensError: see `codi_lens.causal.measure.measure`; fewer than one step.
     """
+    problems = problem_list(problems, "run")
     path = gate_path(method, steps)
     donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed, hook_names=hook_names)
     replaced = Replaced(hook_names, mode, donors, seed)

@@ -24,7 +24,8 @@ from codi_lens.head_names import Head
 from codi_lens.interventions.edges import force_hub, knock_out, swap_columns
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.problem import Problems
 from codi_lens.thinking.plan import Planned
 
 
@@ -88,7 +89,7 @@ def hub_of(attention: xr.DataArray, *, seed: int = 0) -> Hub:
 
 def hub_moves(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     hub: str,
     share: float,
     out: str | Path | None = None,
@@ -128,6 +129,7 @@ def hub_moves(
     >>> table["what"].value_counts(sort=False).to_dict()
     {'cut': 5, 'exchanged': 4, 'forced': 5}
     """
+    check_seed(seed)
     thoughts = thought_names(model.config.n_thoughts)
     check_hub_question(model)
     if hub not in thoughts[:-1]:

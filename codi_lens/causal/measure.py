@@ -23,7 +23,13 @@ from codi_lens.causal.results import Results
 from codi_lens.errors import InterventionError
 from codi_lens.model import CodiModel
 from codi_lens.positions import rank
-from codi_lens.problems.problem import Problem, check_problems
+from codi_lens.problems.problem import (
+    Problem,
+    Problems,
+    check_problems,
+    is_correct,
+    problem_list,
+)
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.hook_names import hooked_names
 from codi_lens.thinking.hooks import Intervention
@@ -78,7 +84,7 @@ def decoding(running: Running) -> Decoding:
 
 def measure(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     arms: Mapping[str, Arm],
     out: str | Path | None = None,
     *,
@@ -96,7 +102,8 @@ def measure(
         arms: what to compare with the clean runs, by name: an intervention, or several that act
             together.
         out: a folder for the results, as parquet; if it holds part of the same work (the same
-            model, problems, interventions, seeds and donors), only the rest is run.
+            model, questions, interventions, seeds and donors), only the rest is run. Whether the
+            answers are correct is always judged by the problems that are given now.
         problems_at_once: problems that share one clean run.
         rows_at_once: (problem, intervention) pairs per forward pass.
         max_new_tokens: longest answer.
@@ -121,6 +128,7 @@ def measure(
     >>> outcomes["arm"].tolist() == ["clean"] * 4 + ["silence"] * 4
     True
     """
+    problems = problem_list(problems, "run")
     named = {name: _interventions(arm) for name, arm in arms.items()}
     ids = check_work(model, problems, problems_at_once, rows_at_once)
     _check_arms(named)
@@ -130,7 +138,8 @@ def measure(
     batches = list(_batches(prompts, named, problems_at_once, rows_at_once))
     settings = {
         "fingerprint": model.fingerprint(),
-        "problems": [[each.id, each.question, each.answer] for each in problems],
+        # Without gold answers, which judge the outcomes and decide none of them.
+        "problems": [[each.id, each.question] for each in problems],
         "arms": {name: _identity(arm) for name, arm in named.items()},
         "batches": [problems_at_once, rows_at_once],
         "max_new_tokens": max_new_tokens,
@@ -154,11 +163,22 @@ def measure(
             for part, batch in missing:
                 results.write(part, _run(clean, answers, batch, named))
                 bar.update(len(batch))
-        outcomes = results.finish()
+        outcomes = _judged(results.finish(), problems)
+        results.keep(outcomes)
     order = {name: place for place, name in enumerate([CLEAN, *named])}
     place = {each: i for i, each in enumerate(ids)}
     keys = np.lexsort((outcomes["problem"].map(place), outcomes["arm"].map(order)))
     return outcomes.iloc[keys].reset_index(drop=True)
+
+
+def _judged(outcomes: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
+    """The outcomes with `correct` as the problems' answers of now have it."""
+    gold = {problem.id: problem.answer for problem in problems}
+    correct = [
+        float("nan") if gold[id] is None else float(is_correct(answer, gold[id]))
+        for id, answer in zip(outcomes["problem"], outcomes["answer"], strict=True)
+    ]
+    return outcomes.assign(correct=correct)
 
 
 def check_work(

@@ -19,12 +19,13 @@ from codi_lens.interventions.heads import ablate_heads
 from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.problem import Problems, problem_list
 
 
 def redundancy(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     heads: Sequence[Head],
     out: str | Path | None = None,
     *,
@@ -71,6 +72,8 @@ def redundancy(
     >>> table[["a", "b"]].values.tolist()
     [['L1H7', 'L1H0']]
     """
+    check_seed(seed)
+    problems = problem_list(problems, "run")
     if len(set(heads)) < max(2, len(heads)):
         raise InterventionError(
             f"Redundancy is asked of pairs; give at least two different heads, not "

@@ -28,7 +28,8 @@ from codi_lens.interventions.residual import (
 )
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, rank, resolve
-from codi_lens.problems.pairs import Pair, both_problems
+from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.pairs import Pair, Pairs, both_problems, pair_list
 from codi_lens.problems.problem import Problem
 from codi_lens.stats import (
     benjamini_hochberg,
@@ -44,7 +45,7 @@ Direction = Literal["clean into corrupted", "corrupted into clean"]
 
 def restore(
     model: CodiModel,
-    pairs: Sequence[Pair],
+    pairs: Pairs,
     at: Scope | Mapping[str, Scope] = "thinking",
     layers: Sequence[int] | None = None,
     component: Component = "resid_pre",
@@ -100,8 +101,10 @@ def restore(
     >>> table[["direction", "fraction"]].round(3).values.tolist()
     [['clean into corrupted', 1.0], ['corrupted into clean', 1.0]]
     """
+    check_seed(seed)
     if direction is not None:
         check_choice("direction", direction, Direction)
+    pairs = pair_list(pairs)
     problems = both_problems(pairs)
     n = model.config.n_thoughts
     places = check_places(at, n)
@@ -187,7 +190,7 @@ def _recovered(
     )
 
 
-def unequal_pairs(model: CodiModel, pairs: Sequence[Pair]) -> list[Pair]:
+def unequal_pairs(model: CodiModel, pairs: Pairs) -> list[Pair]:
     """The pairs whose questions have different numbers of tokens, so that none corresponds.
 
     Raises:
@@ -197,6 +200,7 @@ def unequal_pairs(model: CodiModel, pairs: Sequence[Pair]) -> list[Pair]:
     >>> unequal_pairs(CodiModel.from_pretrained("checkpoints/tiny-gpt2"), operand_pairs(4))
     []
     """
+    pairs = pair_list(pairs)
     return [
         pair
         for pair, lengths in zip(pairs, _lengths(model, pairs), strict=True)

@@ -100,6 +100,13 @@ class Results:
             shutil.rmtree(self._folder / "parts", ignore_errors=True)
         return self._whole
 
+    def keep(self, table: pd.DataFrame) -> None:
+        """Have the finished table's file say the same as this table, in which it was corrected."""
+        if self._folder is not None:
+            whole = self._folder / "outcomes.parquet"
+            if not table.equals(_read(whole)):
+                _write(whole, table)
+
 
 def _write(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """Write a table; as it is read back, so that a rerun sees the same."""

@@ -35,8 +35,9 @@ from codi_lens.causal.swaps import (
 from codi_lens.errors import ProblemError, needs
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
-from codi_lens.problems.pairs import Pair, both_problems
-from codi_lens.problems.problem import Number
+from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.pairs import Pairs, both_problems, pair_list
+from codi_lens.problems.problem import Number, Problems
 from codi_lens.problems.words import MAX_TOTAL, WordProblem, built_in, totals_of
 from codi_lens.stats import benjamini_hochberg
 
@@ -45,7 +46,7 @@ _HALF = 0.5
 
 def operand_swaps(
     model: CodiModel,
-    pairs: Sequence[Pair],
+    pairs: Pairs,
     out: str | Path | None = None,
     *,
     level: float = 0.95,
@@ -90,6 +91,8 @@ def operand_swaps(
     >>> some.query("thought == 'ct0'")[["operand", "donor_share"]].values.tolist()
     [[0, 1.0], [1, 1.0], [2, 0.0], [3, 0.0]]
     """
+    check_seed(seed)
+    pairs = pair_list(pairs)
     every = built_in(both_problems(pairs), "patch")
     problems = every[: len(pairs)]
     if any(pair.operand is None for pair in pairs):
@@ -126,7 +129,7 @@ def operand_swaps(
 
 def total_swaps(
     model: CodiModel,
-    problems: Sequence[WordProblem],
+    problems: Problems,
     out: str | Path | None = None,
     *,
     level: float = 0.95,
@@ -169,16 +172,17 @@ def total_swaps(
     >>> (table.query("thought == 'ct1'")["predicted_share"] > 0.5).tolist()
     [False, False, True]
     """
-    problems = built_in(problems, "swap")
-    donor_of = unrelated_donors(problems, seed)
+    check_seed(seed)
+    chosen = built_in(problems, "swap")
+    donor_of = unrelated_donors(chosen, seed)
     swaps = [
         Swap(UNRELATED, thought, ALONE, donor_of)
         for thought in thought_names(model.config.n_thoughts)
     ]
-    outcomes = run_swaps(model, problems, problems, swaps, out, **running)
-    by_id = {problem.id: problem for problem in problems}
+    outcomes = run_swaps(model, chosen, chosen, swaps, out, **running)
+    by_id = {problem.id: problem for problem in chosen}
     rows: list[dict[str, Any]] = []
-    for n_operations in sorted({len(problem.operations) for problem in problems}):
+    for n_operations in sorted({len(problem.operations) for problem in chosen}):
         group = [id for id in by_id if len(by_id[id].operations) == n_operations]
         for swap in swaps:
             for operation in range(n_operations):

@@ -24,13 +24,14 @@ from codi_lens.interventions.residual import Component, patch_residual
 from codi_lens.interventions.thoughts import ThoughtMode, patch_thoughts
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, rank, resolve, thought_names
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.problem import Problems, problem_list
 from codi_lens.thinking.plan import Planned
 
 
 def sweep_heads(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     heads: Sequence[Head] | None = None,
     out: str | Path | None = None,
     *,
@@ -62,6 +63,8 @@ def sweep_heads(
     >>> sweep_heads(model, some, [(1, 7), (0, 2)], progress=False)["name"].tolist()
     ['L1H7', 'L0H2']
     """
+    check_seed(seed)
+    problems = problem_list(problems, "run")
     heads = all_heads(model.lens.cfg) if heads is None else heads
     prepared = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
     arms = [ablate_heads([head], mode, at, prepared, seed) for head in heads]
@@ -73,7 +76,7 @@ def sweep_heads(
 
 def sweep_edges(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     queries: Scope | None = None,
     keys: Scope | None = None,
     out: str | Path | None = None,
@@ -107,6 +110,7 @@ def sweep_edges(
     >>> table[["query", "key"]].values.tolist()
     [['ct2', 'ct0'], ['ct2', 'ct1']]
     """
+    check_seed(seed)
     n = model.config.n_thoughts
     rows = resolve(["bot", "thoughts", "eot", "answer"] if queries is None else queries, n)
     columns = resolve(["question", "bot", "thoughts", "eot"] if keys is None else keys, n)
@@ -123,7 +127,7 @@ def sweep_edges(
 
 def sweep_thoughts(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     modes: Sequence[ThoughtMode] = get_args(ThoughtMode),
     out: str | Path | None = None,
     *,
@@ -155,6 +159,8 @@ def sweep_thoughts(
     >>> table["thought"].tolist()
     ['ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
     """
+    check_seed(seed)
+    problems = problem_list(problems, "run")
     # Run when a mode first asks for a thought; zero and noise never do.
     prepared = donors_for(model, problems, mode="resample", donors=donors, seed=seed, hook_names=())
     names = thought_names(model.config.n_thoughts)
@@ -166,7 +172,7 @@ def sweep_thoughts(
 
 def sweep_layers(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     at: Scope = "thinking",
     out: str | Path | None = None,
     *,
@@ -202,6 +208,8 @@ def sweep_layers(
     >>> table[["layer", "position"]].values.tolist()
     [[0, 'ct2'], [1, 'ct2'], [2, 'ct2']]
     """
+    check_seed(seed)
+    problems = problem_list(problems, "run")
     positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
     layers = range(model.lens.cfg.n_layers)
     hooks = [f"blocks.{layer}.hook_{component}" for layer in layers]
@@ -217,7 +225,7 @@ def sweep_layers(
 
 def _sweep(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     arms: Sequence[Planned],
     labels: Sequence[Mapping[str, Any]],
     out: str | Path | None,

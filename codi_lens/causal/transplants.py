@@ -10,7 +10,6 @@ an ablated one is asked whether it makes up for it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Unpack
 
@@ -19,6 +18,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
+from codi_lens.attention.labels import heads_in, labelled
 from codi_lens.attention.views import thought_view
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import contrasts, mean_effects, summarise
@@ -31,7 +31,8 @@ from codi_lens.interventions.patterns import transplant_pattern
 from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.problem import Problems, problem_list
 
 Block = Float[np.ndarray, "query key"]
 OWN, EVEN = "own mean", "spread evenly"
@@ -54,8 +55,8 @@ def mean_block(attention: xr.DataArray, head: Head) -> Block:
     (6, 6)
     """
     layer, number = head
-    known = product(*(attention[dim].values.tolist() for dim in ("layer", "head")))
-    check_heads([head], list(known))
+    attention = labelled(attention)
+    check_heads([head], heads_in(attention))
     block = thought_view(attention).sel(layer=layer, head=number).mean("problem")
     return block.transpose("query", "key").values.astype(float)
 
@@ -73,7 +74,7 @@ def spread_evenly(block: Block) -> Block:
 
 def transplants(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     head: Head,
     own: Block,
     blocks: Mapping[str, Block],
@@ -110,6 +111,7 @@ def transplants(
     >>> transplants(model, some, (1, 7), own, blocks, progress=False)["block"].tolist()
     ['own mean', 'spread evenly', 'foreign']
     """
+    check_seed(seed)
     taken = {OWN, EVEN} & set(blocks)
     if not blocks or taken:
         reason = f"{min(taken)!r} is the name of a control" if taken else "no block was given"
@@ -133,7 +135,7 @@ def transplants(
 
 def stand_ins(
     model: CodiModel,
-    problems: Sequence[Problem],
+    problems: Problems,
     head: Head,
     block: Block,
     others: Sequence[Head],
@@ -177,6 +179,8 @@ def stand_ins(
     >>> stand_ins(model, some, (1, 7), np.eye(6) / 2, [(1, 2)], progress=False)["name"].tolist()
     ['L1H2']
     """
+    check_seed(seed)
+    problems = problem_list(problems, "run")
     if not others or head in others:
         raise InterventionError(
             f"The stand-ins for {head_name(head)} must be other heads, at least one."

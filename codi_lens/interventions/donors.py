@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from codi_lens.errors import (
 )
 from codi_lens.loading.loaded import Lens, Loaded
 from codi_lens.positions import rank, thought_names
-from codi_lens.problems.problem import Number, Problem, parse_answer
+from codi_lens.problems.problem import Number, Problems, parse_answer, problem_list
 from codi_lens.stats import seeded
 from codi_lens.thinking.given import check_model
 from codi_lens.thinking.hook_names import hooked_names
@@ -58,7 +58,7 @@ class Donors:
     def __init__(
         self,
         model: Loaded,
-        problems: Iterable[Problem],
+        problems: Problems,
         *,
         seed: int = 0,
         batch_size: int = 32,
@@ -77,7 +77,7 @@ class Donors:
                 context.
         """
         check_model(model)
-        problems = listed("Donors", problems, "problems", ProblemError)
+        problems = problem_list(listed("Donors", problems, "problems", ProblemError), "run")
         if not problems:
             raise InterventionError("Donors needs at least one problem; it was given none.")
         batch_size = whole_number("batch_size", batch_size, 1)

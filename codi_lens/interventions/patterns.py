@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from codi_lens.positions import (
 from codi_lens.thinking.given import as_tensor
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, digest
+from codi_lens.thinking.prompts import problem_ids
 
 
 def freeze_patterns(heads: GivenHeads | None = None, at: Scope = "thinking") -> Planned:
@@ -88,7 +90,8 @@ def set_pattern(pattern: xr.DataArray, heads: GivenHeads, name: str = "set") -> 
 
     Args:
         pattern: dimensions (query, key) or (problem, query, key), named positions as in
-            `run.attention`, all keys; each row sums to 1.
+            `run.attention`, all keys; each row sums to 1. Problems are known by their ids where the
+            run has them.
         heads: pairs of layer and head, all of which get it.
         name: what tables call it.
 
@@ -124,11 +127,9 @@ def set_pattern(pattern: xr.DataArray, heads: GivenHeads, name: str = "set") -> 
         keys = key_names(context.n_thoughts)
         if {str(key) for key in pattern["key"].values} != set(keys):
             raise InterventionError(f"The pattern must hold exactly the keys {', '.join(keys)}.")
-        weights = pattern.sel(key=list(keys))
-        if "problem" in weights.dims:
-            weights = weights.transpose("problem", "query", "key")
+        weights = pattern.sel(key=list(keys)).transpose(..., "query", "key")
         values = torch.from_numpy(np.asarray(weights.values, dtype=np.float32).copy())
-        values = _per_problem(values, context)
+        values = _per_problem(_of_problems(values, _ids(pattern), context), context)
         for i, query in enumerate(queries):
             for j, key in enumerate(keys):
                 if rank(key) > rank(query) and values[:, i, j].any():
@@ -153,7 +154,7 @@ def set_pattern(pattern: xr.DataArray, heads: GivenHeads, name: str = "set") -> 
 
     label = f"{heads_name(heads)} {name} at {scope_name(queries)}"
     given = pattern.transpose(..., "query", "key")
-    details = digest(queries, given["key"].values.tolist(), given.values)
+    details = digest(queries, given["key"].values.tolist(), given.values, *_ids(given))
     return Planned(label, first_position(queries), build, details)
 
 
@@ -170,7 +171,8 @@ def transplant_pattern(
 
     Args:
         block: [query, key] over all thoughts or [problem, query, key], in the position view:
-            the diagonal is self-attention. `thought_view(attention)` gives it.
+            the diagonal is self-attention. `thought_view(attention)` gives it; where it has
+            labels, these count and not their order.
         heads: pairs of layer and head, all of which get it.
         at: the thoughts whose rows are given.
         name: what tables call it.
@@ -184,7 +186,9 @@ def transplant_pattern(
     'L2H3 transplant at thoughts'
     """
     heads = as_heads(heads)
-    raw = as_tensor("The block", block, InterventionError)
+    if isinstance(block, xr.DataArray):
+        block = _block_in_order(block)
+    raw, ids = as_tensor("The block", block, InterventionError), _ids(block)
 
     def build(context: Context) -> list[Intervention]:
         heads_name(heads)
@@ -194,7 +198,7 @@ def transplant_pattern(
         others = [query for query in names if query not in thoughts]
         if others:
             raise PositionError(f"A block has rows for thoughts only, not for {others[0]!r}.")
-        values = _per_problem(raw.float(), context)
+        values = _per_problem(_of_problems(raw, ids, context).float(), context)
         n = context.n_thoughts
         if values.shape[1:] != (n, n):
             raise InterventionError(
@@ -234,7 +238,47 @@ def transplant_pattern(
 
     label = f"{heads_name(heads)} {name} at {scope_name(at)}"
     values = block.values if isinstance(block, xr.DataArray) else block
-    return Planned(label, first_position(at), build, digest(values))
+    return Planned(label, first_position(at), build, digest(values, *ids))
+
+
+def _block_in_order(block: xr.DataArray) -> xr.DataArray:
+    """A labelled block with its thoughts in order; one without labels is in order already."""
+    block = block.squeeze([dim for dim in ("layer", "head") if block.sizes.get(dim) == 1])
+    for dim in ("query", "key"):
+        if dim in block.coords:
+            names = [str(name) for name in block[dim].values]
+            thoughts = list(thought_names(len(names)))
+            if sorted(names) != sorted(thoughts):
+                raise InterventionError(
+                    f"The {dim}s of a block are {', '.join(thoughts)}, in the position view, not "
+                    f"{', '.join(names)}; thought_view(attention) gives it."
+                )
+            block = block.isel({dim: [names.index(name) for name in thoughts]})
+    first = [dim for dim in ("problem",) if dim in block.dims]
+    last = [dim for dim in ("query", "key") if dim in block.dims]
+    return block.transpose(*first, ..., *last)
+
+
+def _ids(values: object) -> list[str]:
+    """The labels of the problems of a pattern that is given for each; none without labels."""
+    known = isinstance(values, xr.DataArray) and "problem" in values.indexes
+    return [str(label) for label in values["problem"].values] if known else []
+
+
+def _of_problems(values: Tensor, ids: Sequence[str], context: Context) -> Tensor:
+    """The rows of a pattern with these ids that belong to the problems that run, in their order."""
+    if not ids:
+        return values
+    if set(context.ids) <= set(ids):
+        return values[[ids.index(id) for id in context.ids]]
+    numbered = ids == [str(place) for place in range(len(ids))]  # those of a run, in its order
+    if not numbered and list(context.ids) != problem_ids(context.prompts, None):
+        missing = next(id for id in context.ids if id not in ids)
+        raise InterventionError(
+            f"The pattern holds the problems {', '.join(ids[:4])} …, not {missing!r}; label it "
+            "with the ids of the problems that run."
+        )
+    return values
 
 
 def _visible(context: Context, pattern: Tensor) -> Tensor:

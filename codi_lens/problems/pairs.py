@@ -10,8 +10,9 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import TYPE_CHECKING
 
-from codi_lens.errors import ProblemError
+from codi_lens.errors import ProblemError, shown
 from codi_lens.problems.arguments import (
     Split,
     Whole,
@@ -47,6 +48,12 @@ class Pair:
     clean: Problem
     corrupted: Problem
     operand: int | None = None
+
+
+if TYPE_CHECKING:
+    Pairs = Iterable[Pair]
+else:  # refused by `pair_list`, in a sentence, and not by a type checker at run time
+    Pairs = object
 
 
 def operand_pairs(
@@ -171,7 +178,26 @@ def random_pairs(problems: Problems, *, seed: Whole = 0) -> list[Pair]:
     return pairs
 
 
-def both_problems(pairs: Iterable[Pair]) -> list[Problem]:
+def pair_list(pairs: Pairs) -> list[Pair]:
+    """Pairs as a list, whatever they come in, a generator too.
+
+    Raises:
+        ProblemError: something else, or something else among them.
+
+    >>> len(pair_list(pair for pair in operand_pairs(2)))
+    2
+    """
+    advice = "give a list of Pair(clean, corrupted), as operand_pairs does"
+    if isinstance(pairs, str | bytes | dict) or not isinstance(pairs, Iterable):
+        raise ProblemError(f"The pairs are {shown(pairs)}; {advice}.")
+    listed = list(pairs)
+    for place, each in enumerate(listed):
+        if not isinstance(each, Pair):
+            raise ProblemError(f"The pair at {place} is {shown(each)}; {advice}.")
+    return listed
+
+
+def both_problems(pairs: Pairs) -> list[Problem]:
     """The clean problems of pairs, then their counterparts.
 
     Raises:
@@ -180,7 +206,7 @@ def both_problems(pairs: Iterable[Pair]) -> list[Problem]:
     >>> [problem.id for problem in both_problems(operand_pairs(1))]
     ['test-0-3-0', 'test-0-3-0 counterpart']
     """
-    pairs = list(pairs)
+    pairs = pair_list(pairs)
     if not pairs:
         raise ProblemError("There are no pairs of problems; give at least one.")
     problems = [pair.clean for pair in pairs] + [pair.corrupted for pair in pairs]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from codi_lens.attention.labels import labelled
 from codi_lens.study.settings import StudyThresholds
 
 _AT_ONCE = 256
@@ -47,6 +48,7 @@ def study_checks(
 
 
 def _data_checks(attention: xr.DataArray) -> list[Check]:
+    attention = labelled(attention)
     ids = [str(name) for name in attention["problem"].values]
     thoughts = [name for name in attention["query"].values if str(name).startswith("ct")]
     whole = 0

@@ -10,9 +10,11 @@ import xarray as xr
 from jaxtyping import Float
 
 from codi_lens import metrics
+from codi_lens.attention.labels import heads_in, labelled_steps, model_layers
 from codi_lens.attention.ranking import TYPES, functional_types, layer_band
 from codi_lens.attention.views import generation_view
 from codi_lens.errors import AttentionError
+from codi_lens.head_names import head_name
 from codi_lens.study.settings import StudyThresholds
 
 N_TOP = 20
@@ -48,7 +50,9 @@ def study_heads(mean: xr.DataArray, thresholds: StudyThresholds | None = None) -
     """The study's table of heads, best composite first; ties by layer and head.
 
     Args:
-        mean: [layer, head, query, key], the generation view averaged over problems.
+        mean: [layer, head, query, key], the generation view averaged over problems; of any layers
+            and heads, which are named by their labels. Ranks, composite and types are among them,
+            layer types of the model's layers (`attention.labels.model_layers`).
         thresholds: the study's own if None.
 
     Returns:
@@ -58,23 +62,22 @@ def study_heads(mean: xr.DataArray, thresholds: StudyThresholds | None = None) -
         scores flow_norm, hub_norm, skip_norm.
     """
     thresholds = thresholds or StudyThresholds()
-    values = np.asarray(mean.transpose("layer", "head", "query", "key").values, dtype=np.float64)
-    n_layers, n_heads, n, _ = values.shape
-    patterns = values.reshape(n_layers * n_heads, n, n)
+    mean = labelled_steps(mean)
+    values = np.asarray(mean.values, dtype=np.float64)
+    patterns = values.reshape(-1, *values.shape[2:])
     scores: dict[str, Any] = {
         "flow": metrics.flow_score(patterns),
         "hub": metrics.hub_score(patterns),
         "skip": metrics.skip_score(patterns),
     }
     norms: dict[str, Any] = {name: metrics.normalise(score) for name, score in scores.items()}
-    layers = np.repeat(np.arange(n_layers), n_heads)
-    numbers = np.tile(np.arange(n_heads), n_layers)
+    heads, n_layers = heads_in(mean), model_layers(mean)
     table = pd.DataFrame(
         {
-            "name": [f"L{layer}H{head}" for layer, head in zip(layers, numbers, strict=True)],
-            "layer": layers,
-            "head": numbers,
-            "layer_type": [layer_band(int(layer), n_layers) for layer in layers],
+            "name": [head_name(head) for head in heads],
+            "layer": [layer for layer, _ in heads],
+            "head": [head for _, head in heads],
+            "layer_type": [layer_band(layer, n_layers) for layer, _ in heads],
             **{f"{name}_score": score for name, score in scores.items()},
             "hub_position": metrics.hub_position(patterns),
             "composite_score": metrics.composite_score(**scores),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from codi_lens.attention.thresholds import (
@@ -13,7 +13,7 @@ from codi_lens.attention.thresholds import (
     SKIP_THRESHOLD,
     STRONG_HUB,
 )
-from codi_lens.errors import OutputError
+from codi_lens.errors import AttentionError, OutputError, finite_number
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,16 @@ class StudyThresholds:
     strong_head: int | float = 0.4
     strong_share: int | float = 0.1
     strong_top: int | float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what nothing can exceed.
+
+        Raises:
+            AttentionError: a threshold that is not a finite number.
+        """
+        for field in fields(self):
+            name = f"The threshold {field.name}"
+            finite_number(name, getattr(self, field.name), AttentionError)
 
 
 def check_models(models: Sequence[Any]) -> None:

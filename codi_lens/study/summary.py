@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from codi_lens import metrics
+from codi_lens.attention.labels import heads_in, labelled_steps
 from codi_lens.study.heads import BANDS, N_TOP, counts, largest_entries
 from codi_lens.study.settings import StudyThresholds
 
@@ -25,11 +26,11 @@ def attention_stats(
     The deviations are over all cells of the matrix, those that are always 0 included, as there.
     """
     thresholds = thresholds or StudyThresholds()
+    mean, std = labelled_steps(mean), labelled_steps(std)
     values, deviations = mean.values, std.values
-    largest = values.max(axis=(2, 3))
-    layers, numbers = np.unravel_index(
-        np.argsort(-largest, axis=None, kind="stable")[:N_TOP], largest.shape
-    )
+    heads = heads_in(mean)
+    patterns, spreads = (each.reshape(-1, *each.shape[2:]) for each in (values, deviations))
+    largest = patterns.max(axis=(1, 2))
     return {
         "model": model,
         "n_problems": n_problems,
@@ -43,14 +44,14 @@ def attention_stats(
         },
         "top_20_heads": [
             {
-                "layer": int(layer),
-                "head": int(head),
-                "max_attention": float(largest[layer, head]),
-                "max_position": largest_entries(values[layer, head][None])[0],
-                "mean_attention": float(values[layer, head].mean()),
-                "std_attention": float(deviations[layer, head].mean()),
+                "layer": heads[place][0],
+                "head": heads[place][1],
+                "max_attention": float(largest[place]),
+                "max_position": largest_entries(patterns[place][None])[0],
+                "mean_attention": float(patterns[place].mean()),
+                "std_attention": float(spreads[place].mean()),
             }
-            for layer, head in zip(layers, numbers, strict=True)
+            for place in np.argsort(-largest, kind="stable")[:N_TOP].tolist()
         ],
         "position_stats": [
             {
@@ -77,7 +78,7 @@ def attention_summary(
     With a single thought there are no steps, and what needs one is None.
     """
     thresholds = thresholds or StudyThresholds()
-    matrix = mean.mean(("layer", "head")).values
+    matrix = labelled_steps(mean).mean(("layer", "head")).values
     n = len(matrix)
     incoming = metrics.incoming_attention(matrix)
     hub = int(incoming.argmax())

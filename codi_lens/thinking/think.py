@@ -162,5 +162,5 @@ def _attention(
             "key": list(key_names(n)),
         },
         name="attention",
-        attrs={"model": source},
+        attrs={"model": source, "n_layers": stacked.shape[2]},
     )

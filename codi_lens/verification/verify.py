@@ -25,7 +25,7 @@ from tqdm import tqdm
 from codi_lens.errors import CheckpointError, CheckpointWarning, ProblemError
 from codi_lens.loading.checkpoint import Checkpoint, read_checkpoint
 from codi_lens.loading.loaded import Loaded
-from codi_lens.problems.problem import Problem, is_correct
+from codi_lens.problems.problem import Problem, Problems, is_correct, problem_list
 from codi_lens.problems.words import word_problems
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import think
@@ -128,7 +128,7 @@ class Verification:
 
 def verify(
     model: Loaded,
-    problems: Sequence[Problem] | None = None,
+    problems: Problems | None = None,
     n: int | None = None,
     *,
     settings: bool = True,
@@ -209,14 +209,15 @@ def verify(
     )
 
 
-def _choose(problems: Sequence[Problem] | None, n: int | None) -> list[Problem]:
+def _choose(problems: Problems | None, n: int | None) -> list[Problem]:
     if problems is None:
         return list(word_problems(DEFAULT_N if n is None else n, seed=42))
+    problems = problem_list(problems, "verify")
     if not problems:
         raise ProblemError("verify was given no problem; give at least one.")
     if n is not None and not 1 <= n <= len(problems):
         raise ProblemError(f"n must lie in 1..{len(problems)}, the number of problems, not {n}.")
-    return list(problems[:n])
+    return problems[:n]
 
 
 def _read_again(model: Loaded) -> Checkpoint:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
 from codi_lens import (
@@ -47,6 +49,44 @@ def test_disk_and_memory_hold_the_same(tiny_gpt2: CodiModel, tmp_path: Path) -> 
     stored = run(tiny_gpt2, tmp_path / "a.zarr")
     assert stored.load().identical(run(tiny_gpt2).load())
     assert open_attention(tmp_path / "a.zarr").load().identical(stored)
+
+
+@pytest.mark.parametrize("options", [{}, {"consolidated": True}, {"consolidated": False}])
+def test_plain_xarray_selects_from_the_store_by_name(
+    tiny_gpt2: CodiModel, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    stored = run(tiny_gpt2, tmp_path / "a.zarr", value_weighted=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = xr.open_zarr(tmp_path / "a.zarr", **options)
+    assert {"problem", "layer", "head", "query", "key"} == set(data.coords)
+    where: dict[str, Any] = {"problem": PROBLEMS[4].id, "layer": 2, "query": "ct1", "key": "bot"}
+    assert np.array_equal(data.attention.sel(where), stored.sel(where))
+    assert np.array_equal(data.value_weighted.sel(where), stored.value_weighted.sel(where))
+    last = data.attention.sel(layer=[2])
+    assert set(rank_heads(last, n_resamples=5)["band"]) == {"late"}, "the model's last of three"
+    assert rank_heads(data.attention, n_resamples=5).equals(rank_heads(stored, n_resamples=5))
+
+
+def test_a_store_keeps_its_labels_when_gold_answers_change(
+    tiny_gpt2: CodiModel, tmp_path: Path
+) -> None:
+    run(tiny_gpt2, tmp_path / "a.zarr", problems=PROBLEMS[:2])
+    changed = [Problem(each.question, 3, each.id) for each in PROBLEMS[:2]]
+    assert run(tiny_gpt2, tmp_path / "a.zarr", problems=changed)["expected"].values.tolist() == [
+        3,
+        3,
+    ]
+    data = xr.open_zarr(tmp_path / "a.zarr", consolidated=True)
+    assert data["problem"].values.tolist() == [each.id for each in changed]
+
+
+def test_selections_know_the_model_s_layers(tiny_gpt2: CodiModel) -> None:
+    attention = run(tiny_gpt2, problems=PROBLEMS[:2], value_weighted=True)
+    thought = tiny_gpt2.think([PROBLEMS[0].question]).attention
+    for each in (attention, attention.value_weighted, thought):
+        assert each.isel(layer=[0]).attrs["n_layers"] == 3
+        assert set(rank_heads(each.isel(layer=[0]), n_resamples=5)["band"]) == {"early"}
 
 
 def test_stopped_extraction_resumes_without_recomputing(

@@ -201,7 +201,7 @@ def test_layer_bands(layer: int, n_layers: int, band: str) -> None:
 def test_bad_attention_is_named() -> None:
     attention = random_attention()
     with pytest.raises(AttentionError, match="dimensions layer, head, query, key"):
-        thought_view(attention.isel(layer=0))
+        thought_view(attention.isel(layer=0, drop=True))
     with pytest.raises(AttentionError, match="labelled bot, ct0"):
         thought_view(attention.assign_coords(key=np.arange(10)))
     with pytest.raises(AttentionError, match="needs a problem dimension"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ from support.reading import number
 
 import codi_lens.causal.measure as measuring
 from codi_lens import CodiModel, Intervention
+from codi_lens.causal.attribution import attribute_heads, attribute_thoughts
 from codi_lens.causal.controls import halves, head_controls, matched_heads
 from codi_lens.causal.dose import dose_response
 from codi_lens.causal.effects import compare_interventions, summarise
 from codi_lens.causal.measure import CLEAN, measure
+from codi_lens.causal.restoration import restore
+from codi_lens.causal.running_totals import operand_swaps
 from codi_lens.causal.sweeps import sweep_edges, sweep_heads, sweep_layers, sweep_thoughts
 from codi_lens.cli.main import main
 from codi_lens.errors import CodiLensError, InterventionError, OutputError, ProblemError
@@ -43,6 +48,8 @@ from codi_lens.interventions import (
 )
 from codi_lens.positions import key_names
 from codi_lens.problems import Problem, word_problems
+from codi_lens.problems.pairs import operand_pairs
+from codi_lens.verification.verify import verify
 
 PROBLEMS = word_problems(7, seed=3)
 
@@ -195,6 +202,93 @@ def test_results_of_other_work_are_not_mixed_in(tiny_gpt2: CodiModel, tmp_path: 
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match="exists and holds no results"):
         measure(tiny_gpt2, PROBLEMS[:2], arms, tmp_path, progress=False)
+
+
+def test_a_corrected_gold_answer_judges_anew_and_runs_nothing(
+    tiny_gpt2: CodiModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms, out = {"a": ablate_heads([(1, 7)], "zero")}, tmp_path / "out"
+    before = measure(tiny_gpt2, PROBLEMS, arms, out, progress=False)
+    assert before["correct"].tolist() == (before["correct"] == 1).tolist()
+    monkeypatch.setattr(measuring, "_run", None)
+    changed = [Problem(PROBLEMS[0].question, 10**6, PROBLEMS[0].id)]
+    changed += [Problem(PROBLEMS[1].question, None, PROBLEMS[1].id), *PROBLEMS[2:]]
+    after = measure(tiny_gpt2, changed, arms, out, progress=False)
+    pd.testing.assert_frame_equal(after.drop(columns="correct"), before.drop(columns="correct"))
+    clean = after[after["arm"] == CLEAN]["correct"]
+    assert clean.iloc[0] == 0
+    assert np.isnan(clean.iloc[1])
+    assert clean[2:].tolist() == before["correct"][2 : len(PROBLEMS)].tolist()
+    stored = pd.read_parquet(out / "outcomes.parquet").set_index(["arm", "problem"])["correct"]
+    pd.testing.assert_series_equal(
+        stored[after.set_index(["arm", "problem"]).index],
+        after.set_index(["arm", "problem"])["correct"],
+    )
+    again = measure(tiny_gpt2, PROBLEMS, arms, out, progress=False)
+    pd.testing.assert_frame_equal(again, before)
+
+
+def test_problems_come_as_anything_that_gives_them(tiny_gpt2: CodiModel) -> None:
+    few = PROBLEMS[:3]
+    arms = {"a": ablate_heads([(1, 7)], "zero")}
+    calls: dict[str, Callable[[Any], Any]] = {
+        "measure": lambda given: measure(tiny_gpt2, given, arms, progress=False),
+        "compare": lambda given: compare_interventions(tiny_gpt2, given, arms, progress=False),
+        "heads": lambda given: sweep_heads(tiny_gpt2, given, [(1, 7)], progress=False),
+        "edges": lambda given: sweep_edges(tiny_gpt2, given, "ct1", "ct0", progress=False),
+        "layers": lambda given: sweep_layers(tiny_gpt2, given, "ct1", progress=False),
+        "thoughts": lambda given: sweep_thoughts(tiny_gpt2, given, ["mean"], progress=False),
+        "attributed": lambda given: attribute_heads(tiny_gpt2, given, progress=False),
+        "thoughts attributed": lambda given: attribute_thoughts(
+            tiny_gpt2, given, ["mean"], progress=False
+        ),
+    }
+    for call in calls.values():
+        pd.testing.assert_frame_equal(call(each for each in few), call(few))
+    assert Donors(tiny_gpt2, iter(few)).ids == tuple(each.id for each in few)
+    assert [len(half) for half in halves(iter(few))] == [1, 2]
+    nothing: list[Any] = ["How many?", few[0], ["How many?"], 3, {"question": "How many?"}]
+    for wrong in nothing:
+        for call in (
+            *calls.values(),
+            partial(Donors, tiny_gpt2),
+            halves,
+            partial(verify, tiny_gpt2),
+        ):
+            with pytest.raises(ProblemError, match="problem"):
+                call(wrong)
+    for call in (restore, operand_swaps):
+        for wrong in (*nothing[3:4], "pairs", few):
+            with pytest.raises(ProblemError, match="operand_pairs does"):
+                call(tiny_gpt2, wrong)  # type: ignore[arg-type]
+    table = restore(tiny_gpt2, iter(operand_pairs(2)), "ct1", [0], progress=False)
+    assert table["n"].tolist() == [2, 2]
+
+
+def test_negative_seeds_are_refused_before_anything_runs(
+    tiny_gpt2: CodiModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_run", None)
+    few: Any = PROBLEMS[:2]
+    arms = {"a": ablate_heads([(1, 7)], "zero")}
+    ranking = [(layer, head) for layer in range(3) for head in range(8)]
+    seeded: list[Callable[[], Any]] = [
+        lambda: compare_interventions(tiny_gpt2, few, arms, seed=-1),
+        lambda: sweep_heads(tiny_gpt2, few, seed=-1),
+        lambda: sweep_edges(tiny_gpt2, few, seed=-1),
+        lambda: sweep_thoughts(tiny_gpt2, few, seed=-1),
+        lambda: sweep_layers(tiny_gpt2, few, seed=-1),
+        lambda: attribute_heads(tiny_gpt2, few, seed=-1),
+        lambda: dose_response(tiny_gpt2, few, ranking, seed=-1),
+        lambda: head_controls(tiny_gpt2, few, [(0, 0)], seed=-1),
+        lambda: restore(tiny_gpt2, operand_pairs(2), seed=-1),
+        lambda: operand_swaps(tiny_gpt2, operand_pairs(2), seed=-1),
+        lambda: Donors(tiny_gpt2, few, seed=-1),
+        lambda: halves(few, seed=-1),
+    ]
+    for call in seeded:
+        with pytest.raises(CodiLensError, match="seed must be at least 0"):
+            call()
 
 
 def test_a_sweep_is_its_single_ablations(tiny_gpt2: CodiModel) -> None:

@@ -23,6 +23,7 @@ from codi_lens import (
     for_rows,
     force_hub,
     freeze_patterns,
+    generation_view,
     knock_out,
     patch_thoughts,
     set_pattern,
@@ -243,6 +244,27 @@ def test_a_block_of_another_model_is_transplanted(tiny: CodiModel, tiny_gpt2: Co
     mean = donor.mean("problem")
     given = thought_view(run(tiny, transplant_pattern(mean, [(2, 3)])).attention)
     assert abs(given.isel(layer=2, head=3).values - mean.values).max() < 1e-5
+
+
+def test_labelled_patterns_are_given_by_their_labels(tiny: CodiModel) -> None:
+    whole = extract(tiny, word_problems(6, seed=21), progress=False).sel(layer=1, head=4)
+    thoughts = thought_view(whole).squeeze()
+    for block, give in (
+        (thoughts, transplant_pattern),
+        (whole.sel(query=["ct0", "ct1", "ct2", "ct3"]), set_pattern),
+    ):
+        expected = run(tiny, give(block, [(2, 3)])).attention
+        backwards = {"query": slice(None, None, -1), "key": slice(None, None, -1)}
+        orders = ({"problem": [5, 0, 3, 1, 2, 4]}, backwards)
+        for turned in (*map(block.isel, orders), block.transpose()):
+            found = run(tiny, give(turned, [(2, 3)])).attention
+            assert abs(found - expected).max() < 1e-6
+    alone = run(tiny, transplant_pattern(thought_view(whole), [(2, 3)])).attention
+    assert alone.equals(run(tiny, transplant_pattern(thoughts, [(2, 3)])).attention)
+    with pytest.raises(InterventionError, match="label it with the ids"):
+        run(tiny, transplant_pattern(thoughts.assign_coords(problem=list("abcdef")), [(2, 3)]))
+    with pytest.raises(InterventionError, match="in the position view, not bot"):
+        transplant_pattern(generation_view(whole).squeeze(), [(2, 3)])
 
 
 def test_transplanting_the_own_block_changes_nothing_beyond_rounding(

@@ -15,7 +15,7 @@ from support.constructed import label, random_attention
 from codi_lens.attention.quantities import corrected_quantities
 from codi_lens.attention.ranking import functional_types, rank_heads
 from codi_lens.errors import AttentionError
-from codi_lens.positions import possible_cells
+from codi_lens.positions import possible_cells, thought_names
 from codi_lens.study.heads import counts, mean_and_std, rank_by, study_heads
 from codi_lens.study.measured import what_the_study_measured
 from codi_lens.study.published import (
@@ -56,7 +56,11 @@ def blocks_of(attention: xr.DataArray) -> np.ndarray:
 
 
 def as_mean(matrices: list[np.ndarray]) -> xr.DataArray:
-    return xr.DataArray(np.array(matrices)[None], dims=("layer", "head", "query", "key"))
+    keys = list(thought_names(len(matrices[0])))
+    labels = {"layer": [0], "head": range(len(matrices)), "query": ["bot", *keys[:-1]], "key": keys}
+    return xr.DataArray(
+        np.array(matrices)[None], dims=("layer", "head", "query", "key"), coords=labels
+    )
 
 
 def published_mean(model: str) -> xr.DataArray:

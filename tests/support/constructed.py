@@ -31,6 +31,8 @@ def label(values: np.ndarray, n: int = 6) -> xr.DataArray:
         dims=("problem", "layer", "head", "query", "key"),
         coords={
             "problem": ids,
+            "layer": range(values.shape[1]),
+            "head": range(values.shape[2]),
             "query": list(query_names(n)),
             "key": list(key_names(n)),
             "question": ("problem", [f"How many? {each}" for each in ids]),

@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Bool, Float
 
+from codi_lens.attention.labels import labelled
 from codi_lens.attention.views import View, n_thoughts_of, select_view
 from codi_lens.errors import AttentionError, PositionError
 from codi_lens.positions import key_names, possible_cells, query_names, thought_names
@@ -54,15 +55,13 @@ class Cells:
         Raises:
             PositionError: there is no such layer or head.
         """
-        where = {}
         for dim, label in (("layer", layer), ("head", head)):
-            labels = [int(value) for value in self.attention[dim].values]
+            labels = self.attention[dim].values.tolist()
             if label not in labels:
                 raise PositionError(
                     f"There is no {dim} {label!r}; the attention has {dim}s {_span(labels)}."
                 )
-            where[dim] = labels.index(label)
-        return self.attention.isel(where).to_numpy()
+        return self.attention.sel(layer=layer, head=head).to_numpy()
 
     def mean(self) -> Float[np.ndarray, "query key"]:
         """The cells averaged over all layers and heads, NaN where impossible."""
@@ -81,6 +80,7 @@ def cells(attention: xr.DataArray, view: PatternView) -> Cells:
         AttentionError: another view, other dims (a problem axis, say), or other labels.
     """
     check_view(view, ("position", "generation", "run"))
+    attention = labelled(attention)
     if set(attention.dims) != set(DIMS):
         hint = " (average first: attention.mean('problem'))" if "problem" in attention.dims else ""
         raise AttentionError(

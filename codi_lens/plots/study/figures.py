@@ -112,7 +112,8 @@ def attention_by_layer(study: Study, n: int = 5) -> go.Figure:
     n_layers = study.mean.sizes["layer"]
     chosen = sorted({min(k * n_layers // (n - 1), n_layers - 1) for k in range(n)})
     by_layer = study.mean.mean("head")
-    panels = [(f"layer {layer}", by_layer.isel(layer=layer).to_numpy()) for layer in chosen]
+    layers = study.mean["layer"].values[chosen].tolist()
+    panels = [(f"layer {layer}", by_layer.sel(layer=layer).to_numpy()) for layer in layers]
     title = f"{study.model}: attention by layer, mean over heads"
     return _panels(study, panels, title, columns=len(panels))
 
@@ -247,7 +248,7 @@ def study_cells(mean: xr.DataArray) -> Cells:
 
 
 def _head(study: Study, head: dict[Any, Any]) -> Float[np.ndarray, "query key"]:
-    return study.mean.isel(layer=int(head["layer"]), head=int(head["head"])).to_numpy()
+    return study.mean.sel(layer=head["layer"], head=head["head"]).to_numpy()
 
 
 def _panels(

@@ -33,7 +33,7 @@ def near(rng: random.Random, value: Any) -> Any:
     """An odd value of the same kind as a good one, or one of any other kind."""
     made: list[Any] = []
     if isinstance(value, pd.DataFrame) and len(value):
-        column = rng.choice(list(value))
+        column = str(rng.choice(list(value)))
         made += [value.drop(columns=column), value.iloc[:0], value.iloc[:1], value[::-1]]
         made += [_filled(value, column, np.nan), _filled(value, column, "x")]
         made += [pd.concat([value, value])]

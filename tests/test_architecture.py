@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 HOUSE = (
     "errors positions head_names metrics stats outputs progress wording problems < loading"
-    " < thinking < interventions verification < model < attention < study < causal < readout < plots"
-    " < explorer < reports < cli"
+    " < thinking < interventions verification < model < attention < study < causal < readout"
+    " < plots < explorer < reports < cli"
 )
 LEVELS = {name: level for level, row in enumerate(HOUSE.split("<")) for name in row.split()}
 FACES = {"__init__", "__main__"}  # the root: public names on first use, and the command line

@@ -6,6 +6,7 @@ No library is imported before `main` runs, so that ^C is one line from the first
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -68,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _stop(sentence: str, code: int) -> NoReturn:
-    print(f"codi-lens: {one_line(sentence)}", file=sys.stderr)
+    # What was given may be a name of thousands of characters.
+    told = re.sub(r"\S{1000,}", lambda word: _short(word[0]), one_line(sentence))
+    print(f"codi-lens: {told}", file=sys.stderr)
     raise SystemExit(code) from None
 
 

@@ -57,7 +57,7 @@ def near(rng: random.Random, value: Any) -> Any:
     elif isinstance(value, str):
         made += [value.upper(), f"{value} ", [value], [value, value], f"{value},{value}"]
     elif isinstance(value, int):
-        made += [-value, value + 10_000, float(value), str(value), np.int32(value), [value]]
+        made += [-value, value + 100, float(value), str(value), np.int32(value), [value]]
     return rng.choice(made) if made and rng.random() < 0.6 else rng.choice(ODD)
 
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from codi_lens.errors import CodiLensError, ProblemError
+from codi_lens.errors import CodiLensError, ProblemError, shown
 from codi_lens.loading.sources import check_source
 from codi_lens.problems.corpora import gsm8k, load_problems, sample_indices
-from codi_lens.problems.gold import shown
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import word_problems
 

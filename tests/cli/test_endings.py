@@ -110,7 +110,7 @@ def test_odd_arguments_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFi
         ("analyze", TINY, "--problems", "p" * 5000): "File name too long",
         ("analyze", TINY, "--seed", "-3"): "at least 0, not -3",
         ("patch", TINY, "--seed", "-3"): "at least 0, not -3",
-        ("analyze", TINY, "--bot", "9" * 5000, "--eot", "1"): "bot",
+        ("analyze", TINY, "--bot", "9" * 5000, "--eot", "1"): "has no token",
     }
     for arguments, said in asked.items():
         code, sentence = ending(capsys, *arguments, "--out", new)

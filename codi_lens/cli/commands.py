@@ -119,7 +119,9 @@ def study(
     check_output(out, "study")
     chosen, name = corpus.choose()
     console = Console()
-    loaded = [loading.load(model, console) for model in models]
+    loaded = []
+    for model in models:
+        loaded.append(loading.load(model, console, *loaded))
     from codi_lens.reports.study import report_study
 
     report = report_study(
@@ -192,7 +194,7 @@ def ablate(
     if top is not None:
         other = None
         if transplant_from is not None:
-            other = loading.of_another().load(transplant_from, console)
+            other = loading.of_another().load(transplant_from, console, loaded)
         report = ablate_top(loaded, chosen, top, out, other=other, **asked)
     else:
         cfg = loaded.lens.cfg

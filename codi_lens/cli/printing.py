@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -29,7 +30,7 @@ def print_table(
 ) -> None:
     """A table of texts; the `folded` columns break lines, the others do not."""
     lines = len(folded) == len(columns)
-    table = Table(title=title, box=SIMPLE_HEAD, title_style="bold", show_lines=lines)
+    table = Table(title=Text(title), box=SIMPLE_HEAD, title_style="bold", show_lines=lines)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column not in folded)
     for row in rows:
@@ -45,7 +46,8 @@ def print_findings(console: Console, sentences: Iterable[str]) -> None:
 
 def print_folder(console: Console, folder: Path) -> None:
     """Where the page is."""
-    console.print(f"\nOpen [bold]{(folder / 'index.html').resolve()}[/bold]", soft_wrap=True)
+    path = escape(str((folder / "index.html").resolve()))
+    console.print(f"\nOpen [bold]{path}[/bold]", soft_wrap=True)
 
 
 def print_report(console: Console, report: CausalReport, main: str = "", label: str = "") -> None:
@@ -55,7 +57,7 @@ def print_report(console: Console, report: CausalReport, main: str = "", label: 
         rows = _effects(report.tables[main].head(15), label)
         print_table(console, "Effect of ablation", columns, rows, folded=columns[:1])
     for section in report.sections:
-        console.print(f"\n[bold]{section.title}[/bold]")
+        console.print(f"\n[bold]{escape(section.title)}[/bold]")
         print_findings(console, section.findings)
     print_folder(console, report.folder)
 

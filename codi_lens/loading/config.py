@@ -15,7 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from codi_lens.errors import CheckpointError
+from codi_lens.errors import CheckpointError, shown
 from codi_lens.loading.files import read_json
 
 
@@ -145,7 +145,7 @@ def _checked(values: Mapping[str, Any], keys: tuple[str, ...], where: str) -> di
     for key, value in settings.items():
         kinds, expected = _KINDS[key]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise CheckpointError(f"{where} gives {key} = {value!r}; it must be {expected}.")
+            raise CheckpointError(f"{where} gives {key} = {shown(value)}; it must be {expected}.")
     if settings.get("n_thoughts", 1) < 1:
         raise CheckpointError(
             f"{where} gives n_thoughts = {settings['n_thoughts']}; it must be at least 1."

@@ -53,11 +53,16 @@ def check_path(path: object) -> None:
     """Refuse what cannot be a path or the name of a repository.
 
     Raises:
-        CheckpointError: not text or a path, empty, or with a NUL character.
+        CheckpointError: not text or a path, empty, not UTF-8, or with a NUL character.
     """
     if not isinstance(path, str | Path):
         raise CheckpointError(
             f"A checkpoint is named by a folder or hub name, not by {type(path).__name__}."
+        )
+    if _has_surrogates(str(path)):
+        raise CheckpointError(
+            f"{ascii(str(path))[:200]} is not UTF-8, and the libraries that read checkpoints need "
+            "names that are; rename it."
         )
     if not str(path).strip() or "\0" in str(path):
         raise CheckpointError(
@@ -91,3 +96,8 @@ def _exists(path: str | Path) -> bool:
         return Path(path).exists()
     except OSError:
         return False
+
+
+def _has_surrogates(text: str) -> bool:
+    """Whether Python keeps bytes in it that are not UTF-8."""
+    return any("\ud800" <= character <= "\udfff" for character in text)

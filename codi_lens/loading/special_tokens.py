@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from codi_lens.errors import CheckpointError
+from codi_lens.errors import CheckpointError, shown
 
 N_SPECIAL_TOKENS = 3
 """CODI appends pad, bot and eot to the base model's vocabulary, in this order."""
@@ -122,7 +122,7 @@ def _token_id(token: str | int, tokenizer: PreTrainedTokenizerBase, name: str) -
     if isinstance(token, int):
         return token
     if token not in tokenizer.get_vocab():
-        raise CheckpointError(f"The tokenizer of {name} has no token {token!r}.")
+        raise CheckpointError(f"The tokenizer of {name} has no token {shown(token)}.")
     return int(tokenizer.get_vocab()[token])
 
 

@@ -19,6 +19,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+PLOT_CONFIG: dict[str, Any] = {
+    "responsive": True,
+    "displaylogo": False,
+    "showSendToCloud": False,
+    "plotlyServerURL": "",
+}
+"""How plotly draws in every page and written figure: nothing in it offers to send data away."""
+
 
 def render(template: str, **values: Any) -> Markup:
     """A template, filled; a name that it asks for and `values` lack is an error.
@@ -50,6 +58,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"asset": _asset, "plotly": _plotly, "script_json": _script_json}
+    made.globals["plot_config"] = PLOT_CONFIG
     return made
 
 

@@ -24,6 +24,7 @@ from codi_lens.model import CodiModel
 from codi_lens.outputs import in_place_of, model_names, open_report, to_json, write_text
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
+from codi_lens.progress import Stages
 from codi_lens.reports.pages.facts import attention_facts
 from codi_lens.reports.pages.page import write_figures
 from codi_lens.reports.pages.study import report_figures, study_page
@@ -92,7 +93,7 @@ def report_study(
         n_probe: on how many further built-in problems thoughts are probed for running totals,
             where all `problems` are built-in ones; 0 for none.
         png: also write static images, where kaleido and a browser are there.
-        progress: show a progress bar.
+        progress: show a progress bar and, in a terminal, what is computed.
 
     Raises:
         OutputError: the folder holds other content or another study, or there are not one or two
@@ -115,7 +116,10 @@ def report_study(
                 max_new_tokens=max_new_tokens,
                 progress=progress,
             )
-            studied = _study_one(model, problems, attention, name, thresholds, probed, results)
+            begin = Stages(name, 5, shown=progress)
+            studied = _study_one(
+                model, problems, attention, name, thresholds, probed, results, begin
+            )
             _write_study(results, studied.study)
             _write_corrected(results, studied)
             found.append(studied)
@@ -128,11 +132,17 @@ def report_study(
             for each in found
         }
         comparison = _compare(studies, corrected, folder / "results")
+        begin = Stages("report", 2 + png, shown=progress)
+        begin("figures")
         figures = report_figures(studies, corrected, evidence)
         write_figures(folder / "figures", figures)
+        if png:
+            begin("images")
         without_png = write_png(folder / "figures", figures) if png else None
+        begin("page")
         page = study_page(studies, figures, corrected, measured, evidence, facts)
         write_text(folder / "index.html", page)
+        begin.end()
         return StudyReport(studies, corrected, measured, evidence, comparison, folder, without_png)
 
 
@@ -183,19 +193,27 @@ def _study_one(
     thresholds: StudyThresholds | None,
     n_probe: int,
     folder: Path,
+    begin: Stages,
 ) -> _Studied:
+    begin("the study's numbers")
     study = run_study(attention, name, thresholds)
+    begin("head scores and their intervals")
     heads = ranked_heads(attention)
+    begin("corrected quantities")
     corrected = corrected_quantities(attention)
     measured = what_the_study_measured(study, corrected, heads)
+    begin("probes of the thoughts")
+    probes = _probed(model, n_probe, folder / "probes") if n_probe else None
+    begin("evidence")
     evidence = gather_evidence(
         attention,
         heads,
         study.heads.set_index("name")["functional_type"],
         problems=problems,
-        probes=_probed(model, n_probe, folder / "probes") if n_probe else None,
+        probes=probes,
         supervised=supervised_thoughts(model.config.source),
     )
+    begin.end()
     return _Studied(attention, study, heads, corrected, measured, evidence)
 
 

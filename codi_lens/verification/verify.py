@@ -27,6 +27,7 @@ from codi_lens.loading.checkpoint import Checkpoint, read_checkpoint
 from codi_lens.loading.loaded import Loaded
 from codi_lens.problems.problem import Problem, Problems, is_correct, problem_list
 from codi_lens.problems.words import word_problems
+from codi_lens.progress import Stages
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import think
 from codi_lens.verification.parity import WAYS, coarse_noise, parity_table
@@ -166,23 +167,28 @@ def verify(
     questions = [problem.question for problem in chosen]
     notes: list[str] = []
     prompts = prepare_problems(model, chosen)
+    begin = Stages("verifying", 4 + settings)
+    begin("the files, read again")
     checkpoint = _read_again(model)
     special = _special_tokens(model, checkpoint, notes)
     device, dtype = model.device, model.lens.cfg.dtype
-
     # One reference in memory at a time: the more precise one is twice as large as the model.
     reference = Reference.from_checkpoint(checkpoint, special=special, dtype=dtype, device=device)
+    begin("the reference")
     runs = _think(reference, questions, max_new_tokens=max_new_tokens)
     official = _official(reference, chosen, runs, max_new_tokens) if official_batch else None
     del reference
     thoughts = torch.stack([run.thoughts for run in runs])
+    begin("the model")
+    both = {
+        "forced": think(model, questions, thoughts=thoughts, max_new_tokens=max_new_tokens),
+        "free": think(model, questions, max_new_tokens=max_new_tokens),
+    }
+    begin("the reference, more precisely")
     precise = Reference.from_checkpoint(checkpoint, special=special, **_more_precise(dtype, device))
     table = parity_table(
         runs,
-        {
-            "forced": think(model, questions, thoughts=thoughts, max_new_tokens=max_new_tokens),
-            "free": think(model, questions, max_new_tokens=max_new_tokens),
-        },
+        both,
         {
             "forced": _think(precise, questions, thoughts, max_new_tokens=1),
             "free": _think(precise, questions, max_new_tokens=1),
@@ -194,10 +200,12 @@ def verify(
 
     compared = pd.DataFrame()
     if settings:
+        begin("settings that no file proves")
         compared, sentences = compare_settings(
             model, checkpoint, chosen, max_new_tokens=max_new_tokens
         )
         notes += sentences
+    begin.end()
     return Verification(
         source=model.config.source,
         dtype=str(dtype).removeprefix("torch."),

@@ -30,6 +30,16 @@ def test_the_page_forbids_the_browser_every_connection():
     assert len(policies) == 1 and policies[0].startswith("default-src 'none'")
 
 
+def test_nothing_offers_to_send_the_data_away(explorer):
+    context = "return [...document.querySelectorAll('.js-plotly-plot')].map(p => p._context)"
+    contexts = explorer.run(context)
+    assert len(contexts) > 2
+    found = [(each["showSendToCloud"], each["plotlyServerURL"]) for each in contexts]
+    assert set(found) == {(False, "")}
+    assert not explorer.run("return document.querySelectorAll('.modebar-btn').length")
+    assert not explorer.errors()
+
+
 def test_text_cannot_become_markup():
     attack = "</script><script>alert(1)</script><b>&{{js}}"
     page = make_page(title=attack, facts={attack: attack}, findings=[attack])

@@ -41,6 +41,12 @@ TYPE_COLOURS = {
     "Multi-Purpose": "#a3367c",
 }
 
+_BUTTONS = [
+    # All buttons together would lie over the title of a figure of ordinary width.
+    *("zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale"),
+    "sendChartToCloud",  # it offers to upload the data, in notebooks too
+]
+
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 FONT_SIZE = 13
 SMALL_FONT_SIZE = 12
@@ -73,8 +79,7 @@ def base_layout(title: str, subtitle: str = "", **layout: Any) -> go.Layout:
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
         "margin": {"l": 72, "r": 24, "t": top, "b": 60},
-        # All buttons together would lie over the title of a figure of ordinary width.
-        "modebar": {"remove": ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale"]},
+        "modebar": {"remove": _BUTTONS},
     }
     return go.Layout(settings | layout)
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from codi_lens.outputs import write_text
-from codi_lens.plots.html import render
+from codi_lens.plots.html import PLOT_CONFIG, render
 
 _HALF_WIDTH = 780
 """Figures up to so many points wide stand two abreast."""
@@ -90,6 +90,8 @@ def figure_data(figure: go.Figure) -> dict[str, Any]:
 def write_figures(folder: Path, figures: Mapping[str, go.Figure]) -> None:
     """Each figure as an HTML file of its own; one copy of plotly for all, no network either way.
 
+    The same figures give the same bytes.
+
     Args:
         folder: where to, with the subfolders that the names ask for.
         figures: by path in the folder, without an ending.
@@ -98,7 +100,17 @@ def write_figures(folder: Path, figures: Mapping[str, go.Figure]) -> None:
         path = folder / f"{name}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         script: Any = "../" * name.count("/") + "plotly.min.js"
-        write_text(path, plotly.io.to_html(figure, include_plotlyjs=script))
+        layout: Any = figure.layout
+        drawn = plotly.io.to_html(
+            figure,
+            config=dict(PLOT_CONFIG),  # plotly takes entries out of it
+            include_plotlyjs=script,
+            full_html=False,
+            div_id="figure",  # a random one by default
+        )
+        title = Markup(layout.title.text or name).striptags()
+        page = render("reports/pages/figure.html", title=title, figure=Markup(drawn))
+        write_text(path, f"{page}\n")
     write_text(folder / "plotly.min.js", get_plotlyjs())
 
 

@@ -4,7 +4,7 @@
 const figures = JSON.parse(document.getElementById("data").textContent);
 const draw = (box) => {
   const figure = figures[box.dataset.figure];
-  Plotly.newPlot(box, figure.data, figure.layout, { responsive: true, displaylogo: false });
+  Plotly.newPlot(box, figure.data, figure.layout);
 };
 const near = new IntersectionObserver(
   (entries) => {

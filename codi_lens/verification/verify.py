@@ -27,13 +27,13 @@ from codi_lens.loading.checkpoint import Checkpoint, read_checkpoint
 from codi_lens.loading.loaded import Loaded
 from codi_lens.problems.problem import Problem, Problems, is_correct, problem_list
 from codi_lens.problems.words import word_problems
-from codi_lens.progress import Stages
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import think
 from codi_lens.verification.parity import WAYS, coarse_noise, parity_table
 from codi_lens.verification.reference import Reference, ReferenceRun
 from codi_lens.verification.reference_model import SpecialTokens
 from codi_lens.verification.settings import compare_settings, settings_table
+from codi_lens.wording import Stages
 
 DEFAULT_N = 8
 

@@ -1,4 +1,4 @@
-"""What is told: fixed decimals, a value with its interval, a p-value, the stage of a computation."""
+"""What is told: decimals, a value with its interval, a p-value, the stage of a computation."""
 
 from __future__ import annotations
 

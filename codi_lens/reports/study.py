@@ -24,7 +24,6 @@ from codi_lens.model import CodiModel
 from codi_lens.outputs import in_place_of, model_names, open_report, to_json, write_text
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
-from codi_lens.wording import Stages
 from codi_lens.reports.pages.facts import attention_facts
 from codi_lens.reports.pages.page import write_figures
 from codi_lens.reports.pages.study import report_figures, study_page
@@ -33,6 +32,7 @@ from codi_lens.study.heads import rank_by
 from codi_lens.study.measured import Measured, what_the_study_measured
 from codi_lens.study.run import Study, run_study
 from codi_lens.study.settings import StudyThresholds, check_models
+from codi_lens.wording import Stages
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def report_study(
     max_new_tokens: int = 64,
     n_probe: int = 600,
     png: bool = False,
-   : bool = True,
+    progress: bool = True,
 ) -> StudyReport:
     """Run the published study on one or two models, and write all that its reports contain.
 
@@ -93,7 +93,7 @@ def report_study(
         n_probe: on how many further built-in problems thoughts are probed for running totals,
             where all `problems` are built-in ones; 0 for none.
         png: also write static images, where kaleido and a browser are there.
-       : show a bar and, in a terminal, what is computed.
+        progress: show a progress bar and, in a terminal, what is computed.
 
     Raises:
         OutputError: the folder holds other content or another study, or there are not one or two
@@ -114,7 +114,7 @@ def report_study(
                 results / "attention.zarr",
                 batch_size=batch_size,
                 max_new_tokens=max_new_tokens,
-               =progress,
+                progress=progress,
             )
             begin = Stages(name, 5, shown=progress)
             studied = _study_one(

@@ -66,7 +66,7 @@ def open_store(
         _begin(store, {**settings, "n_thoughts": n_thoughts, VERSION: __version__})
         # What equals the fill value is written too, so that a chunk that is not there is missing.
         with _damage_named(store), zarr.config.set({"array.write_empty_chunks": True}):
-            group = zarr.open_group(store, mode="r+")
+            group = zarr.open_group(store, mode="r+", use_consolidated=False)
             if group.attrs["questions"] != settings["questions"]:
                 group.attrs["questions"] = settings["questions"]
             _make(group, settings, sizes)
@@ -182,14 +182,15 @@ def _make(group: zarr.Group, settings: Mapping[str, Any], sizes: tuple[int, ...]
     arrays["answer"] = along | {"chunks": (1,), "dtype": str}
     arrays["predicted"] = along | {"dtype": "float64", "fill_value": np.nan}
     arrays["done"] = along | {"dtype": "bool", "fill_value": False}
-    missing = [name for name in arrays if name not in group]
-    for name in missing:
+    missing = [name for name in (*arrays, *DIMS) if name not in group]
+    for name in arrays.keys() & set(missing):
         group.create_array(name, **arrays[name])
     _label(group, settings, sizes)
-    if missing or group.metadata.consolidated_metadata is None:
+    store = group.store_path.store
+    if missing or zarr.open_group(store, mode="r").metadata.consolidated_metadata is None:
         with catch_warnings():  # that other languages' zarr may not know it
             simplefilter("ignore")
-            zarr.consolidate_metadata(group.store_path.store)
+            zarr.consolidate_metadata(store)
 
 
 def _label(group: zarr.Group, settings: Mapping[str, Any], sizes: tuple[int, ...]) -> None:

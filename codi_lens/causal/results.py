@@ -104,7 +104,8 @@ class Results:
         """Have the finished table's file say the same as this table, in which it was corrected."""
         if self._folder is not None:
             whole = self._folder / "outcomes.parquet"
-            if not table.equals(_read(whole)):
+            kept = _read(whole)
+            if kept is None or not table.equals(kept):
                 _write(whole, table)
 
 

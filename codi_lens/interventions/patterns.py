@@ -261,8 +261,9 @@ def _block_in_order(block: xr.DataArray) -> xr.DataArray:
 
 def _ids(values: object) -> list[str]:
     """The labels of the problems of a pattern that is given for each; none without labels."""
-    known = isinstance(values, xr.DataArray) and "problem" in values.indexes
-    return [str(label) for label in values["problem"].values] if known else []
+    if not isinstance(values, xr.DataArray) or "problem" not in values.indexes:
+        return []
+    return [str(label) for label in values["problem"].values]
 
 
 def _of_problems(values: Tensor, ids: Sequence[str], context: Context) -> Tensor:

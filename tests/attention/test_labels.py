@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -156,14 +156,14 @@ def test_pictures_of_a_selection_show_the_heads_that_they_name() -> None:
     study = run_study(chosen, "x")
     for figure in (plots.strongest_heads(study), plots.critical_heads(study)):
         check_panels(figure, generation_view(FULL).mean("problem"))
-    by_layer = plots.attention_by_layer(study)
+    by_layer = cast(Any, plots.attention_by_layer(study))
     assert [note.text for note in by_layer.layout.annotations[:2]] == ["layer 0", "layer 2"]
     heads = rank(chosen)
     for attention in (chosen, FULL):
         figure = plots.top_heads(attention.mean("problem"), heads)
         check_panels(figure, thought_view(FULL).mean("problem"))
     one = FULL.sel(layer=2, head=4).mean("problem")
-    z = plots.pattern(one, 2, 4).data[0].z
+    z = plots.pattern(one, 2, 4).data[0]["z"]
     np.testing.assert_allclose(np.nan_to_num(z), thought_view(FULL).mean("problem")[2, 4])
     with pytest.raises(PositionError, match=r"no layer 0; the attention has layers 2 only"):
         plots.pattern(one, 0, 4)

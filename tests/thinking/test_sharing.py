@@ -96,5 +96,5 @@ def test_threads_take_turns_on_one_model(tiny_gpt2: CodiModel) -> None:
 
 def test_a_run_inside_the_plan_of_a_run_needs_no_second_lock(tiny_gpt2: CodiModel) -> None:
     with ThreadPoolExecutor(2) as pool:  # donors of the call think inside it
-        runs = list(pool.map(lambda _: run(tiny_gpt2, ablate_heads([(1, 2)])), range(2)))
-    assert same_bits(*runs)
+        first, second = pool.map(lambda _: run(tiny_gpt2, ablate_heads([(1, 2)])), range(2))
+    assert same_bits(first, second)

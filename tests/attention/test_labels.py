@@ -163,7 +163,7 @@ def test_pictures_of_a_selection_show_the_heads_that_they_name() -> None:
         figure = plots.top_heads(attention.mean("problem"), heads)
         check_panels(figure, thought_view(FULL).mean("problem"))
     one = FULL.sel(layer=2, head=4).mean("problem")
-    z = plots.pattern(one, 2, 4).data[0]["z"]
+    z = cast(Any, plots.pattern(one, 2, 4)).data[0].z
     np.testing.assert_allclose(np.nan_to_num(z), thought_view(FULL).mean("problem")[2, 4])
     with pytest.raises(PositionError, match=r"no layer 0; the attention has layers 2 only"):
         plots.pattern(one, 0, 4)

@@ -201,8 +201,8 @@ def test_wrong_interventions_get_one_sentence(
     ("given", "error", "message"),
     [
         ({"model": "tiny-gpt2"}, CodiLensError, "'tiny-gpt2' is no CODI model; load one"),
-        ({"problems": [{"question": "x"}]}, ProblemError, "is no problem; make one by"),
-        ({"problems": TEXTS}, ProblemError, "is no problem; make one by"),
+        ({"problems": [{"question": "x"}]}, ProblemError, "give a list of Problem"),
+        ({"problems": TEXTS}, ProblemError, "give a list of Problem"),
         ({"problems": TEXTS[0]}, ProblemError, "Donors takes a list of problems"),
         ({"problems": PROBLEM}, ProblemError, "Donors takes a list of problems"),
         ({"problems": []}, InterventionError, "at least one problem"),

@@ -29,8 +29,9 @@ from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
 from codi_lens.problems.arguments import check_seed
-from codi_lens.problems.problem import Problems, problem_list
+from codi_lens.problems.problem import Problems
 from codi_lens.stats import area_p, mean_interval
+from codi_lens.thinking.given import problems_for
 
 TOP = "top"
 """The order of the dose-response curve that follows the ranking."""
@@ -111,7 +112,7 @@ def dose_response(
     (['top', 'random 1', 'random 2'], [1, 3])
     """
     check_seed(seed)
-    problems = problem_list(problems, "run")
+    problems = problems_for(model, problems)
     _check_ranking(model, ranking, ks, n_random, keep)
     orders = {TOP: list(ranking)}
     rng = np.random.default_rng(seed)

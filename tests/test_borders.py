@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from jaxtyping import config
 
 import codi_lens as cl
 from codi_lens import plots
@@ -32,6 +33,14 @@ def refused(error: type[CodiLensError], call: Callable[..., Any], *given: Any, *
     with pytest.raises(error) as caught:
         call(*given, **more)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.fixture(autouse=True)
+def unchecked() -> Iterator[None]:
+    """As users run it, without beartype, which would refuse wrong types before codi_lens can."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ def check_metric(heads: pd.DataFrame, metric: str) -> None:
         heads, "layer", "head", "name", advice="give what rank_heads returns", error=AttentionError
     )
     names = metric_names(heads)
-    if metric not in names:
+    if not isinstance(metric, str) or metric not in names:
         raise AttentionError(
             f"There is no metric {shown(metric)} in the heads table; there are {', '.join(names)}."
         )

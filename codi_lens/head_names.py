@@ -84,7 +84,10 @@ def as_heads(given: Any) -> list[Head]:
     >>> as_heads("L1H7"), as_heads((1, 7)), as_heads([(1, 5), "L2H0"])
     ([(1, 7)], [(1, 7)], [(1, 5), (2, 0)])
     """
-    given = given.tolist() if hasattr(given, "tolist") else given
+    try:
+        given = given.tolist() if hasattr(given, "tolist") else given
+    except (NotImplementedError, RuntimeError):  # a tensor without data
+        raise InterventionError(f"{shown(given)} names no head; give numbers.") from None
     if isinstance(given, str):
         items: list[Any] = [name for name in given.split(",") if name.strip()]
     else:

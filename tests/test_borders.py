@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from jaxtyping import config
 
@@ -70,6 +71,7 @@ def test_attention_tables_and_models_of_another_kind(odd: Any, heads: pd.DataFra
         refused(OutputError, cl.open_attention, odd)
         refused(ProblemError, is_correct, odd, 3)
         refused(PositionError, cl.swap_columns, odd, "ct1")
+        refused(ProblemError, word_problems, 2, split=odd)
     refused(AttentionError, cl.run_study, two_heads(), thresholds=odd)
 
 
@@ -84,11 +86,17 @@ def test_how_runs_are_made(odd: Any, model: cl.CodiModel) -> None:
     if odd is not None:
         refused(ProblemError, model.verify, SOME, odd)
         refused(InterventionError, cl.extract, model, SOME, interventions=odd)
+    refused(CodiLensError, cl.dose_response, model, SOME, odd)
     refused(InterventionError, cl.compare_interventions, model, SOME, odd)
     refused(InterventionError, cl.compare_interventions, model, SOME, {"a": odd})
     if odd not in ("x", None):
         refused(OutputError, cl.extract, model, SOME, odd, progress=False)
         refused(OutputError, cl.compare_interventions, model, SOME, arms, odd, progress=False)
+
+
+def test_tensors_without_data_or_dimensions(model: cl.CodiModel) -> None:
+    refused(InterventionError, cl.freeze_patterns, torch.zeros(2, device="meta"))
+    refused(ProblemError, cl.attribute_heads, model, torch.tensor(1), progress=False)
 
 
 def test_whole_numbers_of_numpy_are_taken(model: cl.CodiModel) -> None:

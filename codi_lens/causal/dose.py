@@ -21,8 +21,8 @@ from jaxtyping import Float
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import check_known, summarise
 from codi_lens.causal.measure import CLEAN, Arm, Running, measure
-from codi_lens.errors import InterventionError
-from codi_lens.head_names import Head, all_heads, head_name
+from codi_lens.errors import InterventionError, listed
+from codi_lens.head_names import Head, all_heads, as_heads, head_name
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.heads import ablate_heads, keep_heads
 from codi_lens.interventions.replacements import Mode
@@ -113,6 +113,8 @@ def dose_response(
     """
     check_seed(seed)
     problems = problems_for(model, problems)
+    ranking = as_heads(ranking)
+    ks = listed("dose_response", ks, "numbers of heads", InterventionError)
     _check_ranking(model, ranking, ks, n_random, keep)
     orders = {TOP: list(ranking)}
     rng = np.random.default_rng(seed)

@@ -157,7 +157,10 @@ def problem_list(problems: Problems, doing: str) -> list[Problem]:
         if isinstance(problems, Problem):
             advice = "put the single problem in a list"
         raise ProblemError(f"The problems to {doing} are {shown(problems)}; {advice}.")
-    listed = list(problems)
+    try:
+        listed = list(problems)
+    except TypeError:  # a tensor without dimensions
+        raise ProblemError(f"The problems to {doing} are {shown(problems)}; {advice}.") from None
     for place, each in enumerate(listed):
         if not isinstance(each, Problem):
             raise ProblemError(f"The problem to {doing} at {place} is {shown(each)}; {advice}.")

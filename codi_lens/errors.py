@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Container, Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 LARGEST = 2**63 - 1
@@ -76,23 +78,28 @@ def check_choice(
         raise error(f"There is no {what} {shown(given)}; there are {', '.join(known)}.")
 
 
-def needs(table: Container[str], *columns: str, advice: str = "") -> None:
-    """Refuse a table without these columns.
+def needs(
+    table: Any, *columns: str, advice: str = "", error: type[CodiLensError] = InterventionError
+) -> None:
+    """Refuse what is no table, or one without these columns.
 
     Args:
         table: anything that holds its columns' names, as a DataFrame does.
         columns: that are needed.
         advice: the end of the message: "give what `restore` returns".
+        error: what to raise.
 
     Raises:
-        InterventionError: names the first column that is missing.
+        CodiLensError: of the class `error`; no table, or names the first column that is missing.
 
     >>> needs({"layer": [], "head": []}, "layer", "head")
     """
-    missing = [column for column in columns if column not in table]
-    if missing:
-        end = f"; {advice}" if advice else ""
-        raise InterventionError(f"The table has no column {missing[0]!r}{end}.")
+    end = f"; {advice}" if advice else ""
+    if isinstance(table, type) or not (isinstance(table, Mapping) or hasattr(table, "columns")):
+        raise error(f"{shown(table)} is no table{end}.")
+    for column in columns:
+        if not isinstance(column, str) or column not in table:
+            raise error(f"The table has no column {shown(column)}{end}.")
 
 
 def shown(value: object) -> str:
@@ -191,3 +198,39 @@ def listed(what: str, values: Any, of: str, error: type[CodiLensError]) -> list[
         return list(values)
     except TypeError:  # a tensor without dimensions
         raise error(f"{what} takes a list of {of}, not {shown(values)}.") from None
+
+
+def as_path(what: str, value: Any, error: type[CodiLensError] = OutputError) -> Path:
+    """An argument that names a file or a folder.
+
+    Args:
+        what: names it: "out".
+        value: a text or a path.
+        error: what to raise.
+
+    Raises:
+        CodiLensError: of the class `error`; anything else.
+
+    >>> as_path("out", "results").name
+    'results'
+    """
+    try:
+        path = Path(value) if isinstance(value, (str, os.PathLike)) else None
+    except TypeError:  # a path of bytes
+        path = None
+    if path is None:
+        raise error(f"{what} is the path of a folder, as text or a Path, not {shown(value)}.")
+    return path
+
+
+def check_flags(**flags: Any) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        CodiLensError: names the first.
+
+    >>> check_flags(progress=False)
+    """
+    for name, flag in flags.items():
+        if type(flag).__name__ not in ("bool", "bool_"):  # Python's and NumPy's
+            raise CodiLensError(f"{name} must be True or False, not {shown(flag)}.")

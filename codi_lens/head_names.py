@@ -84,7 +84,10 @@ def as_heads(given: Any) -> list[Head]:
     >>> as_heads("L1H7"), as_heads((1, 7)), as_heads([(1, 5), "L2H0"])
     ([(1, 7)], [(1, 7)], [(1, 5), (2, 0)])
     """
-    given = given.tolist() if hasattr(given, "tolist") else given
+    try:
+        given = given.tolist() if hasattr(given, "tolist") else given
+    except (NotImplementedError, RuntimeError):  # a tensor without data
+        raise InterventionError(f"{shown(given)} names no head; give numbers.") from None
     if isinstance(given, str):
         items: list[Any] = [name for name in given.split(",") if name.strip()]
     else:
@@ -104,8 +107,37 @@ def heads_of(table: pd.DataFrame) -> list[Head]:
     [(1, 7), (0, 2)]
     """
     needs(table, "layer", "head")
+    check_rows(table, "layer", "head", numbers=["layer", "head"])
     pairs = table[["layer", "head"]].to_numpy(dtype=int).tolist()
     return [(layer, head) for layer, head in pairs]
+
+
+def check_rows(
+    table: pd.DataFrame,
+    *key: str,
+    numbers: Sequence[str] = (),
+    error: type[CodiLensError] = InterventionError,
+) -> None:
+    """Refuse a table that holds a row twice, or texts where numbers belong.
+
+    Args:
+        table: with the columns that are named.
+        key: columns that tell its rows apart.
+        numbers: columns of numbers; NaN counts as one.
+        error: what to raise.
+
+    Raises:
+        CodiLensError: of the class `error`; names the row or the column.
+
+    >>> check_rows(pd.DataFrame({"layer": [1, 0], "head": [7, 2]}), "layer", "head")
+    """
+    for column in numbers:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise error(f"The column {column!r} must hold numbers, not {table[column].dtype}.")
+    twice = table[table.duplicated(list(key))]
+    if len(twice):
+        row = ", ".join(f"{name} {shown(twice[name].iloc[0])}" for name in key)
+        raise error(f"The table holds the row of {row} twice; give each once.")
 
 
 def parse_heads(text: str, n_layers: int, n_heads: int) -> list[Head]:
@@ -163,7 +195,10 @@ def by_layer(heads: Heads) -> dict[int, list[int]]:
 def _parts(given: Any) -> list[Any]:
     """What an iterable holds; anything else stands for itself."""
     single = not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping))
-    return [given] if single or isinstance(given, pd.DataFrame) else list(given)
+    try:
+        return [given] if single or isinstance(given, pd.DataFrame) else list(given)
+    except TypeError:  # an array without dimensions
+        return [given]
 
 
 def _as_head(item: Any) -> Head:

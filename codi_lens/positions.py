@@ -131,7 +131,7 @@ def rank(name: str) -> int:
     ['question', 'bot', 'ct2', 'answer']
     """
     ends = {"question": 0, "bot": 1, "eot": 10**6, "answer": 10**6 + 1}
-    if name in ends:
+    if isinstance(name, str) and name in ends:
         return ends[name]
     if isinstance(name, str) and name[:2] == "ct" and name[2:].isdecimal() and len(name) < 8:
         return 2 + int(name[2:])

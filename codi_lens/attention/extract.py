@@ -17,15 +17,16 @@ from zarr.storage import MemoryStore
 
 from codi_lens.attention.store import open_store, read_store
 from codi_lens.attention.values import first_token_attention, value_weighted_attention
-from codi_lens.errors import OutputError
+from codi_lens.errors import OutputError, as_path
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.giving import with_donors
 from codi_lens.model import CodiModel
-from codi_lens.problems.problem import Problems, check_problems, parse_answer, problem_list
+from codi_lens.problems.problem import Problem, Problems, check_problems, parse_answer
 from codi_lens.stats import wilson_interval
+from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import hooked_names
 from codi_lens.thinking.hooks import Intervention
-from codi_lens.thinking.plan import Planned
+from codi_lens.thinking.plan import Planned, as_interventions
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
 
@@ -77,10 +78,12 @@ def extract(
     >>> dict(attention.sizes)
     {'problem': 4, 'layer': 3, 'head': 8, 'query': 9, 'key': 10}
     """
-    problems = problem_list(problems, "extract")
+    problems = problems_for(model, problems, "extract")
     ids = check_problems(problems, "extract", batch_size=batch_size, max_new_tokens=max_new_tokens)
+    batch_size, max_new_tokens = int(batch_size), int(max_new_tokens)
+    interventions = _with_donors(model, problems, interventions, batch_size)
     prompts = prepare_problems(model, problems)
-    store = MemoryStore() if out is None else Path(out)
+    store = MemoryStore() if out is None else as_path("out", out)
     settings = {
         "model": model.config.source,
         "fingerprint": model.fingerprint(),
@@ -95,9 +98,6 @@ def extract(
     order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     opening = len(model.config.opening)
-    if interventions:
-        donors = Donors(model, problems, batch_size=batch_size)
-        interventions = [with_donors(intervention, donors) for intervention in interventions]
     sizes = (cfg.n_layers, cfg.n_heads, model.config.n_thoughts)
     with (
         open_store(store, settings, *sizes) as arrays,
@@ -142,10 +142,19 @@ def open_attention(path: str | Path) -> xr.DataArray:
     ...     bool((open_attention(f"{folder}/attention.zarr") == kept).sel(query="ct2").all())
     True
     """
-    path = Path(path)
+    path = as_path("path", path)
     if not (path / "zarr.json").is_file():
         raise OutputError(f"{path} holds no extracted attention.")
     return read_store(path)
+
+
+def _with_donors(
+    model: CodiModel, problems: Sequence[Problem], interventions: Any, batch_size: int
+) -> list[Intervention | Planned]:
+    """Interventions that draw their donors among all the problems, where they name none."""
+    given = as_interventions(interventions)
+    donors = Donors(model, problems, batch_size=batch_size) if given else None
+    return [] if donors is None else [with_donors(each, donors) for each in given]
 
 
 def _is_pattern_or_value(name: str) -> bool:

@@ -27,6 +27,7 @@ from codi_lens.causal.controls import donors_for, head_hooks
 from codi_lens.causal.gradients import Attributing, Method, check_attributing, gate_attributions
 from codi_lens.causal.measure import Running
 from codi_lens.causal.outcomes import Outcome
+from codi_lens.errors import as_path
 from codi_lens.head_names import head_name
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode
@@ -34,12 +35,13 @@ from codi_lens.interventions.thoughts import thoughts_of
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, rank, resolve
 from codi_lens.problems.arguments import check_seed
-from codi_lens.problems.problem import Problems, problem_list
+from codi_lens.problems.problem import Problems
 from codi_lens.stats import (
     benjamini_hochberg,
     mean_interval,
     sign_flip_p,
 )
+from codi_lens.thinking.given import problems_for
 
 
 def attribute_heads(
@@ -152,7 +154,7 @@ def attribute_thoughts(
     ['ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
     """
     check_seed(seed)
-    problems = problem_list(problems, "run")
+    problems = problems_for(model, problems)
     donors = donors_for(model, problems, mode="resample", donors=donors, seed=seed, hook_names=())
     shared: Attributing = {"method": method, "outcome": outcome, "donors": donors}
     shared |= {"steps": steps, "seed": seed, **running}
@@ -160,7 +162,7 @@ def attribute_thoughts(
         thought_attributions(
             model,
             problems,
-            **(shared | {"mode": mode, "out": None if out is None else Path(out) / mode}),
+            **(shared | {"mode": mode, "out": None if out is None else as_path("out", out) / mode}),
         )
         for mode in modes
     ]
@@ -194,7 +196,7 @@ def head_attributions(
     >>> head_attributions(model, some, at=["bot", "ct2"], progress=False).shape
     (4, 3, 8, 2)
     """
-    problems = problem_list(problems, "run")
+    problems = problems_for(model, problems)
     check_attributing(attributing)
     cfg = model.lens.cfg
     positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
@@ -235,7 +237,7 @@ def thought_attributions(
     >>> thought_attributions(model, some, method="integrated", steps=2, progress=False).dims
     ('problem', 'thought')
     """
-    problems = problem_list(problems, "run")
+    problems = problems_for(model, problems)
     check_attributing(attributing)
     names = thoughts_of(which, model.config.n_thoughts)
     values = gate_attributions(

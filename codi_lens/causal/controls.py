@@ -16,6 +16,7 @@ from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, resolve, thought_names
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problem, Problems, problem_list
+from codi_lens.thinking.given import problems_for
 
 
 def donors_for(
@@ -90,7 +91,7 @@ def head_controls(
         PositionError: a head or position that does not exist.
     """
     check_seed(seed)
-    problems = problem_list(problems, "run")
+    problems = problems_for(model, problems)
     prepared = donors_for(model, problems, mode="resample", donors=donors, seed=seed)
     modes = [mode, *(other for other in get_args(Mode) if other != mode)]
     arms: dict[str, Arm] = {

@@ -21,16 +21,17 @@ from jaxtyping import Float
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import check_known, summarise
 from codi_lens.causal.measure import CLEAN, Arm, Running, measure
-from codi_lens.errors import InterventionError
-from codi_lens.head_names import Head, all_heads, head_name
+from codi_lens.errors import InterventionError, listed
+from codi_lens.head_names import Head, all_heads, as_heads, head_name
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.heads import ablate_heads, keep_heads
 from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
 from codi_lens.problems.arguments import check_seed
-from codi_lens.problems.problem import Problems, problem_list
+from codi_lens.problems.problem import Problems
 from codi_lens.stats import area_p, mean_interval
+from codi_lens.thinking.given import problems_for
 
 TOP = "top"
 """The order of the dose-response curve that follows the ranking."""
@@ -111,7 +112,9 @@ def dose_response(
     (['top', 'random 1', 'random 2'], [1, 3])
     """
     check_seed(seed)
-    problems = problem_list(problems, "run")
+    problems = problems_for(model, problems)
+    ranking = as_heads(ranking)
+    ks = listed("dose_response", ks, "numbers of heads", InterventionError)
     _check_ranking(model, ranking, ks, n_random, keep)
     orders = {TOP: list(ranking)}
     rng = np.random.default_rng(seed)

@@ -26,8 +26,9 @@ from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode, replacements
 from codi_lens.model import CodiModel
 from codi_lens.problems.arguments import check_seed
-from codi_lens.problems.problem import Problems, problem_list
+from codi_lens.problems.problem import Problems
 from codi_lens.thinking.clean_runs import CleanRuns
+from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context
 from codi_lens.thinking.prompts import prepare_problems
@@ -174,7 +175,7 @@ def gate_attributions(
     Raises:
         CodiLensError: see `codi_lens.causal.measure.measure`; fewer than one step.
     """
-    problems = problem_list(problems, "run")
+    problems = problems_for(model, problems)
     path = gate_path(method, steps)
     donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed, hook_names=hook_names)
     replaced = Replaced(hook_names, mode, donors, seed)

@@ -20,20 +20,21 @@ from tqdm import tqdm
 
 from codi_lens.causal.outcomes import CleanAnswer, clean_answers, score, with_rivals
 from codi_lens.causal.results import Results
-from codi_lens.errors import InterventionError
+from codi_lens.errors import InterventionError, shown
 from codi_lens.model import CodiModel
 from codi_lens.positions import rank
+from codi_lens.problems.arguments import whole_number
 from codi_lens.problems.problem import (
     Problem,
     Problems,
     check_problems,
     is_correct,
-    problem_list,
 )
 from codi_lens.thinking.clean_runs import CleanRuns
+from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import hooked_names
 from codi_lens.thinking.hooks import Intervention
-from codi_lens.thinking.plan import Context, Planned, for_rows, plan_all
+from codi_lens.thinking.plan import Context, Planned, as_interventions, for_rows, plan_all
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import context_of
 
@@ -128,10 +129,11 @@ def measure(
     >>> outcomes["arm"].tolist() == ["clean"] * 4 + ["silence"] * 4
     True
     """
-    problems = problem_list(problems, "run")
-    named = {name: _interventions(arm) for name, arm in arms.items()}
+    problems = problems_for(model, problems)
+    named = _named(arms)
     ids = check_work(model, problems, problems_at_once, rows_at_once)
-    _check_arms(named)
+    problems_at_once, rows_at_once = int(problems_at_once), int(rows_at_once)
+    max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
     if rivals is not None:
         _check_rivals(problems, rivals)
     prompts = prepare_problems(model, problems)
@@ -282,17 +284,21 @@ def _identity(arm: Sequence[Intervention | Planned]) -> list[list[str]]:
     return [[each.name, each.details if isinstance(each, Planned) else ""] for each in arm]
 
 
-def _interventions(arm: Arm) -> tuple[Intervention | Planned, ...]:
-    return (arm,) if isinstance(arm, Intervention | Planned) else tuple(arm)
-
-
-def _check_arms(arms: Mapping[str, Sequence[Any]]) -> None:
+def _named(arms: Any) -> dict[str, list[Intervention | Planned]]:
+    """The interventions of every arm, by name."""
+    if not isinstance(arms, Mapping):
+        raise InterventionError(f"The arms are a dict of interventions by name, not {shown(arms)}.")
     if not arms:
         raise InterventionError("There is no intervention to measure; give at least one.")
+    named: dict[str, list[Intervention | Planned]] = {}
     for name, arm in arms.items():
-        if not arm or name == CLEAN:
-            reason = "is empty" if not arm else "is the name of the runs without intervention"
+        if not isinstance(name, str):
+            raise InterventionError(f"The name of an arm is text, not {shown(name)}.")
+        named[name] = as_interventions(arm)
+        if not named[name] or name == CLEAN:
+            reason = "is the name of the runs without intervention" if named[name] else "is empty"
             raise InterventionError(f"The arm {name!r} {reason}; give it an intervention.")
+    return named
 
 
 def _check_rivals(problems: Sequence[Problem], rivals: Mapping[str, str]) -> None:

@@ -20,7 +20,8 @@ from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
 from codi_lens.problems.arguments import check_seed
-from codi_lens.problems.problem import Problems, problem_list
+from codi_lens.problems.problem import Problems
+from codi_lens.thinking.given import problems_for
 
 
 def redundancy(
@@ -73,7 +74,7 @@ def redundancy(
     [['L1H7', 'L1H0']]
     """
     check_seed(seed)
-    problems = problem_list(problems, "run")
+    problems = problems_for(model, problems)
     if len(set(heads)) < max(2, len(heads)):
         raise InterventionError(
             f"Redundancy is asked of pairs; give at least two different heads, not "

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from codi_lens.errors import as_path
 from codi_lens.outputs import Kind, begin, clear_partials, held, in_place_of, resumes, to_json
 
 RESULTS = Kind(
@@ -45,7 +46,7 @@ class Results:
     """
 
     def __init__(self, out: str | Path | None, settings: Mapping[str, Any]) -> None:
-        self._folder = None if out is None else Path(out)
+        self._folder = None if out is None else as_path("out", out)
         self._settings = settings
         self._kept: dict[str, pd.DataFrame] = {}
         self._whole: pd.DataFrame | None = None

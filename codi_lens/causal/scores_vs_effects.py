@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from codi_lens.errors import InterventionError
+from codi_lens.errors import InterventionError, listed, needs, shown
+from codi_lens.head_names import check_rows
 from codi_lens.stats import benjamini_hochberg, rank_association
 
 
@@ -41,9 +42,14 @@ def score_vs_effect(
     >>> score_vs_effect(heads, effects, ["hub"])[["metric", "rho", "within_rho"]].values.tolist()
     [['hub', 1.0, 1.0]]
     """
-    missing = [metric for metric in metrics if metric not in heads]
-    if missing:
-        raise InterventionError(f"The heads have no score {missing[0]!r}.")
+    metrics = listed("score_vs_effect", metrics, "metrics", InterventionError)
+    needs(heads, "name", "layer", advice="give what rank_heads returns")
+    needs(effects, "name", "effect", advice="give what sweep_heads returns")
+    for metric in metrics:
+        if not isinstance(metric, str) or metric not in heads:
+            raise InterventionError(f"The heads have no score {shown(metric)}.")
+    check_rows(heads, "name", numbers=[*metrics, "layer"])
+    check_rows(effects, "name", numbers=["effect"])
     joined = heads[["name", "layer", *metrics]].merge(effects[["name", "effect"]], on="name")
     if len(joined) < len(effects):
         raise InterventionError(

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from codi_lens.causal.measure import CLEAN, Running, measure
 from codi_lens.causal.results import Results
-from codi_lens.errors import InterventionError
+from codi_lens.errors import InterventionError, as_path
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.thoughts import swap_thoughts
 from codi_lens.model import CodiModel
@@ -106,7 +106,7 @@ def _right(
         "donors": donors.identity,
         "answers": [[problem.id, problem.answer] for problem in corpus],
     }
-    with Results(None if out is None else Path(out) / "answers", settings) as results:
+    with Results(None if out is None else as_path("out", out) / "answers", settings) as results:
         if not results.finished and "right" not in results:
             right = [
                 answer == problem.answer

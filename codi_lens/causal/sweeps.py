@@ -25,7 +25,8 @@ from codi_lens.interventions.thoughts import ThoughtMode, patch_thoughts
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, rank, resolve, thought_names
 from codi_lens.problems.arguments import check_seed
-from codi_lens.problems.problem import Problems, problem_list
+from codi_lens.problems.problem import Problems
+from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.plan import Planned
 
 
@@ -64,7 +65,7 @@ def sweep_heads(
     ['L1H7', 'L0H2']
     """
     check_seed(seed)
-    problems = problem_list(problems, "run")
+    problems = problems_for(model, problems)
     heads = all_heads(model.lens.cfg) if heads is None else heads
     prepared = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
     arms = [ablate_heads([head], mode, at, prepared, seed) for head in heads]
@@ -160,7 +161,7 @@ def sweep_thoughts(
     ['ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
     """
     check_seed(seed)
-    problems = problem_list(problems, "run")
+    problems = problems_for(model, problems)
     # Run when a mode first asks for a thought; zero and noise never do.
     prepared = donors_for(model, problems, mode="resample", donors=donors, seed=seed, hook_names=())
     names = thought_names(model.config.n_thoughts)
@@ -209,7 +210,7 @@ def sweep_layers(
     [[0, 'ct2'], [1, 'ct2'], [2, 'ct2']]
     """
     check_seed(seed)
-    problems = problem_list(problems, "run")
+    problems = problems_for(model, problems)
     positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
     layers = range(model.lens.cfg.n_layers)
     hooks = [f"blocks.{layer}.hook_{component}" for layer in layers]

@@ -32,7 +32,8 @@ from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
 from codi_lens.problems.arguments import check_seed
-from codi_lens.problems.problem import Problems, problem_list
+from codi_lens.problems.problem import Problems
+from codi_lens.thinking.given import problems_for
 
 Block = Float[np.ndarray, "query key"]
 OWN, EVEN = "own mean", "spread evenly"
@@ -180,7 +181,7 @@ def stand_ins(
     ['L1H2']
     """
     check_seed(seed)
-    problems = problem_list(problems, "run")
+    problems = problems_for(model, problems)
     if not others or head in others:
         raise InterventionError(
             f"The stand-ins for {head_name(head)} must be other heads, at least one."

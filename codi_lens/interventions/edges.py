@@ -181,6 +181,7 @@ def swap_columns(
     'swap ct1 and ct3'
     """
     heads = None if heads is None else as_heads(heads)
+    latest = max(a, b, key=rank)
     if a == b:
         raise InterventionError(f"swap_columns was given {a!r} twice; give two positions.")
 
@@ -198,7 +199,6 @@ def swap_columns(
         chosen_heads = _heads(context, heads, None)
         return [Intervention(edge_hooks("hook_pattern", chosen_heads, swap), queries)]
 
-    latest = max(a, b, key=rank)
     first = f"ct{max(0, rank(latest) - 1)}" if at is None else first_position(at)
     return Planned(f"swap {a} and {b}{_where(heads, None)}", first, build)
 

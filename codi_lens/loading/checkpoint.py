@@ -18,7 +18,7 @@ from huggingface_hub.errors import GatedRepoError
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
-from codi_lens.errors import CheckpointError, CheckpointWarning
+from codi_lens.errors import CheckpointError, CheckpointWarning, shown
 from codi_lens.loading.architectures import check_said, supported
 from codi_lens.loading.config import CodiConfig, read_settings, require
 from codi_lens.loading.files import first_line, read_tensors, resolve_folder
@@ -183,7 +183,8 @@ def _read_tokenizer(
     longest = tokenizer.model_max_length
     if isinstance(longest, bool) or not isinstance(longest, int | float):
         raise CheckpointError(
-            f"The tokenizer in {where} gives model_max_length = {longest!r}; it must be a number."
+            f"The tokenizer in {where} gives model_max_length = {shown(longest)}; it must be a "
+            "number."
         )
     return tokenizer
 

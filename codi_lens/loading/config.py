@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +150,10 @@ def _checked(values: Mapping[str, Any], keys: tuple[str, ...], where: str) -> di
             f"{where} gives n_thoughts = {settings['n_thoughts']}; it must be at least 1."
         )
     alpha = settings.get("lora_alpha", 1)
-    if not 0 < alpha < inf:
+    if not 0 < alpha < 2.0**127:
         raise CheckpointError(
-            f"{where} gives lora_alpha = {alpha}; it must be a positive number, as LoRA is scaled "
-            "by it."
+            f"{where} gives lora_alpha = {shown(alpha)}; it must be a positive number that float32 "
+            "holds, as LoRA is scaled by it."
         )
     return settings
 

@@ -66,8 +66,9 @@ def special_tokens(
             f"The token {key} of {name} has the id {id}, but its embedding has {rows} rows."
         )
     if ids["eos"] in (ids["bot"], ids["eot"]) or (not given and ids["eos"] >= base_vocabulary):
+        eos = shown(tokenizer.eos_token)
         raise CheckpointError(
-            f"The EOS of {name}, {tokenizer.eos_token!r}, has the id {ids['eos']}, which is not "
+            f"The EOS of {name}, {eos}, has the id {ids['eos']}, which is not "
             "that of a token of its base model; correct eos_token in its tokenizer_config.json."
         )
     n_tokens = settings.get("n_tokens", n_tokens)

@@ -56,7 +56,7 @@ def check_split(split: object) -> None:
 
     >>> check_split("train")
     """
-    if split not in get_args(Split):
+    if not isinstance(split, str) or split not in get_args(Split):
         raise ProblemError(f'The split must be "train" or "test", not {shown(split)}.')
 
 

@@ -74,6 +74,9 @@ def parse_answer(text: str) -> Number | None:
     After "####" or "answer is" (the last of them) the first number counts; in a text without
     either, the last number does, as in the original CODI evaluation.
 
+    Raises:
+        ProblemError: no text.
+
     >>> parse_answer("The answer is: 1,234"), parse_answer("... so #### -4")
     (1234, -4)
     >>> parse_answer("It costs $2.50."), parse_answer("no idea")
@@ -92,9 +95,14 @@ def parse_answer(text: str) -> Number | None:
 def answer_span(text: str) -> tuple[int, int] | None:
     """Where in `text` the number that `parse_answer` reads begins and ends, in characters.
 
+    Raises:
+        ProblemError: no text.
+
     >>> answer_span("The answer is: 42.")
     (15, 17)
     """
+    if not isinstance(text, str):
+        raise ProblemError(f"The text to read a number from is {shown(text)}; give text.")
     markers = list(_MARKER.finditer(text))
     if markers:
         found = _NUMBER.search(text, markers[-1].end())
@@ -114,7 +122,7 @@ def is_correct(text: str, answer: object) -> bool:
         answer: the correct number, read by `read_gold`.
 
     Raises:
-        ProblemError: an answer that is not one number.
+        ProblemError: an answer that is not one number, or what is no text.
 
     >>> is_correct("The answer is: 12.0", 12), is_correct("no idea", 12)
     (True, False)
@@ -149,7 +157,10 @@ def problem_list(problems: Problems, doing: str) -> list[Problem]:
         if isinstance(problems, Problem):
             advice = "put the single problem in a list"
         raise ProblemError(f"The problems to {doing} are {shown(problems)}; {advice}.")
-    listed = list(problems)
+    try:
+        listed = list(problems)
+    except TypeError:  # a tensor without dimensions
+        raise ProblemError(f"The problems to {doing} are {shown(problems)}; {advice}.") from None
     for place, each in enumerate(listed):
         if not isinstance(each, Problem):
             raise ProblemError(f"The problem to {doing} at {place} is {shown(each)}; {advice}.")

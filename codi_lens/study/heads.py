@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from codi_lens import metrics
-from codi_lens.attention.labels import heads_in, labelled_steps, model_layers
+from codi_lens.attention.labels import heads_in, labelled, labelled_steps, model_layers
 from codi_lens.attention.ranking import TYPES, functional_types, layer_band
 from codi_lens.attention.views import generation_view
 from codi_lens.errors import AttentionError
@@ -31,6 +31,7 @@ def mean_and_std(attention: xr.DataArray, *, chunk: int = 256) -> tuple[xr.DataA
     Raises:
         AttentionError: not labelled attention, or no problem in it.
     """
+    attention = labelled(attention)
     if "problem" not in attention.dims or attention.sizes["problem"] == 0:
         raise AttentionError("The study averages over problems; this attention holds none.")
     view = generation_view(attention).transpose("problem", "layer", "head", "query", "key")

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from codi_lens.errors import AttentionError, shown
 from codi_lens.study.checks import Check, study_checks
 from codi_lens.study.heads import mean_and_std, study_heads
 from codi_lens.study.settings import StudyThresholds
@@ -54,14 +55,19 @@ def run_study(
         thresholds: the study's own if None.
 
     Raises:
-        AttentionError: not labelled attention, or no problem in it.
+        AttentionError: not labelled attention, no problem in it, a name that is no text, or
+            thresholds that are none.
 
     >>> from codi_lens.attention.example import two_heads
     >>> study = run_study(two_heads(), "two heads")
     >>> study.heads[["rank", "name", "functional_type"]].values.tolist()
     [[1, 'L0H1', 'Multi-Purpose'], [2, 'L0H0', 'Forward Flow']]
     """
-    thresholds = thresholds or StudyThresholds()
+    thresholds = StudyThresholds() if thresholds is None else thresholds
+    if not isinstance(model, str):
+        raise AttentionError(f"model= is what to call the model, a text, not {shown(model)}.")
+    if not isinstance(thresholds, StudyThresholds):
+        raise AttentionError(f"thresholds= takes StudyThresholds or None, not {shown(thresholds)}.")
     mean, std = mean_and_std(attention)
     heads = study_heads(mean, thresholds)
     stats = attention_stats(mean, std, model, attention.sizes["problem"], thresholds)

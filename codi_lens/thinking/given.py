@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from codi_lens.errors import CodiLensError, ProblemError, ProblemWarning, shown, whole_number
 from codi_lens.loading.loaded import Loaded
+from codi_lens.problems.problem import Problem, Problems, problem_list
 
 Vectors = Tensor | np.ndarray | Sequence[Any]
 """Numbers as people have them: a tensor, an array, nested lists."""
@@ -29,6 +30,17 @@ def check_model(model: Any) -> None:
         raise CodiLensError(
             f"{shown(model)} is no CODI model; load one with CodiModel.from_pretrained."
         )
+
+
+def problems_for(model: Any, problems: Problems, doing: str = "run") -> list[Problem]:
+    """Problems as a list, where a model is there to do something with them.
+
+    Raises:
+        CodiLensError: not a `CodiModel`.
+        ProblemError: not problems; see `problem_list`.
+    """
+    check_model(model)
+    return problem_list(problems, doing)
 
 
 def as_tensor(what: str, given: Any, error: type[CodiLensError]) -> Tensor:

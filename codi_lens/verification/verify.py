@@ -22,9 +22,10 @@ from rich.text import Text
 from torch import Tensor
 from tqdm import tqdm
 
-from codi_lens.errors import CheckpointError, CheckpointWarning, ProblemError
+from codi_lens.errors import CheckpointError, CheckpointWarning, ProblemError, check_flags
 from codi_lens.loading.checkpoint import Checkpoint, read_checkpoint
 from codi_lens.loading.loaded import Loaded
+from codi_lens.problems.arguments import whole_number
 from codi_lens.problems.problem import Problem, Problems, is_correct, problem_list
 from codi_lens.problems.words import word_problems
 from codi_lens.thinking.prompts import prepare_problems
@@ -164,6 +165,8 @@ def verify(
     Verified: checkpoints/tiny-gpt2 equals the independent reference on 2 problems, in float32.
     """
     chosen = _choose(problems, n)
+    max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
+    check_flags(settings=settings, official_batch=official_batch)
     questions = [problem.question for problem in chosen]
     notes: list[str] = []
     prompts = prepare_problems(model, chosen)
@@ -196,7 +199,8 @@ def verify(
         _tokens_differ(model, special, prompts, runs),
     )
     del precise
-    notes += coarse_noise(table, str(dtype).removeprefix("torch."))
+    dtype_name = str(dtype).removeprefix("torch.")
+    notes += coarse_noise(table, dtype_name)
 
     compared = pd.DataFrame()
     if settings:
@@ -206,15 +210,8 @@ def verify(
         )
         notes += sentences
     begin.end()
-    return Verification(
-        source=model.config.source,
-        dtype=str(dtype).removeprefix("torch."),
-        n=len(chosen),
-        table=table,
-        settings=compared,
-        warnings=tuple(notes),
-        official=official,
-    )
+    source, n = model.config.source, len(chosen)
+    return Verification(source, dtype_name, n, table, compared, tuple(notes), official)
 
 
 def _choose(problems: Problems | None, n: int | None) -> list[Problem]:
@@ -223,9 +220,7 @@ def _choose(problems: Problems | None, n: int | None) -> list[Problem]:
     problems = problem_list(problems, "verify")
     if not problems:
         raise ProblemError("verify was given no problem; give at least one.")
-    if n is not None and not 1 <= n <= len(problems):
-        raise ProblemError(f"n must lie in 1..{len(problems)}, the number of problems, not {n}.")
-    return problems[:n]
+    return problems if n is None else problems[: whole_number("n", n, high=len(problems))]
 
 
 def _read_again(model: Loaded) -> Checkpoint:

@@ -168,6 +168,7 @@ def top_heads(
     >>> [note.text.split(" · ")[0] for note in figure.layout.annotations[:2]]
     ['1. L0H1', '2. L0H0']
     """
+    best = best_heads(heads, metric, n)
     own_view = heads.attrs.get("view")
     if view is None:
         view = "generation" if own_view == "generation" else "position"
@@ -177,7 +178,6 @@ def top_heads(
             f"The heads table was computed in the {own_view} view, so its scores do not describe "
             f'the {view} view; use rank_heads(attention, view="{view}").'
         )
-    best = best_heads(heads, metric, n)
     shown = cells(attention, view)
     return pattern_panels(
         [

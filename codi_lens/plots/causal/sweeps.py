@@ -13,6 +13,7 @@ from plotly.colors import cmocean
 
 from codi_lens.causal.dose import TOP, DoseResponse
 from codi_lens.errors import InterventionError, needs
+from codi_lens.head_names import check_rows
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_labels
 from codi_lens.plots.drawing.whiskers import LEGEND, error_bar
@@ -203,6 +204,8 @@ def _matrix(
     axes: tuple[str, str],
 ) -> go.Figure:
     """Effects as cells, on a scale that is symmetric around 0."""
+
+    check_rows(table, "row", "column", numbers=["effect", "effect_low", "effect_high", "q"])
 
     def wide(column: str) -> np.ndarray:
         pivoted = table.pivot(index="row", columns="column", values=column)

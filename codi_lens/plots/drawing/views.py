@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float
 
 from codi_lens.attention.labels import labelled
 from codi_lens.attention.views import View, n_thoughts_of, select_view
-from codi_lens.errors import AttentionError, PositionError
+from codi_lens.errors import AttentionError, PositionError, needs, shown, whole_number
+from codi_lens.head_names import check_rows
 from codi_lens.positions import key_names, possible_cells, query_names, thought_names
 
 PatternView = Literal["position", "generation", "run"]
@@ -102,9 +103,9 @@ def cells(attention: xr.DataArray, view: PatternView) -> Cells:
 
 def check_view(view: str, allowed: tuple[str, ...] = get_args(View)) -> None:
     """Raise an AttentionError unless `view` is one of `allowed`."""
-    if view not in allowed:
+    if not isinstance(view, str) or view not in allowed:
         names = ", ".join(f'"{name}"' for name in allowed)
-        raise AttentionError(f"The view must be one of {names}, not {view!r}.")
+        raise AttentionError(f"The view must be one of {names}, not {shown(view)}.")
 
 
 def metric_names(heads: pd.DataFrame) -> list[str]:
@@ -121,13 +122,17 @@ def metric_names(heads: pd.DataFrame) -> list[str]:
 
 def check_metric(heads: pd.DataFrame, metric: str) -> None:
     """Raise an AttentionError unless the heads table has rows and `metric`."""
+    needs(
+        heads, "layer", "head", "name", advice="give what rank_heads returns", error=AttentionError
+    )
     names = metric_names(heads)
-    if metric not in names:
+    if not isinstance(metric, str) or metric not in names:
         raise AttentionError(
-            f"There is no metric {metric!r} in the heads table; there are {', '.join(names)}."
+            f"There is no metric {shown(metric)} in the heads table; there are {', '.join(names)}."
         )
     if heads.empty:
         raise AttentionError("The heads table has no rows; it needs one row per head.")
+    check_rows(heads, "layer", "head", numbers=[metric], error=AttentionError)
 
 
 def best_heads(heads: pd.DataFrame, metric: str, n: int) -> pd.DataFrame:
@@ -137,8 +142,7 @@ def best_heads(heads: pd.DataFrame, metric: str, n: int) -> pd.DataFrame:
         AttentionError: no such metric, no rows, or `n` below 1.
     """
     check_metric(heads, metric)
-    if n < 1:
-        raise AttentionError(f"The number of heads must be at least 1, not {n}.")
+    n = whole_number("The number of heads", n, 1, error=AttentionError)
     known = heads[heads[metric].notna()]
     return known.sort_values([metric, "layer", "head"], ascending=[False, True, True]).head(n)
 

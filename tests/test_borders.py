@@ -100,8 +100,8 @@ def test_tensors_without_data_or_dimensions(model: cl.CodiModel) -> None:
 
 
 def test_whole_numbers_of_numpy_are_taken(model: cl.CodiModel) -> None:
-    more = {"max_new_tokens": np.array(2), "progress": False}
-    assert cl.extract(model, SOME, batch_size=np.int64(2), **more).sizes["problem"] == 2
+    more: Any = {"max_new_tokens": np.array(2), "batch_size": np.int64(2), "progress": False}
+    assert cl.extract(model, SOME, **more).sizes["problem"] == 2
 
 
 def test_rows_given_twice_and_texts_for_numbers(heads: pd.DataFrame) -> None:

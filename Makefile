@@ -65,7 +65,7 @@ fuzz: $(READY)  ## 10,000 odd files, checkpoints, arguments and calls: each take
 	$(BIN)/python benchmarks/fuzz.py
 
 docs: $(READY)  ## the pages and the reference: writes build/site/index.html
-	$(BIN)/zensical build --strict --config-file mkdocs.yml
+	$(BIN)/zensical build --clean --strict --config-file mkdocs.yml
 
 docs-serve: $(READY)  ## the same at localhost:8000, built again at every change
 	$(BIN)/zensical serve --config-file mkdocs.yml

@@ -81,8 +81,8 @@ def test_commands_are_understood(
         main(shlex.split(command))
 
 
-class LoadingError(Exception):
-    """Raised in place of loading a model."""
+class LoadingError(BaseException):
+    """Raised in place of loading a model; not an error that a command would report."""
 
 
 def _loaded(loading: Loading, model: str, console: object) -> None:
@@ -122,7 +122,16 @@ def test_the_readme_of_the_package_has_no_relative_link() -> None:
 @pytest.fixture(scope="module")
 def site() -> dict[str, str]:
     """The pages of the site, built as `make docs` builds them."""
-    build = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", "mkdocs.yml"]
+    build = [
+        sys.executable,
+        "-m",
+        "zensical",
+        "build",
+        "--clean",
+        "--strict",
+        "--config-file",
+        "mkdocs.yml",
+    ]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     folder = ROOT / "build" / "site"
     pages = {

@@ -271,6 +271,7 @@ def test_study_folder_is_complete(folder: Path) -> None:
             "heads_ranked_by_flow.csv",
             "heads_ranked_by_hub.csv",
             "heads_ranked_by_skip.csv",
+            "probes",
             "ranked_heads.csv",
             "ranked_heads.json",
             "validation_checks.json",

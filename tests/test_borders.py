@@ -58,7 +58,7 @@ def heads() -> pd.DataFrame:
     return cl.rank_heads(two_heads(), n_resamples=10)
 
 
-@pytest.mark.parametrize("odd", ODD, ids=repr, ids=_name)
+@pytest.mark.parametrize("odd", ODD, ids=_name)
 def test_attention_tables_and_models_of_another_kind(odd: Any, heads: pd.DataFrame) -> None:
     for call in (cl.run_study, cl.rank_heads, cl.thought_view, cl.generation_view):
         refused(AttentionError, call, odd)
@@ -79,9 +79,7 @@ def test_attention_tables_and_models_of_another_kind(odd: Any, heads: pd.DataFra
     refused(AttentionError, cl.run_study, two_heads(), thresholds=odd)
 
 
-@pytest.mark.parametrize(
-    "odd", [*(each for each in ODD if np.ndim(each, ids=_name)), 1j, 0, 0.5, None, "x"]
-)
+@pytest.mark.parametrize("odd", [*(each for each in ODD if np.ndim(each)), 1j, 0, 0.5, None, "x"])
 def test_how_runs_are_made(odd: Any, model: cl.CodiModel) -> None:
     arms = {"a": cl.ablate_heads([(0, 0)], "zero")}
     refused(ProblemError, cl.compare_interventions, model, SOME, arms, max_new_tokens=odd)

@@ -303,7 +303,8 @@ def test_study_folder_is_complete(folder: Path) -> None:
             "rank_intervals",
             "skip_profile",
         }
-    assert {path.name for path in folder.iterdir()} == {"results", "figures", "index.html"}
+    ours = {"codi_lens.json", "results", "figures", "index.html"}
+    assert {path.name for path in folder.iterdir()} == ours
     assert (folder / "results" / "model_comparison.json").is_file()
     assert (folder / "results" / "corrected_comparison.csv").is_file()
     assert (folder / "figures" / "model_comparison.html").is_file()

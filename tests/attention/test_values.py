@@ -67,7 +67,10 @@ def test_weighted_attention_of_a_run_is_named_like_plain_attention(oracle: Oracl
 
 def test_first_token_is_part_of_the_question(tiny: CodiModel) -> None:
     questions = ["Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"]
-    questions.append("Zoe has 9 cards. Then she finds 3 more. Then she finds 2 more. " * 2)
+    questions.append(
+        "Zoe has 9 coins. Then she finds 3 more. Then she finds 7 more. Then she finds 2 more. "
+        "How many coins does she have?"
+    )
     run = tiny.think(questions, max_new_tokens=8)
     sink = first_token_attention(tiny.lens, run)
     question = run.attention.sel(key="question")

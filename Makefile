@@ -12,7 +12,7 @@ QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.p
 	$(wildcard codi_lens/*.py) codi_lens/problems codi_lens/attention codi_lens/study
 
 .PHONY: demo test test-quick lint format notebooks bench bench-loading bench-metrics bench-sweeps \
-	bench-attribution faults fuzz parity docs docs-serve pictures clean
+	bench-attribution faults fuzz parity verify-wrong docs docs-serve pictures clean
 
 # What the demo consists of: anything else in its folder is somebody's own.
 DEMO := codi_lens.json heads.csv heads_generation.csv summary.json findings.md index.html
@@ -60,6 +60,9 @@ faults: $(READY)  ## stop every command at its file operations, and run it again
 
 parity: $(READY)  ## compare every layout and architecture with plain Hugging Face
 	$(BIN)/python benchmarks/parity.py
+
+verify-wrong: $(READY)  ## what verify says of 25 wrong checkpoints
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/verify_wrong.py
 
 fuzz: $(READY)  ## 10,000 odd files, checkpoints, arguments and calls: each taken, or refused in a sentence
 	$(BIN)/python benchmarks/fuzz.py

@@ -186,6 +186,7 @@ class CodiModel(Loaded):
         n: int | None = None,
         *,
         settings: bool = True,
+        expect_accuracy: float | int | None = None,
         official_batch: bool = False,
         max_new_tokens: int = 64,
     ) -> Verification:
@@ -195,13 +196,15 @@ class CodiModel(Loaded):
 
         Args:
             problems: to run; built-in word problems by default.
-            n: how many: the first n given ones (all by default), or 8 built-in ones.
+            n: how many, the first ones; by default 8 for the reference, and up to 200 for settings.
             settings: also compare the settings that no file proves, where answers are known.
+            expect_accuracy: the share of right answers to expect; see `codi_lens.verify`.
             official_batch: also run the original evaluation's batched loop, with its padding leak.
             max_new_tokens: longest answer.
 
         Raises:
-            ProblemError: no problem, `n` out of range, or a question that does not fit.
+            ProblemError: no problem, `n` out of range, an expected share that is none, or a
+                question that does not fit.
             CheckpointError: the checkpoint's files cannot be read again.
 
         >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
@@ -213,6 +216,7 @@ class CodiModel(Loaded):
             problems,
             n,
             settings=settings,
+            expect_accuracy=expect_accuracy,
             official_batch=official_batch,
             max_new_tokens=max_new_tokens,
         )

@@ -45,6 +45,15 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def count(n: int, noun: str) -> str:
+    """A number of things.
+
+    >>> count(1, "problem"), count(1200, "problem")
+    ('1 problem', '1,200 problems')
+    """
+    return f"{n:,} {noun}{'s' if n != 1 else ''}"
+
+
 class Stages:
     """Call it as each stage begins, and `end` after the last.
 

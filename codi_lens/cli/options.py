@@ -132,7 +132,7 @@ class Corpus:
 
     Attributes:
         problems: "builtin" (word problems), "gsm8k", or a JSON or JSON-lines file.
-        n: How many problems: 100 by default (8 to verify), or all that a smaller file holds.
+        n: How many problems: 100 by default (to verify, up to 200), or all of a smaller file.
         seed: Draws the problems, and whatever else is drawn; 42 gives the study's own 100 problems
             of gsm8k.
     """

@@ -73,13 +73,26 @@ class CodiConfig:
         return [self.eot, *range(self.n_tokens or vocabulary, vocabulary)]
 
 
-@cache
 def known_checkpoints() -> Mapping[str, Mapping[str, Any]]:
     """Settings of the published checkpoints, by hub name.
 
     >>> known_checkpoints()["zen-E/CODI-gpt2"]["lora_alpha"]
     32
     """
+    return {name: values for name, values in _known().items() if name != "bases"}
+
+
+def known_bases() -> Mapping[str, Mapping[str, Any]]:
+    """What decides the results of the published base models, by hub name, as their configs say it.
+
+    >>> known_bases()["openai-community/gpt2"]["n_head"]
+    12
+    """
+    return _known()["bases"]
+
+
+@cache
+def _known() -> Mapping[str, Mapping[str, Any]]:
     table = resources.files("codi_lens.loading").joinpath("known_checkpoints.toml")
     return tomllib.loads(table.read_text("utf-8"))
 

@@ -1,49 +1,61 @@
-"""The model under other settings: what parity with a reference cannot see.
+"""The given settings against others, by right answers: what parity with a reference cannot see.
 
-A wrong LoRA scaling or a missing EOS gives numbers that two implementations agree on. Trained
-models answer best under the settings they were trained with, so these are compared with their
-neighbours on problems with known answers, by accuracy and by the right answer's log-probability.
+Two implementations agree on a wrong LoRA scaling or a missing EOS. Trained models answer best under
+the settings that they were trained with, so each variant answers the same problems, as many as it
+takes to tell it apart.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from scipy.stats import binomtest
 from tqdm import tqdm
+from transformers import PretrainedConfig
 
-from codi_lens.errors import ProblemError
+from codi_lens.errors import CodiLensError
 from codi_lens.loading.checkpoint import Checkpoint
-from codi_lens.loading.config import CodiConfig
-from codi_lens.loading.convert import to_hooked_transformer
 from codi_lens.loading.loaded import Loaded
 from codi_lens.problems.problem import Number, Problem, answer_span, is_correct
-from codi_lens.stats import benjamini_hochberg, sign_flip_p
+from codi_lens.stats import benjamini_hochberg, mcnemar_p, sign_flip_p
 from codi_lens.thinking.think import think
+from codi_lens.verification.variants import Variant, variants
 
 LEVEL = 0.05
-"""False discovery rate of the comparisons (Benjamini and Hochberg)."""
+"""How often, at most, any variant at all is told apart by chance."""
+LOOKS = (20, 50, 100, 200)
+"""After how many problems a variant is looked at, and dropped once it is told apart."""
+ALIKE = 50
+"""After how many problems a variant that gets the same ones right is no longer asked."""
+LIKELIER = 0.01
+"""Nats by which right answers are likelier, from which on it is worth a sentence."""
+ENOUGH = 100
+"""Problems that the given settings answer at least: their accuracy is a finding too."""
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A model under one changed setting.
+class Compared:
+    """What the comparison of settings found.
 
     Attributes:
-        name: what is changed, as in "lora_alpha 32 → 16".
-        build: makes the model; weights are shared unless the setting is in them.
+        table: one row per setting, the given one first. `n` problems, of which `correct` are right;
+            `given_correct` of the same are under the given settings; `gained` and `lost` count the
+            problems that only the variant, or only the given settings, get right. `p`: exact
+            McNemar test, times variants and looks. `log_prob` of the right answer, its `difference`
+            and `p_log_prob` (paired, adjusted) only where answers decide nothing. `verdict`:
+            "given", "given better", "variant better" or "not shown".
+        correct: of the given settings, per problem with a known answer that was run.
+        sentences: what to tell the user.
     """
 
-    name: str
-    build: Callable[[], Loaded]
+    table: pd.DataFrame
+    correct: Bool[np.ndarray, " problem"]
+    sentences: tuple[str, ...]
 
 
 def compare_settings(
@@ -51,131 +63,115 @@ def compare_settings(
     checkpoint: Checkpoint,
     problems: Sequence[Problem],
     *,
+    base: PretrainedConfig | None = None,
     max_new_tokens: int = 64,
-) -> tuple[pd.DataFrame, list[str]]:
+) -> Compared:
     """Compare the given settings with their neighbours on problems with known answers.
 
-    Log-probabilities are those of the right answer written in the model's own words: the most
-    common text around the number in its right answers. A paired sign-flip test compares them, an
-    exact sign test the accuracies; p-values are adjusted for the number of variants.
+    Right answers decide. Log-probabilities of the right answer, in the words that the best setting
+    answers with, only hint at what answers cannot tell apart.
 
     Args:
         model: under the given settings.
-        checkpoint: its files, for another LoRA scaling.
-        problems: those without a known answer are left out.
+        checkpoint: its files, for settings that are in the weights.
+        problems: as many as are run at most; all with a known answer.
+        base: the base model's own config, where it is at hand.
         max_new_tokens: longest answer.
-
-    Returns:
-        One row per setting, the given ones first, and what to tell the user, one sentence each.
     """
-    known = [problem for problem in problems if problem.answer is not None]
-    if not known:
-        return pd.DataFrame(), ["No problem has a known answer, so the settings are not checked."]
-    golds = [problem.answer for problem in known if problem.answer is not None]
-    questions = [problem.question for problem in known]
-    sentences: list[str] = []
-    answers: dict[str, list[str]] = {}
-    variants = [Variant("given", lambda: model), *_variants(model, checkpoint)]
-    for variant in tqdm(variants, desc="settings", leave=False, disable=None):
+    looks = [n for n in LOOKS if n < len(problems)] + [len(problems)]
+    given = _Answers(Variant("given", lambda: model), model, problems, max_new_tokens)
+    tried = list(variants(model, checkpoint, base))
+    rows: list[dict[str, Any]] = []
+    answers, sentences = {"given": given}, []
+    for variant in tqdm(tried, desc="settings", leave=False, disable=None):
         try:
-            run = think(variant.build(), questions, max_new_tokens=max_new_tokens)
-        except ProblemError as error:
+            answers[variant.name] = _Answers(variant, variant.build(), problems, max_new_tokens)
+            rows.append(_look(answers[variant.name], given, looks, len(tried) * len(looks)))
+        except CodiLensError as error:
+            answers.pop(variant.name, None)
             sentences.append(f"{variant.name} is not compared: {error}")
-            continue
-        answers[variant.name] = run.answers
-    correct = {
-        name: np.array([is_correct(text, gold) for text, gold in zip(texts, golds, strict=True)])
-        for name, texts in answers.items()
-    }
-    template = _template(answers, correct)
-    if template is None:
-        sentences.append(
-            f"None of the {len(known)} problems is answered right under any setting, so nothing "
-            "can be said about the settings; give problems that the model was trained for."
-        )
-        return pd.DataFrame(), sentences
-    texts = [template.format(gold) for gold in golds]
-    log_probs = {
-        variant.name: _log_probs(variant.build(), questions, texts)
-        for variant in variants
-        if variant.name in answers
-    }
-    table = _compare(log_probs, correct)
-    return table, [*sentences, *_sentences(table)]
+        else:
+            answers[variant.name].model = None  # one variant's weights at a time
+    correct = given.first(min(len(problems), max([ENOUGH, *(row["n"] for row in rows)])))
+    n, right = len(correct), int(correct.sum())
+    first = {"setting": "given", "n": n, "correct": right, "given_correct": right}
+    table = pd.DataFrame([first | {"gained": 0, "lost": 0, "p": np.nan, "verdict": "given"}, *rows])
+    _add_log_probs(table, answers, {variant.name: variant for variant in tried})
+    return Compared(table, correct, (*sentences, *_sentences(table)))
 
 
-def settings_table(settings: pd.DataFrame) -> Table:
-    """The rows of `compare_settings`, for the terminal."""
-    table = Table(
-        title="Settings that no file proves",
-        caption="log-probability of the right answer; p: paired test on it, adjusted",
-        box=SIMPLE_HEAD,
-        title_style="bold",
-    )
-    table.add_column("setting", no_wrap=True)
-    for column in ("right", "log-prob", "change", "p"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for row in settings.to_dict("records"):
-        given = row["setting"] == "given"
-        table.add_row(
-            row["setting"],
-            f"{row['correct']}/{row['n']}",
-            f"{row['log_prob']:.2f}",
-            "" if given else f"{row['difference']:+.2f}",
-            "" if given else f"{row['p']:.2g}",
-            _STYLED[row["verdict"]],
-        )
-    return table
+@dataclass
+class _Answers:
+    """What one setting answers, as far as it was asked."""
+
+    variant: Variant
+    model: Loaded | None
+    problems: Sequence[Problem]
+    max_new_tokens: int
+    texts: list[str] = field(default_factory=list)
+    correct: list[bool] = field(default_factory=list)
+
+    def first(self, n: int) -> Bool[np.ndarray, " problem"]:
+        """Which of the first n problems are right; runs those that were not run before."""
+        new = self.problems[len(self.texts) : n]
+        if new and self.model is not None:
+            prompts = self.variant.prompts(self.model, [each.question for each in new])
+            run = think(self.model, prompts, max_new_tokens=self.max_new_tokens)
+            self.texts += run.answers
+            pairs = zip(run.answers, new, strict=True)
+            self.correct += [is_correct(text, problem.answer) for text, problem in pairs]
+        return np.array(self.correct[:n])
 
 
-_STYLED = {
-    "given": "",
-    "given better": "[green]given wins[/green]",
-    "undecided": "within noise",
-    "variant better": "[bold red]THIS WINS[/bold red]",
-}
+def _look(variant: _Answers, given: _Answers, looks: Sequence[int], tests: int) -> dict[str, Any]:
+    """One variant against the given settings, on more problems until they differ."""
+    row: dict[str, Any] = {}
+    for n in looks:
+        theirs, ours = variant.first(n), given.first(n)
+        gained, lost = int((theirs & ~ours).sum()), int((~theirs & ours).sum())
+        p = min(1.0, tests * mcnemar_p(ours, theirs))  # Bonferroni: over variants and looks
+        better = "variant better" if gained > lost else "given better"
+        row = {
+            "setting": variant.variant.name,
+            "n": n,
+            "correct": int(theirs.sum()),
+            "given_correct": int(ours.sum()),
+            "gained": gained,
+            "lost": lost,
+            "p": p,
+            "verdict": better if p <= LEVEL else "not shown",
+        }
+        if p <= LEVEL or (n >= ALIKE and gained + lost == 0):
+            break
+    return row
 
 
-def _variants(model: Loaded, checkpoint: Checkpoint) -> Iterator[Variant]:
-    config = model.config
-    if config.lora_alpha is not None:
-        for alpha in (config.lora_alpha / 2, config.lora_alpha * 2):
-            yield Variant(
-                f"lora_alpha {config.lora_alpha:g} → {alpha:g}",
-                lambda alpha=alpha: _with_alpha(model, checkpoint, alpha),
-            )
-    changes: list[tuple[str, CodiConfig]] = [
-        (
-            f"remove_eos {config.remove_eos} → {not config.remove_eos}",
-            replace(config, remove_eos=not config.remove_eos),
-        ),
-        ("bot and eot swapped", replace(config, bot=config.eot, eot=config.bot)),
-    ]
-    if config.eos_after_eot is not None:
-        after = not config.eos_after_eot
-        changes.append(
-            (f"eos_after_eot {not after} → {after}", replace(config, eos_after_eot=after))
-        )
-    for n_thoughts in (config.n_thoughts - 1, config.n_thoughts + 1):
-        if n_thoughts >= 1:
-            name = f"n_thoughts {config.n_thoughts} → {n_thoughts}"
-            changes.append((name, replace(config, n_thoughts=n_thoughts)))
-    for name, changed in changes:
-        yield Variant(name, lambda changed=changed: replace(model, config=changed))
-
-
-def _with_alpha(model: Loaded, checkpoint: Checkpoint, alpha: int | float) -> Loaded:
-    config = replace(model.config, lora_alpha=alpha)
-    device, dtype = str(model.lens.cfg.device), model.lens.cfg.dtype
-    lens = to_hooked_transformer(
-        checkpoint.backbone,
-        replace(checkpoint, config=config).merged(dtype, device),
-        model.tokenizer,
-        device=device,
-        dtype=dtype,
-    )
-    return replace(model, lens=lens, config=config)
+def _add_log_probs(
+    table: pd.DataFrame, answers: Mapping[str, _Answers], tried: Mapping[str, Variant]
+) -> None:
+    """Log-probabilities of right answers, for settings that answers do not tell apart."""
+    for column in ("log_prob", "difference", "p_log_prob"):
+        table[column] = np.nan
+    template = _template(answers)
+    unshown = table.index[table["verdict"] == "not shown"]
+    given = answers["given"]
+    if template is None or not len(unshown) or given.model is None:
+        return
+    n = int(table.loc[unshown, "n"].max())
+    problems = given.problems[:n]
+    texts = [template.format(each.answer) for each in problems if each.answer is not None]
+    ours = _log_probs(given.variant, given.model, problems, texts)
+    table.loc[0, "log_prob"] = ours.mean()
+    for index in unshown:
+        variant = tried[str(table.loc[index, "setting"])]
+        difference = _log_probs(variant, variant.build(), problems, texts) - ours
+        table.loc[index, "log_prob"] = (ours + difference).mean()
+        table.loc[index, "difference"] = difference.mean()
+        # Float noise between equal runs is no difference; a lone problem has nothing to flip to.
+        alike = n < 2 or np.abs(difference).max() <= 1e-4
+        table.loc[index, "p_log_prob"] = 1.0 if alike else float(sign_flip_p(difference))
+    p = table.loc[unshown, "p_log_prob"].to_numpy()
+    table.loc[unshown, "p_log_prob"] = benjamini_hochberg(p)
 
 
 @dataclass(frozen=True)
@@ -189,100 +185,38 @@ class _Template:
         return f"{self.before}{number}{self.after}"
 
 
-def _template(
-    answers: dict[str, list[str]], correct: dict[str, Bool[np.ndarray, "problem"]]
-) -> _Template | None:
-    """The most common text around the number in right answers; the given settings' come first.
-
-    A model loaded under a wrong setting may answer nothing right; its neighbour then shows the
-    words that it was trained to write.
-    """
-    for names in (["given"], list(answers)):
-        found = Counter(
-            _Template(text[: span[0]], text[span[1] :])
-            for name in names
-            for text, right in zip(answers.get(name, []), correct.get(name, []), strict=True)
-            if right and (span := answer_span(text)) is not None
-        )
-        if found:
-            return found.most_common(1)[0][0]
-    return None
+def _template(answers: Mapping[str, _Answers]) -> _Template | None:
+    """The most common text around the number in right answers of the setting with most of them."""
+    best = max(answers.values(), key=lambda each: np.mean(each.correct))
+    found = Counter(
+        _Template(text[: span[0]], text[span[1] :])
+        for text, right in zip(best.texts, best.correct, strict=True)
+        if right and (span := answer_span(text)) is not None
+    )
+    return found.most_common(1)[0][0] if found else None
 
 
 def _log_probs(
-    model: Loaded, questions: Sequence[str], answers: Sequence[str]
-) -> Float[np.ndarray, "problem"]:
+    variant: Variant, model: Loaded, problems: Sequence[Problem], answers: Sequence[str]
+) -> Float[np.ndarray, " problem"]:
     """Log-probability of each whole answer, EOS included, in nats."""
-    run = think(model, questions, answers=answers)
+    prompts = variant.prompts(model, [each.question for each in problems])
+    run = think(model, prompts, answers=answers)
     return np.array([float(tokens.double().sum()) for tokens in run.answer_log_probs or []])
 
 
-def _compare(
-    log_probs: dict[str, Float[np.ndarray, "problem"]],
-    correct: dict[str, Bool[np.ndarray, "problem"]],
-) -> pd.DataFrame:
-    """Every setting's scores, and how they compare with the given ones'."""
-    rows = [
-        {
-            "setting": name,
-            "n": len(score),
-            "correct": int(correct[name].sum()),
-            "log_prob": float(score.mean()),
-            "difference": float((score - log_probs["given"]).mean()),
-            "gained": int((correct[name] & ~correct["given"]).sum()),
-            "lost": int((~correct[name] & correct["given"]).sum()),
-            "p": _paired_p(score - log_probs["given"]),
-        }
-        for name, score in log_probs.items()
-    ]
-    table = pd.DataFrame(rows)
-    changed = table.index[1:]
-    table["p_accuracy"] = [
-        float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-        for gained, lost in zip(table["gained"], table["lost"], strict=True)
-    ]
-    for column in ("p", "p_accuracy"):  # of a family of comparisons with the given settings
-        table.loc[changed, column] = benjamini_hochberg(table.loc[changed, column].to_numpy())
-        table.loc[0, column] = np.nan
-    table["verdict"] = ["given", *(_verdict(row) for row in table.loc[changed].to_dict("records"))]
-    return table
-
-
-def _paired_p(difference: Float[np.ndarray, "problem"]) -> float:
-    """The p-value of a mean paired difference in log-probability."""
-    # Float noise between equal runs is no difference; a lone problem has nothing to be flipped to.
-    if len(difference) < 2 or np.abs(difference).max() <= 1e-4:
-        return 1.0
-    return float(sign_flip_p(difference))
-
-
-def _verdict(row: dict[Any, Any]) -> str:
-    sides = {
-        "variant better": (row["difference"] > 0, row["gained"] > row["lost"]),
-        "given better": (row["difference"] < 0, row["gained"] < row["lost"]),
-    }
-    for verdict, (likelier, more_often_right) in sides.items():
-        # A measure decides unless the other one points the opposite way.
-        agrees = more_often_right or row["gained"] == row["lost"]
-        if (row["p"] <= LEVEL and likelier and agrees) or (
-            row["p_accuracy"] <= LEVEL and more_often_right and likelier
-        ):
-            return verdict
-    return "undecided"
-
-
 def _sentences(table: pd.DataFrame) -> Iterator[str]:
-    given = table.iloc[0]
     for row in table[table["verdict"] == "variant better"].to_dict("records"):
         yield (
-            f"CHECK THIS SETTING: {row['setting']} does better than what was given "
-            f"(log-probability of the right answer {row['log_prob']:.2f} against "
-            f"{given['log_prob']:.2f}, right {row['correct']} against {given['correct']} of "
-            f"{row['n']})."
+            f"CHECK THIS SETTING: with {row['setting']}, {row['correct']} of {row['n']} answers "
+            f"are right, as given {row['given_correct']} (p = {row['p']:.2g}, adjusted)."
         )
-    undecided = table.loc[table["verdict"] == "undecided", "setting"].tolist()
-    if undecided:
+    unshown = table[table["verdict"] == "not shown"]
+    likelier = unshown[(unshown["difference"] >= LIKELIER) & (unshown["p_log_prob"] <= LEVEL)]
+    if len(likelier):
+        names = "; ".join(likelier["setting"])
         yield (
-            f"On {given['n']} problems the difference from {'; '.join(undecided)} is within noise, "
-            "so these settings are neither confirmed nor refuted; more problems may decide."
+            f"Answers do not tell the given settings from {names}, but the right answer is a "
+            f"little likelier there (by {likelier['difference'].max():.2f} nats at most); this "
+            "changes no verdict."
         )

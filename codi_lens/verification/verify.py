@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
 from jaxtyping import Float
-from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 from tqdm import tqdm
 
@@ -30,102 +25,17 @@ from codi_lens.problems.problem import Problem, Problems, is_correct, problem_li
 from codi_lens.problems.words import word_problems
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import think
-from codi_lens.verification.parity import WAYS, coarse_noise, parity_table
+from codi_lens.verification.expected import expected_accuracy
+from codi_lens.verification.hearsay import base_config, contradictions, zeroed
+from codi_lens.verification.parity import coarse_noise, parity_table
 from codi_lens.verification.reference import Reference, ReferenceRun
 from codi_lens.verification.reference_model import SpecialTokens
-from codi_lens.verification.settings import compare_settings, settings_table
+from codi_lens.verification.settings import LOOKS, Compared, compare_settings
+from codi_lens.verification.verdict import Accuracy, OfficialBatch, Verification
 from codi_lens.wording import Stages
 
 DEFAULT_N = 8
-
-
-@dataclass(frozen=True)
-class OfficialBatch:
-    """What the padding leak of the original evaluation's batched loop does to the answers.
-
-    Attributes:
-        n: the number of problems, run as one batch.
-        n_changed: answers that differ from those of the same problems one at a time.
-        n_known: problems with a known answer.
-        single_correct: of those, answered right one at a time.
-        batched_correct: of those, answered right in the original's batch.
-    """
-
-    n: int
-    n_changed: int
-    n_known: int
-    single_correct: int
-    batched_correct: int
-
-    def __str__(self) -> str:
-        """One sentence that says it all."""
-        text = (
-            f"The original's batched loop, which attends to its padding, changes {self.n_changed} "
-            f"of {self.n} answers"
-        )
-        if self.n_known:
-            text += (
-                f"; right are {self.batched_correct} of {self.n_known} in its batch and "
-                f"{self.single_correct} one at a time"
-            )
-        return f"{text}."
-
-
-@dataclass(frozen=True, eq=False)
-class Verification:
-    """Whether a model computes what its checkpoint holds.
-
-    Attributes:
-        source: the folder or hub name of the checkpoint.
-        dtype: of the model's weights and activations.
-        n: the number of problems.
-        table: one row per quantity. `size` is its root mean square. Errors are the largest absolute
-            differences between the model (all problems in one batch) and the reference (one at a
-            time), `forced_…` with the reference's thoughts fed to both, `free_…` without; `noise`
-            is the reference in this dtype against the reference in the next more precise one. For
-            tokens and answers, errors count problems that differ.
-        settings: one row per setting that was tried, the given ones first; maybe empty.
-        warnings: what to look at before trusting the model, one sentence each.
-        official: the original evaluation's batched loop, where asked for.
-    """
-
-    source: str
-    dtype: str
-    n: int
-    table: pd.DataFrame
-    settings: pd.DataFrame
-    warnings: tuple[str, ...]
-    official: OfficialBatch | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether every quantity agrees; warnings about settings do not count."""
-        return bool(self.table["passed"].all())
-
-    @property
-    def verdict(self) -> str:
-        """The outcome in one sentence."""
-        what = f"on {self.n} problem{'s' if self.n > 1 else ''}, in {self.dtype}"
-        if self.passed:
-            return f"Verified: {self.source} equals the independent reference {what}."
-        failed = self.table.loc[~self.table["passed"], "quantity"].tolist()
-        more = f" and {len(failed) - 4} more" if len(failed) > 4 else ""
-        return (
-            f"FAILED: {self.source} differs from the independent reference in "
-            f"{', '.join(failed[:4])}{more} {what}."
-        )
-
-    def __rich__(self) -> RenderableType:
-        """What `rich.print` shows: the tables, the warnings, and the verdict last."""
-        parts: list[RenderableType] = [_parity_table(self)]
-        if len(self.settings):
-            parts.append(settings_table(self.settings))
-        if self.official is not None:
-            parts.append(Text(f"{self.official}\n"))
-        for sentence in self.warnings:
-            parts.append(Text(f"! {sentence}", style="yellow"))
-        parts.append(Text(self.verdict, style="bold green" if self.passed else "bold red"))
-        return Group(*parts)
+"""Problems for the reference, which runs one at a time."""
 
 
 def verify(
@@ -134,6 +44,7 @@ def verify(
     n: int | None = None,
     *,
     settings: bool = True,
+    expect_accuracy: float | int | None = None,
     official_batch: bool = False,
     max_new_tokens: int = 64,
 ) -> Verification:
@@ -144,16 +55,23 @@ def verify(
     unless at the first that differs the reference's two best logits are closer than twice what
     logits may differ by.
 
+    Parity cannot see a setting that both sides read alike, so others are tried: `Verification`
+    says which, and its `exit_code` what follows.
+
     Args:
         model: as `CodiModel.from_pretrained` gives it; hooks that are set count.
         problems: to run; built-in word problems by default.
-        n: how many: the first n given ones (all by default), or 8 built-in ones.
+        n: how many, the first ones; by default 8 for the reference, and for settings as many as it
+            takes to tell them apart, up to 200.
         settings: also compare the settings that no file proves, where answers are known.
+        expect_accuracy: the share of answers that should be right; by default what the folder's
+            evaluation.json (built-in problems) or the known table (GSM8K) says, else half.
         official_batch: also run the original evaluation's batched loop, with its padding leak.
         max_new_tokens: longest answer.
 
     Raises:
-        ProblemError: no problem, `n` out of range, or a question that does not fit.
+        ProblemError: no problem, `n` out of range, an expected share that is none, or a question
+            that does not fit.
         CheckpointError: the checkpoint's files cannot be read again.
 
     >>> from codi_lens import CodiModel
@@ -164,11 +82,12 @@ def verify(
     >>> print(verification.verdict)
     Verified: checkpoints/tiny-gpt2 equals the independent reference on 2 problems, in float32.
     """
-    chosen = _choose(problems, n)
+    asked = _choose(problems, n)
+    chosen = asked if n is not None else asked[:DEFAULT_N]
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
     check_flags(settings=settings, official_batch=official_batch)
+    expected, notes = expected_accuracy(model.config, asked, expect_accuracy)
     questions = [problem.question for problem in chosen]
-    notes: list[str] = []
     prompts = prepare_problems(model, chosen)
     begin = Stages("verifying", 4 + settings)
     begin("the files, read again")
@@ -202,25 +121,45 @@ def verify(
     dtype_name = str(dtype).removeprefix("torch.")
     notes += coarse_noise(table, dtype_name)
 
-    compared = pd.DataFrame()
+    compared, accuracy = pd.DataFrame(), None
     if settings:
         begin("settings that no file proves")
-        compared, sentences = compare_settings(
-            model, checkpoint, chosen, max_new_tokens=max_new_tokens
-        )
-        notes += sentences
+        found = _compare(model, checkpoint, asked, notes, max_new_tokens)
+        if found is not None:
+            compared = found.table
+            accuracy = Accuracy(int(found.correct.sum()), len(found.correct), expected)
     begin.end()
     source, n = model.config.source, len(chosen)
-    return Verification(source, dtype_name, n, table, compared, tuple(notes), official)
+    return Verification(source, dtype_name, n, table, compared, accuracy, tuple(notes), official)
 
 
 def _choose(problems: Problems | None, n: int | None) -> list[Problem]:
     if problems is None:
-        return list(word_problems(DEFAULT_N if n is None else n, seed=42))
+        return list(word_problems(LOOKS[-1] if n is None else n, seed=42))
     problems = problem_list(problems, "verify")
     if not problems:
         raise ProblemError("verify was given no problem; give at least one.")
-    return problems if n is None else problems[: whole_number("n", n, high=len(problems))]
+    n = min(LOOKS[-1], len(problems)) if n is None else whole_number("n", n, high=len(problems))
+    return problems[:n]
+
+
+def _compare(
+    model: Loaded,
+    checkpoint: Checkpoint,
+    problems: Sequence[Problem],
+    notes: list[str],
+    max_new_tokens: int,
+) -> Compared | None:
+    """The settings against others, and what is known of them; None without known answers."""
+    base = base_config(checkpoint)
+    notes += [*contradictions(model.config, checkpoint.backbone, base), *zeroed(checkpoint)]
+    known = [problem for problem in problems if problem.answer is not None]
+    if not known:
+        notes.append("No problem has a known answer, so the settings are not checked.")
+        return None
+    found = compare_settings(model, checkpoint, known, base=base, max_new_tokens=max_new_tokens)
+    notes += found.sentences
+    return found
 
 
 def _read_again(model: Loaded) -> Checkpoint:
@@ -315,30 +254,3 @@ def _official(
         single_correct=sum(is_correct(single, gold) for gold, single, _ in known),
         batched_correct=sum(is_correct(answer, gold) for gold, _, answer in known),
     )
-
-
-def _parity_table(verification: Verification) -> Table:
-    table = Table(
-        title=f"Model against reference, {verification.n} problems, {verification.dtype}",
-        caption="largest error / noise floor / allowed, or how many differ",
-        box=SIMPLE_HEAD,
-        title_style="bold",
-    )
-    table.add_column("quantity", no_wrap=True)
-    table.add_column("same thoughts fed", justify="right", no_wrap=True)
-    table.add_column("free running", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for row in verification.table.to_dict("records"):
-        counted = pd.isna(row["size"])
-        cells = []
-        for way in WAYS:
-            values = [row[f"{way}_{part}"] for part in ("error", "noise", "allowed")]
-            if counted:
-                text = f"{values[0]:.0f} of {verification.n}"
-                text += f" (+{values[1]:.0f} noise)" if values[1] else ""
-            else:
-                text = " / ".join(f"{value:.0e}" for value in values)
-            cells.append(text)
-        verdict = "[green]ok[/green]" if row["passed"] else "[bold red]FAILED[/bold red]"
-        table.add_row(row["quantity"], *cells, verdict)
-    return table

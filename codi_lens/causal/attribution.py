@@ -4,7 +4,8 @@ Every head (or thought) gets a gate g: its output x becomes x + g (replacement -
 run is clean, at g = 1 it is the ablated one. The derivative of the clean number's log-probability
 by all gates at once takes one backward pass through the thought loop. At g = 0 it is attribution
 patching: gradient times (replacement - clean). Its mean over gates that open together from 0 to 1
-is integrated gradients, whose values sum to the effect of replacing everything that was opened.
+is integrated gradients, whose values sum to the effect of replacing everything that was opened;
+the path is refined until they do (`codi_lens.causal.path`).
 
 Sources: Sundararajan et al. 2017, "Axiomatic attribution for deep networks"; Nanda 2023,
 "Attribution patching"; Syed et al. 2023, "Attribution patching outperforms automated circuit
@@ -13,6 +14,7 @@ discovery".
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack, get_args
@@ -27,6 +29,7 @@ from codi_lens.causal.controls import donors_for, head_hooks
 from codi_lens.causal.gradients import Attributing, Method, check_attributing, gate_attributions
 from codi_lens.causal.measure import Running
 from codi_lens.causal.outcomes import Outcome
+from codi_lens.causal.path import Refining
 from codi_lens.errors import as_path
 from codi_lens.head_names import head_name
 from codi_lens.interventions.donors import Donors
@@ -44,6 +47,10 @@ from codi_lens.stats import (
 from codi_lens.thinking.given import problems_for
 
 
+class IncompleteAttributionWarning(UserWarning):
+    """Integrated gradients do not sum to the effect that they divide among heads or thoughts."""
+
+
 def attribute_heads(
     model: CodiModel,
     problems: Problems,
@@ -53,7 +60,9 @@ def attribute_heads(
     mode: Mode = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
-    steps: int = 16,
+    steps: int = Refining.steps,
+    tolerance: float = Refining.tolerance,
+    max_steps: int = Refining.max_steps,
     seed: int = 0,
     out: str | Path | None = None,
     **running: Unpack[Running],
@@ -72,7 +81,8 @@ def attribute_heads(
         mode: "resample", "mean" or "zero".
         at: where, by name.
         donors: whose values replace the heads'; by default the problems themselves.
-        steps: points of the path of "integrated" (Gauss-Legendre).
+        steps, tolerance, max_steps: of "integrated", how finely it follows its path; see
+            `codi_lens.causal.path.Refining`.
         seed: of donors, bootstrap and permutations.
         out: a folder for the attributions of every problem, resumable.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
@@ -85,6 +95,10 @@ def attribute_heads(
     Raises:
         CodiLensError: an unknown method, outcome, mode or position; see
             `codi_lens.causal.measure.measure`.
+
+    Warns:
+        IncompleteAttributionWarning: after `max_steps` points the attributions of a problem do not
+            sum to the effect, so that they should not rank heads.
 
     >>> from codi_lens.problems import word_problems
     >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(8)
@@ -102,6 +116,8 @@ def attribute_heads(
         at=at,
         donors=donors,
         steps=steps,
+        tolerance=tolerance,
+        max_steps=max_steps,
         seed=seed,
         out=out,
         **running,
@@ -110,7 +126,8 @@ def attribute_heads(
     labels = pd.DataFrame(heads, columns=["layer", "head"])
     labels["name"] = [head_name(head) for head in heads]
     whole = rearrange(values.sum("position", skipna=False).values, "p layer head -> p (layer head)")
-    return pd.concat([labels, summarise_attributions(whole, seed=seed)], axis=1)
+    table = pd.concat([labels, summarise_attributions(whole, seed=seed)], axis=1)
+    return _with_gaps(table, [values], Refining(steps, tolerance, max_steps))
 
 
 def attribute_thoughts(
@@ -121,7 +138,9 @@ def attribute_thoughts(
     method: Method = "patching",
     outcome: Outcome = "log_prob",
     donors: Donors | None = None,
-    steps: int = 16,
+    steps: int = Refining.steps,
+    tolerance: float = Refining.tolerance,
+    max_steps: int = Refining.max_steps,
     seed: int = 0,
     out: str | Path | None = None,
     **running: Unpack[Running],
@@ -136,7 +155,8 @@ def attribute_thoughts(
             thought alone is replaced and the later ones follow, which converges to the effect.
         outcome: "log_prob" (`effect` in `sweep_thoughts`) or "logit_difference" (`logit_effect`).
         donors: whose thoughts are put in; by default those of the problems themselves.
-        steps: points of the path of "integrated" (Gauss-Legendre).
+        steps, tolerance, max_steps: of "integrated", how finely it follows its path; see
+            `codi_lens.causal.path.Refining`.
         seed: of donors, bootstrap and permutations.
         out: a folder for the attributions of every problem, resumable.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
@@ -156,8 +176,10 @@ def attribute_thoughts(
     check_seed(seed)
     problems = problems_for(model, problems)
     donors = donors_for(model, problems, mode="resample", donors=donors, seed=seed, hook_names=())
+    refining = Refining(steps, tolerance, max_steps)
     shared: Attributing = {"method": method, "outcome": outcome, "donors": donors}
-    shared |= {"steps": steps, "seed": seed, **running}
+    shared |= {"steps": steps, "tolerance": tolerance, "max_steps": max_steps}
+    shared |= {"seed": seed, **running}
     values = [
         thought_attributions(
             model,
@@ -172,7 +194,8 @@ def attribute_thoughts(
         for name in found["thought"].values
     ]
     together = np.concatenate([found.values for found in values], axis=1)
-    return pd.concat([pd.DataFrame(labels), summarise_attributions(together, seed=seed)], axis=1)
+    summary = summarise_attributions(together, seed=seed)
+    return _with_gaps(pd.concat([pd.DataFrame(labels), summary], axis=1), values, refining)
 
 
 def head_attributions(
@@ -186,7 +209,9 @@ def head_attributions(
     Returns:
         Nats, with dimensions problem, layer, head, position. Summed over positions they estimate
         the effect of replacing the head at all of them. NaN for a problem whose clean answer holds
-        no number.
+        no number. Of "integrated" the coordinates `effect`, `gap` and `points` say for each problem
+        what replacing all heads together comes to, how far the sum is from it, and after how many
+        points of the path.
 
     Raises:
         CodiLensError: see `attribute_heads`.
@@ -201,15 +226,17 @@ def head_attributions(
     cfg = model.lens.cfg
     positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
     hooks = head_hooks(cfg.n_layers)
-    values = gate_attributions(model, problems, hooks, positions, **attributing)
+    found = gate_attributions(model, problems, hooks, positions, **attributing)
+    whole = {name: ("problem", values[:, 0]) for name, values in found.completeness.items()}
     return xr.DataArray(
-        rearrange(values, "problem position layer head -> problem layer head position"),
+        rearrange(found.values, "problem position layer head -> problem layer head position"),
         dims=("problem", "layer", "head", "position"),
         coords={
             "problem": [problem.id for problem in problems],
             "layer": range(cfg.n_layers),
             "head": range(cfg.n_heads),
             "position": positions,
+            **whole,
         },
         name="attribution",
     )
@@ -227,7 +254,8 @@ def thought_attributions(
 
     Returns:
         Nats, with dimensions problem and thought; NaN for a problem whose clean answer holds no
-        number.
+        number. Of "integrated" the coordinates `effect`, `gap` and `points` are as of
+        `head_attributions`, for each thought.
 
     Raises:
         CodiLensError: see `attribute_thoughts`.
@@ -240,13 +268,14 @@ def thought_attributions(
     problems = problems_for(model, problems)
     check_attributing(attributing)
     names = thoughts_of(which, model.config.n_thoughts)
-    values = gate_attributions(
+    found = gate_attributions(
         model, problems, ["hook_embed"], names, one_by_one=True, **attributing
     )
+    each = {name: (("problem", "thought"), values) for name, values in found.completeness.items()}
     return xr.DataArray(
-        rearrange(values, "problem thought 1 1 -> problem thought"),
+        rearrange(found.values, "problem thought 1 1 -> problem thought"),
         dims=("problem", "thought"),
-        coords={"problem": [problem.id for problem in problems], "thought": names},
+        coords={"problem": [problem.id for problem in problems], "thought": names, **each},
         name="attribution",
     )
 
@@ -276,4 +305,35 @@ def summarise_attributions(
             "p": p,
             "q": benjamini_hochberg(p),
         }
+    )
+
+
+def _with_gaps(
+    table: pd.DataFrame, found: Sequence[xr.DataArray], refining: Refining
+) -> pd.DataFrame:
+    """Say of integrated attributions how many problems are complete, and by how much one is not."""
+    if "gap" not in found[0].coords:
+        return table
+    gap, effect = (_side_by_side(found, name) for name in ("gap", "effect"))
+    known = np.isfinite(gap)
+    complete = known & (np.abs(gap) <= refining.allowed(effect))
+    worst = np.where(known, np.abs(gap), 0).max(axis=0)
+    table["n_complete"] = np.broadcast_to(complete.sum(axis=0), len(table))
+    table["largest_gap"] = np.broadcast_to(worst, len(table))
+    missed = (known & ~complete).any(axis=1)
+    if missed.any():
+        warnings.warn(
+            f"{int(missed.sum())} of {len(gap)} problems have attributions that do not sum to the "
+            f"effect, after {refining.max_steps} points, by up to {worst.max():.2g}: do not rank "
+            "by them; raise max_steps.",
+            IncompleteAttributionWarning,
+            stacklevel=3,
+        )
+    return table
+
+
+def _side_by_side(found: Sequence[xr.DataArray], name: str) -> Float[np.ndarray, "problem _"]:
+    """One column of heads, which are integrated together; one for each thought."""
+    return np.concatenate(
+        [each[name].values.reshape(len(each["problem"]), -1) for each in found], axis=1
     )

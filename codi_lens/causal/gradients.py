@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
@@ -20,8 +20,9 @@ from tqdm import tqdm
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.measure import Running, answered_runs, check_work, context_for
 from codi_lens.causal.outcomes import CleanAnswer, Outcome, differentiable
+from codi_lens.causal.path import Integral, Refining, Slopes, integrate
 from codi_lens.causal.results import Results
-from codi_lens.errors import InterventionError, check_choice
+from codi_lens.errors import check_choice
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode, replacements
 from codi_lens.model import CodiModel
@@ -45,7 +46,10 @@ class Attributing(Running, total=False):
         outcome: "log_prob" by default, or "logit_difference".
         mode: "resample" by default, "mean" or "zero".
         donors: whose values are put in; by default those of the problems themselves.
-        steps: points of the path of "integrated" (Gauss-Legendre); 16 by default.
+        steps: points in each part of the path of "integrated" (Gauss-Legendre); 8 by default.
+        tolerance: how far its sum may be from the effect, in the outcome's unit, or as a share of
+            the effect where that is more; 0.02 by default.
+        max_steps: points for one problem, at most; 1024 by default.
         seed: of donors; 0 by default.
         out: a folder for the attributions of every problem, resumable; none by default.
     """
@@ -55,16 +59,10 @@ class Attributing(Running, total=False):
     mode: Mode
     donors: Donors | None
     steps: int
+    tolerance: float
+    max_steps: int
     seed: int
     out: str | Path | None
-
-
-@dataclass(frozen=True, eq=False)
-class GatePath:
-    """Where the gates stand when the gradient is taken, and what each of these points weighs."""
-
-    gates: Float[np.ndarray, " step"]
-    weights: Float[np.ndarray, " step"]
 
 
 def check_attributing(attributing: Attributing) -> None:
@@ -84,20 +82,6 @@ def check_attributing(attributing: Attributing) -> None:
         if name in known:
             what, choices = known[name]
             check_choice(what, given, choices)
-
-
-def gate_path(method: Method, steps: int) -> GatePath:
-    """The gates of a method: closed for patching, Gauss-Legendre nodes for integrated gradients.
-
-    Raises:
-        InterventionError: fewer than one step.
-    """
-    if method == "patching":
-        return GatePath(np.zeros(1), np.ones(1))
-    if steps < 1:
-        raise InterventionError(f"steps must be at least 1, not {steps}.")
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    return GatePath((nodes + 1) / 2, weights / 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,14 +136,16 @@ def gate_attributions(
     outcome: Outcome = "log_prob",
     mode: Mode = "resample",
     donors: Donors | None = None,
-    steps: int = 16,
+    steps: int = Refining.steps,
+    tolerance: float = Refining.tolerance,
+    max_steps: int = Refining.max_steps,
     seed: int = 0,
     out: str | Path | None = None,
     problems_at_once: int = 32,
     rows_at_once: int = 128,
     max_new_tokens: int = 64,
     progress: bool = True,
-) -> Float[np.ndarray, "problem position hook unit"]:
+) -> Attributed:
     """Attributions of each unit at each hook and position; see `Attributing` and `Running`.
 
     Args:
@@ -169,14 +155,14 @@ def gate_attributions(
         positions: where, in the order of the run.
         one_by_one: open the gates of one position at a time on the way of integrated gradients;
             by default those of all positions open together.
-        method, outcome, mode, donors, steps, seed, out: see `Attributing`.
+        method, outcome, mode, donors, steps, tolerance, max_steps, seed, out: see `Attributing`.
         problems_at_once, rows_at_once, max_new_tokens, progress: see `Running`.
 
     Raises:
         CodiLensError: see `codi_lens.causal.measure.measure`; fewer than one step.
     """
     problems = problems_for(model, problems)
-    path = gate_path(method, steps)
+    refining = Refining(steps, tolerance, max_steps).checked()
     donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed, hook_names=hook_names)
     replaced = Replaced(hook_names, mode, donors, seed)
     apart = one_by_one and method == "integrated"
@@ -189,71 +175,103 @@ def gate_attributions(
         "problems": [[problem.id, problem.question] for problem in problems],
         "opened": opened,
         "replaced": [list(hook_names), mode, "" if donors is None else donors.identity, seed],
-        "path": [method, len(path.gates), outcome],
+        "path": [method, *([steps, tolerance, max_steps] if method == "integrated" else [])],
+        "outcome": outcome,
         "batches": [problems_at_once, rows_at_once],
         "max_new_tokens": max_new_tokens,
     }
-    total = len(problems) * len(opened) * len(path.gates)
-    bar = tqdm(total=total, desc="attributing", unit="run", disable=not progress)
+    bar = tqdm(
+        total=len(problems) * len(opened), desc="attributing", unit="run", disable=not progress
+    )
     with Results(out, settings) as results, bar:
         for start in range(0, len(problems), problems_at_once):
             which = order[start : start + problems_at_once].tolist()
             part = f"{start:06d}"
             if results.finished or part in results:
-                bar.update(len(which) * len(opened) * len(path.gates))
+                bar.update(len(which) * len(opened))
                 continue
             clean, answers = answered_runs(
                 model, problems, prompts, which, max_new_tokens=max_new_tokens
             )
-            rows = max(1, rows_at_once // len(which))
-            groups = [
-                _along(path, rows, partial(_slopes, clean, answers, replaced, group, outcome), bar)
-                for group in opened
-            ]
-            values = torch.cat(groups, dim=1).double().cpu().numpy()
-            ids = [problems[i].id for i in which]
-            results.write(part, _long(values, ids, positions, hook_names))
+            tables: list[pd.DataFrame] = []
+            for group in opened:
+                slopes_at = partial(_slopes, clean, answers, replaced, group, outcome)
+                found = _attribute(slopes_at, len(which), method, refining, rows_at_once)
+                ids = [problems[i].id for i in which]
+                tables.append(_long(found, ids, group, hook_names))
+                bar.update(len(which))
+            results.write(part, pd.concat(tables, ignore_index=True))
         table = results.finish()
-    shape = (len(problems), len(positions), len(hook_names), -1)
-    return table["attribution"].to_numpy(dtype=float).reshape(shape)[np.argsort(order)]
+    return Attributed.of(table, [problem.id for problem in problems], positions, hook_names)
 
 
-def _along(
-    path: GatePath,
-    rows: int,
-    slopes_at: Callable[[Float[np.ndarray, " step"]], Tensor],
-    bar: tqdm,
-) -> Float[Tensor, "problem position hook unit"]:
-    """The weighted sum of the slopes at every point of a path."""
-    parts: list[Tensor] = []
-    for gates, weights in _at_once(path, rows):
-        slopes = slopes_at(gates)
-        parts.append(
-            einsum(
-                slopes,
-                torch.tensor(weights).to(slopes),
-                "step problem position hook unit, step -> problem position hook unit",
-            )
+@dataclass(frozen=True, eq=False)
+class Attributed:
+    """Attributions, and how complete they are.
+
+    Attributes:
+        values: of each unit at each hook and position.
+        effect: of replacing what was opened together with a position: of everything, or of the
+            position alone. NaN where nothing was integrated.
+        gap: the sum of the attributions of what was opened together minus that effect.
+        points: of the path that were taken for it.
+    """
+
+    values: Float[np.ndarray, "problem position hook unit"]
+    effect: Float[np.ndarray, "problem position"]
+    gap: Float[np.ndarray, "problem position"]
+    points: Float[np.ndarray, "problem position"]
+
+    @property
+    def completeness(self) -> dict[str, Float[np.ndarray, "problem position"]]:
+        """Effect, gap and points by name; nothing where nothing was integrated."""
+        if not np.isfinite(self.gap).any():
+            return {}
+        return {"effect": self.effect, "gap": self.gap, "points": self.points}
+
+    @classmethod
+    def of(
+        cls,
+        table: pd.DataFrame,
+        ids: Sequence[str],
+        positions: Sequence[str],
+        hook_names: Sequence[str],
+    ) -> Attributed:
+        """From the long table of all batches."""
+        rank = {name: i for names in (ids, positions, hook_names) for i, name in enumerate(names)}
+        keys = ["problem", "position", "hook", "unit"]
+        table = table.sort_values(
+            keys, key=lambda column: column if column.name == "unit" else column.map(rank)
         )
-        bar.update(slopes.shape[1] * len(gates))
-    return torch.stack(parts).sum(dim=0)
+        shape = (len(ids), len(positions), len(hook_names), -1)
+        columns = ("attribution", "effect", "gap", "points")
+        values, *rest = (table[name].to_numpy(dtype=float).reshape(shape) for name in columns)
+        return cls(values, *(each[:, :, 0, 0] for each in rest))
+
+
+def _attribute(
+    slopes_at: Slopes, n: int, method: Method, refining: Refining, rows_at_once: int
+) -> Integral:
+    """The slopes where all gates are closed, or integrated while they open."""
+    if method == "integrated":
+        return integrate(slopes_at, n, refining, rows_at_once)
+    _, slopes = slopes_at(range(n), np.zeros(n))
+    unknown = np.full(n, np.nan)
+    return Integral(slopes.double(), unknown, unknown, np.ones(n, dtype=int))
 
 
 def _long(
-    values: Float[np.ndarray, "problem position hook unit"],
-    ids: Sequence[str],
-    positions: Sequence[str],
-    hook_names: Sequence[str],
+    found: Integral, ids: Sequence[str], positions: Sequence[str], hook_names: Sequence[str]
 ) -> pd.DataFrame:
     """One row for each problem, position, hook and unit, in this order."""
+    values = found.values.cpu().numpy()
     labels = product(ids, positions, hook_names, range(values.shape[-1]))
     table = pd.DataFrame(list(labels), columns=["problem", "position", "hook", "unit"])
-    return table.assign(attribution=values.ravel())
-
-
-def _at_once(path: GatePath, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for i in range(0, len(path.gates), size):
-        yield path.gates[i : i + size], path.weights[i : i + size]
+    each = values[0].size
+    of_problem = {name: np.repeat(getattr(found, name), each) for name in ("effect", "gap")}
+    return table.assign(
+        attribution=values.ravel(), **of_problem, points=np.repeat(found.points, each)
+    )
 
 
 def _slopes(
@@ -262,14 +280,14 @@ def _slopes(
     replaced: Replaced,
     positions: Sequence[str],
     outcome: Outcome,
-    gates: Float[np.ndarray, " step"],
-) -> Float[Tensor, "step problem position hook unit"]:
-    """The derivative of each problem's outcome by every gate, at these openings."""
-    cfg, n = clean.model.lens.cfg, len(answers)
-    rows = list(range(n)) * len(gates)
+    rows: Sequence[int],
+    gates: Float[np.ndarray, " row"],
+) -> tuple[Float[Tensor, " row"], Float[Tensor, "row position hook unit"]]:
+    """Each row's outcome at its opening of the gates, and the derivative by every gate."""
+    cfg, rows = clean.model.lens.cfg, list(rows)
     context = context_for(clean, answers, rows)
     units = 1 if replaced.hook_names == ["hook_embed"] else cfg.n_heads
-    at = torch.tensor(np.repeat(gates, n), dtype=cfg.dtype, device=context.device)
+    at = torch.tensor(gates, dtype=cfg.dtype, device=context.device)
     shape = (len(rows), len(positions), len(replaced.hook_names), units)
     leaf = rearrange(at, "row -> row 1 1 1").expand(shape).clone().requires_grad_()
     with torch.enable_grad():
@@ -280,4 +298,4 @@ def _slopes(
         if known.any():
             (all_slopes,) = torch.autograd.grad(values[known].sum(), leaf)
             slopes[known] = all_slopes[known]
-    return rearrange(slopes, "(step problem) ... -> step problem ...", problem=n)
+    return values.detach(), slopes

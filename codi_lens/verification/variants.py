@@ -21,6 +21,7 @@ from codi_lens.loading.loaded import Loaded
 from codi_lens.thinking.prompts import prepare
 
 PUBLISHED_THOUGHTS = 6
+ALPHAS = (8.0, 16.0, 32.0, 64.0, 128.0)
 EPSILONS = (1e-5, 1e-6)
 """Of the norms of every supported family."""
 THETAS = (1e4, 5e5, 1e6)
@@ -109,7 +110,7 @@ def field_of(backbone: PretrainedConfig, kind: str) -> str:
 def _codi_settings(model: Loaded, checkpoint: Checkpoint) -> Iterator[Variant]:
     config = model.config
     alpha = config.lora_alpha
-    for other in [] if alpha is None else [alpha / 2, alpha * 2 / 3, alpha * 3 / 2, alpha * 2]:
+    for other in [] if alpha is None else _other_alphas(alpha):
         changed = replace(config, lora_alpha=other)
         yield Variant(
             f"lora_alpha {alpha:g} → {other:.4g}",
@@ -131,6 +132,12 @@ def _codi_settings(model: Loaded, checkpoint: Checkpoint) -> Iterator[Variant]:
     for name, fields in changes:
         changed = replace(config, **fields)
         yield Variant(name, lambda changed=changed: replace(model, config=changed))
+
+
+def _other_alphas(alpha: float) -> list[float]:
+    """A third and a half off, and usual values between these."""
+    near = [alpha / 2, alpha * 2 / 3, alpha * 3 / 2, alpha * 2]
+    return sorted({*near, *(a for a in ALPHAS if near[0] <= a <= near[-1])} - {alpha})
 
 
 def _backbone_settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -9,10 +10,15 @@ from typing import Any, Unpack
 import pandas as pd
 
 from codi_lens.causal.agreement import Agreement, compare_with_exact
-from codi_lens.causal.attribution import attribute_heads, attribute_thoughts
+from codi_lens.causal.attribution import (
+    IncompleteAttributionWarning,
+    attribute_heads,
+    attribute_thoughts,
+)
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.gradients import Method
 from codi_lens.causal.measure import Running
+from codi_lens.causal.path import Refining
 from codi_lens.causal.scores_vs_effects import rankings_vs_effect
 from codi_lens.causal.sweeps import sweep_thoughts
 from codi_lens.interventions.donors import Donors
@@ -25,7 +31,7 @@ from codi_lens.positions import Scope, scope_name
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.wording import effect_rows, extreme_row, smallest_p
-from codi_lens.wording import p_text
+from codi_lens.wording import p_text, percent
 
 _FEWEST = 3  # a correlation needs so many thoughts
 NAMES: dict[Method, str] = {
@@ -43,7 +49,7 @@ def attribution_section(
     mode: Mode = "resample",
     at: Scope = "thinking",
     donors: Donors | None = None,
-    steps: int = 16,
+    max_steps: int = Refining.max_steps,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> Section:
@@ -57,7 +63,7 @@ def attribution_section(
         mode: "resample", "mean" or "zero".
         at: where, by name.
         donors: whose values replace the heads'; by default the problems themselves.
-        steps: points of the path of integrated gradients.
+        max_steps: points of the path of integrated gradients, at most, for each problem.
         seed: of donors, bootstrap and permutations.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -68,11 +74,11 @@ def attribution_section(
     >>> from codi_lens.causal.sweeps import sweep_heads
     >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(4)
     >>> effects = sweep_heads(model, some, progress=False)
-    >>> attribution_section(model, some, effects, steps=2, progress=False).title
+    >>> attribution_section(model, some, effects, max_steps=16, progress=False).title
     'Does attribution predict the sweep?'
     """
     donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
-    shared: dict[str, Any] = {"donors": donors, "steps": steps, "seed": seed, **running}
+    shared: dict[str, Any] = {"donors": donors, "max_steps": max_steps, "seed": seed, **running}
     measured = sweep_thoughts(model, problems, [mode], out, donors=donors, seed=seed, **running)
     heads: dict[str, pd.DataFrame] = {}
     thoughts: dict[str, pd.DataFrame] = {}
@@ -81,8 +87,10 @@ def attribution_section(
     for method, name in NAMES.items():
         asked: dict[str, Any] = {"method": method, **shared}
         kept = (_within(out, f"heads-{method}"), _within(out, f"thoughts-{method}"))
-        heads[name] = attribute_heads(model, problems, mode=mode, at=at, out=kept[0], **asked)
-        thoughts[name] = attribute_thoughts(model, problems, [mode], out=kept[1], **asked)
+        with warnings.catch_warnings():  # the section says it
+            warnings.simplefilter("ignore", IncompleteAttributionWarning)
+            heads[name] = attribute_heads(model, problems, mode=mode, at=at, out=kept[0], **asked)
+            thoughts[name] = attribute_thoughts(model, problems, [mode], out=kept[1], **asked)
         top = min(5, len(heads[name]))
         agreements[name] = compare_with_exact(heads[name], effects, top=top, seed=seed)
         findings.append(_about(name, agreements[name]))
@@ -102,9 +110,9 @@ def attribution_section(
         title="Does attribution predict the sweep?",
         lead=f"Every head is attributed the effect of replacing it ({mode}) at {scope_name(at)}, "
         "from gradients through all thoughts: at the clean run (attribution patching), and as "
-        f"the mean over {steps} points on the way to replacing all heads together (integrated "
-        "gradients). The sweep replaces one head at a time, by the same values.",
-        findings=findings,
+        "the mean on the way to replacing all heads together (integrated gradients). The sweep "
+        "replaces one head at a time, by the same values.",
+        findings=[*findings, _completeness(heads[NAMES["integrated"]], max_steps)],
         figures=figures,
         tables=tables | {"attribution_thoughts_measured": measured},
         shown={
@@ -122,6 +130,23 @@ def attribution_section(
 
 def _within(out: str | Path | None, name: str) -> Path | None:
     return None if out is None else Path(out) / name
+
+
+def _completeness(heads: pd.DataFrame, max_steps: int) -> str:
+    """Whether integrated gradients sum to what they divide among the heads."""
+    row = heads.iloc[0]
+    complete, known = int(row["n_complete"]), int(row["n_known"])
+    text = (
+        f"The integrated gradients of {complete} of {known} problems sum to the effect of "
+        f"replacing all heads together, to {percent(Refining.tolerance, 0)} or "
+        f"{Refining.tolerance:g} nats; the largest gap is {row['largest_gap']:.2f} nats."
+    )
+    if complete < known:
+        text += (
+            f" The others had not converged after {max_steps} points, so that heads should not be "
+            "ranked by integrated gradients here."
+        )
+    return text
 
 
 def _about(name: str, found: Agreement) -> str:

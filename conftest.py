@@ -1,4 +1,4 @@
-"""Types are checked at a cost that the tests can bear: by jaxtyping only where there are axes.
+"""What keeps the tests cheap: models loaded once, and jaxtyping only where there are axes.
 
 Around every call jaxtyping binds the signature to remember axes, which for the many small functions
 without arrays costs more than they do. beartype alone checks those.
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jaxtyping
+import pytest
 from jaxtyping import config, jaxtyped
 
 
@@ -40,3 +41,19 @@ def may_name_axes(fn: Callable[..., Any]) -> bool:
 
 
 jaxtyping.jaxtyped = checked
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Callable[..., Any]:
+    """`CodiModel.from_pretrained`, for those who change no model."""
+    from codi_lens import CodiModel
+
+    return functools.cache(CodiModel.from_pretrained)
+
+
+@pytest.fixture(autouse=True)
+def load_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All doctests share the models that they load."""
+    if isinstance(request.node, pytest.DoctestItem):
+        once = request.getfixturevalue("loaded")
+        monkeypatch.setattr("codi_lens.model.CodiModel.from_pretrained", once)

@@ -52,7 +52,7 @@ def loaded() -> Callable[..., Any]:
 
 
 @pytest.fixture(autouse=True)
-def load_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def share_models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """All doctests share the models that they load."""
     if isinstance(request.node, pytest.DoctestItem):
         once = request.getfixturevalue("loaded")

@@ -74,7 +74,7 @@ def sizes(quick: bool) -> list[Size]:
     problems, every, rounds = 96, 16, 3
     if quick:
         titles = "GPT-2, small", "LLaMA, small"
-        problems, every, rounds = 16, 4, 3
+        problems, every, rounds = 8, 4, 3
         gpt2 |= {"vocab_size": 403, "n_layer": 3, "n_head": 4, "n_embd": 128}
         llama |= {"vocab_size": 403, "hidden_size": 128, "intermediate_size": 256}
         llama |= {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 16}

@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 import xarray as xr
 from jaxtyping import Float, Int
+from sklearn import config_context
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from torch import Tensor
@@ -258,7 +259,9 @@ def _probe(
 def _held_out(features: np.ndarray, labels: np.ndarray, n_folds: int) -> np.ndarray:
     probe = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1)
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
-    return np.asarray(cross_val_predict(probe, features, labels, cv=folds))
+    # scikit-learn would check the same arrays once for every value of the label.
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        return np.asarray(cross_val_predict(probe, features, labels, cv=folds))
 
 
 def _totals(problems: Sequence[Problem]) -> Int[np.ndarray, "problem step"]:

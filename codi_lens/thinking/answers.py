@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -172,14 +173,8 @@ def force(
     places = torch.tensor([-1 if each is None else each for each in anchors], device=device)
     forbidden = torch.tensor(config.never_decoded(logits.shape[-1]), device=device)
 
-    def read(rows: Tensor, at: Tensor, given: Tensor) -> None:
-        given = given.to(precise)
-        best[rows, at] = given.index_fill(-1, forbidden, -torch.inf).argmax(dim=-1)
-        chosen = given.gather(-1, targets[rows, at][:, None])[:, 0]
-        log_probs[rows, at] = chosen - given.logsumexp(dim=-1)
-        here = places[rows] == at
-        at_anchor[rows[here]] = given[here]
-
+    # A partial, not a closure: the tests check types by decorating every function that is defined.
+    read = partial(_read, targets, places, forbidden, best, log_probs, at_anchor)
     every = torch.arange(len(answers), device=device)
     read(every, torch.zeros_like(every), logits)
     if width > 1:
@@ -189,6 +184,26 @@ def force(
             read(at[:, 0], at[:, 1] + 1, loop.logits_at(at[:, 0], at[:, 1]))
     loop.check_finite(~log_probs.detach().isnan())
     return Forced(targets, real, best, log_probs, at_anchor)
+
+
+def _read(
+    targets: Tensor,
+    places: Tensor,
+    forbidden: Tensor,
+    best: Tensor,
+    log_probs: Tensor,
+    at_anchor: Tensor,
+    rows: Tensor,
+    at: Tensor,
+    given: Tensor,
+) -> None:
+    """Fill in what these logits, given at chosen places of chosen rows, make of the targets."""
+    given = given.to(log_probs.dtype)
+    best[rows, at] = given.index_fill(-1, forbidden, -torch.inf).argmax(dim=-1)
+    chosen = given.gather(-1, targets[rows, at][:, None])[:, 0]
+    log_probs[rows, at] = chosen - given.logsumexp(dim=-1)
+    here = places[rows] == at
+    at_anchor[rows[here]] = given[here]
 
 
 def text(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:

@@ -46,7 +46,9 @@ from codi_lens.problems import Problem, word_problems
 
 PROBLEMS = word_problems(12, seed=6, n_operations=[3, 4])
 EVERY = [(layer, head) for layer in range(3) for head in range(8)]
-QUIET: dict[str, Any] = {"progress": False}
+# The tiny models' answers have fewer tokens; what an intervention broke would talk on to 64.
+QUIET: dict[str, Any] = {"progress": False, "max_new_tokens": 12}
+SHORT: dict[str, Any] = QUIET | {"max_new_tokens": 4}
 
 
 def effects_of(model: CodiModel, arms: dict[str, Any]) -> pd.Series:
@@ -159,14 +161,14 @@ def test_the_strongest_hub_is_found_with_its_share() -> None:
 
 def test_moving_a_hub_is_cutting_exchanging_and_forcing_columns(oracle_gpt2: CodiModel) -> None:
     # The random model attends among its thoughts, so that all of this changes something.
-    table = hub_moves(oracle_gpt2, PROBLEMS, "ct1", 0.4, max_new_tokens=4, **QUIET)
+    table = hub_moves(oracle_gpt2, PROBLEMS, "ct1", 0.4, **SHORT)
     changes = table.set_index(["what", "thought"])["thought_change"]
     arms = {
         "cut": knock_out(["ct3", "ct4", "ct5"], "ct2"),
         "exchanged": swap_columns("ct1", "ct3"),
         "forced": force_hub("ct3", 0.4),
     }
-    alone = compare_interventions(oracle_gpt2, PROBLEMS, arms, max_new_tokens=4, **QUIET)
+    alone = compare_interventions(oracle_gpt2, PROBLEMS, arms, **SHORT)
     alone = alone.set_index("arm")["thought_change"]
     for what, thought in (("cut", "ct2"), ("exchanged", "ct3"), ("forced", "ct3")):
         assert changes[what, thought] == pytest.approx(alone[what], abs=1e-5)

@@ -52,10 +52,11 @@ from codi_lens.problems.pairs import operand_pairs
 from codi_lens.verification.verify import verify
 
 PROBLEMS = word_problems(7, seed=3)
+SHORT = 12  # tokens: every clean answer has fewer, but what an arm broke talks on to the limit
 
 
 def outcomes_of(model: CodiModel, arms: dict[str, Any], **settings: Any) -> dict[str, pd.DataFrame]:
-    table = measure(model, PROBLEMS, arms, progress=False, **settings)
+    table = measure(model, PROBLEMS, arms, progress=False, max_new_tokens=SHORT, **settings)
     return {str(name): rows.reset_index(drop=True) for name, rows in table.groupby("arm")}
 
 
@@ -64,11 +65,11 @@ def assert_equal_to_think(model: CodiModel, arms: dict[str, Any], **settings: An
     found = outcomes_of(model, arms, **settings)
     questions = [problem.question for problem in PROBLEMS]
     ids = [problem.id for problem in PROBLEMS]
-    clean = model.think(questions, ids=ids)
+    clean = model.think(questions, ids=ids, max_new_tokens=SHORT)
     assert found[CLEAN]["answer"].tolist() == clean.answers
     for name, arm in arms.items():
         together = arm if isinstance(arm, list) else [arm]
-        run = model.think(questions, ids=ids, interventions=together)
+        run = model.think(questions, ids=ids, interventions=together, max_new_tokens=SHORT)
         assert found[name]["answer"].tolist() == run.answers, name
         distance = (run.thoughts - clean.thoughts).norm(dim=-1) / clean.thoughts.norm(dim=-1)
         changes = found[name].filter(like="change_ct").to_numpy()

@@ -42,7 +42,8 @@ from codi_lens.reports.pages.section import causal_page
 from codi_lens.reports.questions.pairs import restoration_section, running_totals_section
 
 FREE = 2e-5
-QUIET: dict[str, Any] = {"progress": False}
+# The tiny models' answers have fewer tokens; what an intervention broke would talk on to 64.
+QUIET: dict[str, Any] = {"progress": False, "max_new_tokens": 12}
 THREE = operand_pairs(8, seed=4)
 PAIRS = {n: operand_pairs(k, seed=5, n_operations=n) for n, k in ((3, 48), (4, 15))}
 

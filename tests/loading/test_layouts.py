@@ -23,15 +23,22 @@ from codi_lens.loading.config import known_checkpoints
 from codi_lens.verification.verify import verify
 
 QUESTION = "Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"
+# Every layout of three backbones whose weights are named and laid out unlike each other, and three
+# layouts of each of the others, all of them among them; `make parity` takes the whole grid.
+PAIRS = [
+    (backbone, layout)
+    for i, backbone in enumerate(ARCHITECTURES)
+    for j, layout in enumerate(LAYOUTS)
+    if backbone in ("gpt2", "llama", "pythia") or (j - i) % len(LAYOUTS) in (0, 2, 3)
+]
 
 
 @pytest.mark.filterwarnings("ignore::codi_lens.errors.CheckpointWarning")
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("backbone", ARCHITECTURES)
+@pytest.mark.parametrize(("backbone", "layout"), PAIRS)
 def test_loaded_model_equals_the_checkpoint(backbone: str, layout: str, tmp_path: Path) -> None:
     folder = make(tmp_path / "checkpoint", recipe(backbone, layout))
     model = CodiModel.from_pretrained(folder)
-    verification = verify(model, n=3, settings=False, max_new_tokens=6)
+    verification = verify(model, n=3, settings=False, max_new_tokens=3)
     assert verification.passed, verification.verdict
     numbers = verification.table[~verification.table["quantity"].isin(["answers", "tokens"])]
     assert len(numbers) >= 3
@@ -45,7 +52,7 @@ def test_saved_model_loads_back_identically(backbone: str, tmp_path: Path) -> No
     folder = model.save_pretrained(tmp_path / "nested" / "saved")
     again = CodiModel.from_pretrained(folder)
     assert again.fingerprint() == model.fingerprint()
-    assert torch.equal(again.think([QUESTION]).logits, model.think([QUESTION]).logits)
+    assert torch.equal(*(m.think([QUESTION], max_new_tokens=1).logits for m in (again, model)))
     assert again.config.closing == model.config.closing
     assert again.config.never_decoded(410) == model.config.never_decoded(410)
     opened = AutoModelForCausalLM.from_pretrained(folder)
@@ -127,10 +134,10 @@ def test_bfloat16_model_thinks_almost_the_same(backbone: str, tmp_path: Path) ->
 def test_mistral_window_is_used(tmp_path: Path) -> None:
     """A window wider than any question changes the model: the narrow one really cuts."""
     folder = make(tmp_path / "m", Recipe("mistral"))
-    narrow = CodiModel.from_pretrained(folder).think([QUESTION]).thoughts
+    narrow = CodiModel.from_pretrained(folder).think([QUESTION], max_new_tokens=1).thoughts
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"sliding_window": 200}))
-    wide = CodiModel.from_pretrained(folder).think([QUESTION]).thoughts
+    wide = CodiModel.from_pretrained(folder).think([QUESTION], max_new_tokens=1).thoughts
     assert (narrow - wide).abs().max() > 0.1
 
 

@@ -30,7 +30,8 @@ from codi_lens.reports.ablate import ablate_all, ablate_set, ablate_top
 from codi_lens.reports.pages.section import Section, causal_page
 from codi_lens.reports.patch import patch_positions
 
-QUIET: dict[str, Any] = {"progress": False}
+# The tiny models' answers have fewer tokens; what an intervention broke would talk on to 64.
+QUIET: dict[str, Any] = {"progress": False, "max_new_tokens": 12}
 
 
 def effects(**labels: list[Any]) -> pd.DataFrame:
@@ -194,7 +195,7 @@ def test_a_set_and_the_top_are_reported_with_every_section(
 def test_answers_without_numbers_are_one_clear_sentence(
     tiny_gpt2: CodiModel, tmp_path: Path, which: str
 ) -> None:
-    short: dict[str, Any] = {"max_new_tokens": 2, **QUIET}
+    short: dict[str, Any] = {**QUIET, "max_new_tokens": 2}
     problems = word_problems(4, seed=2)
     with pytest.raises(InterventionError, match="No clean answer holds a number"):
         if which == "heads":

@@ -63,7 +63,8 @@ FIGURES = report_figures(
     [STUDY, OTHER], {"some model": CORRECTED, "another model": CORRECTED}, EVIDENCE
 )
 ALL = {**FIGURES, "published heads": published_patterns(), "published hubs": published_hub_bars()}
-QUICK = ("--threads", "1", "--n-probe", "100")
+QUICK = ("--threads", "1", "--n-probe", "60")
+STRICT = ("--threads", "1", "--n-probe", "0", "--thresholds.consistent-std", "0.0001")
 TINY, LLAMA = (str(ROOT / "checkpoints" / name) for name in ("tiny-gpt2", "tiny-llama"))
 
 
@@ -349,27 +350,31 @@ def test_single_figures_find_plotly_beside_them(folder: Path) -> None:
         assert (path.parent / sources[0]).resolve() == folder / "figures" / "plotly.min.js"
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study") / "one"
+    main(["study", TINY, "--n", "2", "--out", str(out), *STRICT])
+    return out
+
+
 def test_same_command_again_gives_the_same(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "again"
-    shutil.copytree(folder, out)
+    shutil.copytree(one, out)
     (out / "index.html").unlink()
-    main(["study", TINY, LLAMA, "--n", "10", "--out", str(out), *QUICK])
+    main(["study", TINY, "--n", "2", "--out", str(out), *STRICT])
     for name in ("ranked_heads.csv", "corrected_quantities.csv", "attention_stats.json"):
         path = Path("results") / "tiny-gpt2" / name
-        assert (out / path).read_text() == (folder / path).read_text()
+        assert (out / path).read_text() == (one / path).read_text()
     printed = capsys.readouterr().out
     assert "of the study's 12 checks pass" in printed
     assert "index.html" in printed
 
 
-def test_one_model_is_studied_without_a_comparison(tmp_path: Path) -> None:
-    out = tmp_path / "one"
-    strict = ["--thresholds.consistent-std", "0.0001", "--n-probe", "0"]
-    main(["study", TINY, "--n", "2", "--out", str(out), "--threads", "1", *strict])
-    assert not (out / "results" / "model_comparison.json").exists()
-    stats = json.loads((out / "results" / "tiny-gpt2" / "attention_stats.json").read_text())
+def test_one_model_is_studied_without_a_comparison(one: Path) -> None:
+    assert not (one / "results" / "model_comparison.json").exists()
+    stats = json.loads((one / "results" / "tiny-gpt2" / "attention_stats.json").read_text())
     assert stats["consistency"]["consistent"] is False
 
 

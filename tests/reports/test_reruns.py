@@ -33,7 +33,7 @@ COMMANDS: dict[str, Callable[[CodiModel, Path], Any]] = {
     "ablate --top": lambda model, out: ablate_top(model, SOME, 1, out, n_random=2, **QUICK),
     "ablate --all": lambda model, out: ablate_all(model, SOME, out, **QUICK),
     "patch": lambda model, out: patch_positions(
-        model, word_problems(6), out, n_pairs=2, components=["mlp_out"], at="bot", **QUICK
+        model, SOME, out, n_pairs=2, components=["mlp_out"], at="bot", **QUICK
     ),
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -170,6 +170,7 @@ def gate_attributions(
     check_work(model, problems, problems_at_once, rows_at_once)
     prompts = prepare_problems(model, problems)
     order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
+    ids = [problem.id for problem in problems]
     settings: dict[str, Any] = {
         "fingerprint": model.fingerprint(),
         "problems": [[problem.id, problem.question] for problem in problems],
@@ -180,29 +181,19 @@ def gate_attributions(
         "batches": [problems_at_once, rows_at_once],
         "max_new_tokens": max_new_tokens,
     }
-    bar = tqdm(
-        total=len(problems) * len(opened), desc="attributing", unit="run", disable=not progress
-    )
-    with Results(out, settings) as results, bar:
-        for start in range(0, len(problems), problems_at_once):
-            which = order[start : start + problems_at_once].tolist()
-            part = f"{start:06d}"
-            if results.finished or part in results:
-                bar.update(len(which) * len(opened))
-                continue
-            clean, answers = answered_runs(
-                model, problems, prompts, which, max_new_tokens=max_new_tokens
-            )
-            tables: list[pd.DataFrame] = []
+    answered = partial(answered_runs, model, problems, prompts, max_new_tokens=max_new_tokens)
+    with Results(out, settings) as results:
+        to_do = _to_do(results, order, problems_at_once)
+        for part, which in tqdm(to_do, desc="attributing", unit="batch", disable=not progress):
+            clean, answers = answered(which)
+            tables = []
             for group in opened:
                 slopes_at = partial(_slopes, clean, answers, replaced, group, outcome)
                 found = _attribute(slopes_at, len(which), method, refining, rows_at_once)
-                ids = [problems[i].id for i in which]
-                tables.append(_long(found, ids, group, hook_names))
-                bar.update(len(which))
+                tables.append(_long(found, [ids[i] for i in which], group, hook_names))
             results.write(part, pd.concat(tables, ignore_index=True))
         table = results.finish()
-    return Attributed.of(table, [problem.id for problem in problems], positions, hook_names)
+    return Attributed.of(table, ids, positions, hook_names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +238,15 @@ class Attributed:
         columns = ("attribution", "effect", "gap", "points")
         values, *rest = (table[name].to_numpy(dtype=float).reshape(shape) for name in columns)
         return cls(values, *(each[:, :, 0, 0] for each in rest))
+
+
+def _to_do(
+    results: Results, order: Int[np.ndarray, " problem"], at_once: int
+) -> list[tuple[str, list[int]]]:
+    """The parts that are not done, and which problems each holds."""
+    starts = [] if results.finished else range(0, len(order), at_once)
+    parts = {f"{start:06d}": order[start : start + at_once].tolist() for start in starts}
+    return [(part, which) for part, which in parts.items() if part not in results]
 
 
 def _attribute(

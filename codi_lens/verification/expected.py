@@ -45,7 +45,8 @@ class Expected:
             return float(binom.cdf(correct, n, self.share))
         known = round(self.share * self.n)
         table = [[correct, n - correct], [known, self.n - known]]
-        return float(fisher_exact(table, alternative="less").pvalue)
+        _, p = fisher_exact(table, alternative="less")
+        return float(p)  # type: ignore[arg-type]
 
 
 def expected_accuracy(

@@ -177,9 +177,9 @@ def test_the_integral_of_a_step_is_found_where_it_is() -> None:
     assert found.points[0] == 8 < found.points[1] < 512
     few = integrate(slopes_at, 2, Refining(max_steps=16), 7)
     assert abs(few.gap[1]) > 1 > abs(few.gap[0])
-    for odd in ({"steps": 0}, {"steps": 8, "max_steps": 4}, {"tolerance": 0.0}):
+    for odd in (Refining(steps=0), Refining(max_steps=4), Refining(tolerance=0.0)):
         with pytest.raises(InterventionError, match=r"at least|above 0"):
-            Refining(**odd).checked()
+            odd.checked()
 
 
 def test_integrated_attribution_sees_what_the_saturated_gradient_does_not(

@@ -115,17 +115,14 @@ def attribution_section(
         findings=[*findings, _completeness(heads[NAMES["integrated"]], max_steps)],
         figures=figures,
         tables=tables | {"attribution_thoughts_measured": measured},
-        shown={
-            f"Most missed by {name}": (
-                ("head", "estimated (nats)", "measured (nats)"),
-                [
-                    (row["name"], f"{row['attribution']:.3f}", f"{row['effect']:.3f}")
-                    for row in found.units.head(5).to_dict("records")
-                ],
-            )
-            for name, found in agreements.items()
-        },
+        shown={f"Most missed by {name}": _missed(found) for name, found in agreements.items()},
     )
+
+
+def _missed(found: Agreement) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    rows = found.units.head(5).to_dict("records")
+    columns = ("head", "estimated (nats)", "measured (nats)")
+    return columns, [(r["name"], f"{r['attribution']:.3f}", f"{r['effect']:.3f}") for r in rows]
 
 
 def _within(out: str | Path | None, name: str) -> Path | None:

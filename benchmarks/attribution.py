@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import platform
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
@@ -19,7 +20,11 @@ import torch
 from saving import save
 
 from codi_lens.causal.agreement import Agreement, compare_with_exact
-from codi_lens.causal.attribution import attribute_heads, attribute_thoughts
+from codi_lens.causal.attribution import (
+    IncompleteAttributionWarning,
+    attribute_heads,
+    attribute_thoughts,
+)
 from codi_lens.causal.gradients import Method
 from codi_lens.causal.outcomes import Outcome
 from codi_lens.causal.sweeps import sweep_heads, sweep_thoughts
@@ -53,13 +58,13 @@ NOTES = """\
 """
 HEADER = """\
 | model | mode | method | outcome | Spearman [95 %] | within layers | Pearson | slope | \
-top 5 shared | sign of effects with q < 0.05 | times as fast |
-|---|---|---|---|---|---|---|---|---|---|---|
+top 5 shared | sign of effects with q < 0.05 | complete (largest gap) | times as fast |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 THOUGHT_HEADER = """\
 | model | mode | method | outcome | Spearman | Pearson | slope | mean absolute error | \
-largest effect | times as fast |
-|---|---|---|---|---|---|---|---|---|---|
+largest effect | complete (largest gap) | times as fast |
+|---|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -86,15 +91,29 @@ def compare(name: str, problems: Sequence[Problem]) -> tuple[list[str], list[str
             labels = (name, mode, method, OUTCOMES[outcome])
             found, took = timed(partial(attribute_heads, model, problems, mode=mode, **chosen))
             agreement = compare_with_exact(found, exact, outcome=outcome)
-            heads.append(head_row(*labels, agreement, sweep / took))
+            heads.append(head_row(*labels, agreement, complete(found), sweep / took))
             found, took = timed(partial(attribute_thoughts, model, problems, [mode], **chosen))
             agreement = compare_with_exact(found, by_thought, outcome=outcome)
-            thoughts.append(thought_row(*labels, agreement, walk / took))
+            thoughts.append(thought_row(*labels, agreement, complete(found), walk / took))
     return heads, thoughts
 
 
+def complete(found: pd.DataFrame) -> str:
+    """Of how many problems the attributions sum to the effect; for thoughts, of the worst one."""
+    if "n_complete" not in found:
+        return ""
+    row = found.iloc[0]
+    return f"{found['n_complete'].min()} of {row['n_known']} ({found['largest_gap'].max():.2f})"
+
+
 def head_row(
-    name: str, mode: str, method: str, outcome: str, found: Agreement, faster: float
+    name: str,
+    mode: str,
+    method: str,
+    outcome: str,
+    found: Agreement,
+    complete: str,
+    faster: float,
 ) -> str:
     assert found.within is not None
     overall, within = found.overall, found.within
@@ -103,18 +122,24 @@ def head_row(
         f"| {overall.rho:.2f} [{overall.low:.2f}, {overall.high:.2f}] "
         f"| {within.rho:.2f} [{within.low:.2f}, {within.high:.2f}] | {found.pearson:.2f} "
         f"| {found.slope:.2f} | {found.shared} | {100 * found.same_sign_effects:.0f} % of "
-        f"{found.n_effects} | {faster:.1f} |\n"
+        f"{found.n_effects} | {complete} | {faster:.1f} |\n"
     )
 
 
 def thought_row(
-    name: str, mode: str, method: str, outcome: str, found: Agreement, faster: float
+    name: str,
+    mode: str,
+    method: str,
+    outcome: str,
+    found: Agreement,
+    complete: str,
+    faster: float,
 ) -> str:
     units = found.units
     return (
         f"| {name} | {mode} | {method} | {outcome} | {found.overall.rho:.2f} | {found.pearson:.2f} "
         f"| {found.slope:.2f} | {units['error'].abs().mean():.3f} | {units['effect'].min():.2f} "
-        f"| {faster:.1f} |\n"
+        f"| {complete} | {faster:.1f} |\n"
     )
 
 
@@ -123,6 +148,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few problems; writes nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore", IncompleteAttributionWarning)  # the tables say it
     problems = word_problems(6 if options.quick else 60, seed=42)
     rows = [compare(name, problems) for name in MODELS]
     text = (

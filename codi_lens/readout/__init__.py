@@ -1,0 +1,1 @@
+"""What a thought says: the lens, the authors' probe, and where known values show up."""

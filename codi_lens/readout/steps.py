@@ -1,0 +1,162 @@
+"""Where the results of a reference chain show up among decoded tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Decimal, InvalidOperation
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from codi_lens.errors import ProblemError, listed, shown
+from codi_lens.stats import wilson_interval
+
+_STEP = re.compile(r"<<[^<>]*=([^<>=]*)>>")
+_NUMBER = re.compile(r"[-−]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?")
+
+
+def number_of(text: object) -> Decimal | None:
+    """The number that a token or a result is, whole; None if it is anything else.
+
+    >>> [str(number_of(text)) for text in (" 9", "9.0", ".5", "1,000", "-3", "nine", "", "-")]
+    ['9', '9', '0.5', '1E+3', '-3', 'None', 'None', 'None']
+    """
+    written = str(text).strip().replace("−", "-")
+    if not any(each.isdecimal() for each in written) or not _NUMBER.fullmatch(written):
+        return None
+    try:
+        return Decimal(written.replace(",", "")).normalize()
+    except InvalidOperation:  # digits that Decimal does not read
+        return None
+
+
+def step_results(chain: str) -> list[str]:
+    """The results of a reference chain as GSM8k-Aug writes it; none of an empty one.
+
+    Raises:
+        ProblemError: no text, or a text without a step.
+
+    >>> step_results("<<16-3-4=9>> <<9*2=18>>")
+    ['9', '18']
+    """
+    found = _STEP.findall(chain) if isinstance(chain, str) else []
+    if not found and chain != "":
+        raise ProblemError(
+            f"A reference chain is written <<16-3-4=9>> <<9*2=18>>; {shown(chain)} holds no step."
+        )
+    return [result.strip() for result in found]
+
+
+def match_steps(
+    top_tokens: Sequence[Sequence[str]], results: str | Iterable[object]
+) -> Bool[np.ndarray, "row result"]:
+    """Which results appear among the top tokens of which rows.
+
+    A token and a result match where both are numbers of the same value: "9", " 9" and "9.0" are,
+    and so are "0.5" and ".5", "1000" and "1,000".
+
+    Args:
+        top_tokens: the texts of the top tokens of each row, as of `decode_thoughts`.
+        results: of a reference chain: its text, or the results as numbers or texts. A result that
+            is no plain number, such as "3/4", matches nothing.
+
+    Raises:
+        ProblemError: a chain without a step, or what holds no results.
+
+    >>> match_steps([[" 13", "9.0"], ["-", " than"], [" 9", " 18"]], "<<16-3-4=9>> <<9*2=18>>")
+    array([[ True, False],
+           [False, False],
+           [ True,  True]])
+    """
+    if isinstance(results, str):
+        results = step_results(results)
+    written = listed("match_steps", results, "results", ProblemError)
+    values = [number_of(result) for result in written]
+    rows = [{number_of(token) for token in row} for row in top_tokens]
+    found = [[value is not None and value in row for value in values] for row in rows]
+    return np.array(found, dtype=bool).reshape(len(rows), len(values))
+
+
+def step_matches(
+    top_tokens: Sequence[Sequence[Sequence[str]]],
+    chains: Sequence[str | Sequence[object]],
+    *,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How often intermediate results show up in the top tokens, by the length of the chain.
+
+    Of a chain of several steps the results of all but the last count, as the last is the answer; of
+    a chain of one step its result; empty chains are left out. The control holds each problem's
+    tokens against the chain of the next problem with as many steps: what is found there is what
+    small numbers give by chance.
+
+    Args:
+        top_tokens: for each problem, for each row, the texts of its top tokens.
+        chains: for each problem its reference chain, as of `match_steps`.
+        level: of the Wilson intervals.
+
+    Returns:
+        One row per number of `steps` and `rows`: "any" row, "even" or "odd" ones, or one row alone
+        ("0" …); `found` of `n` results with the `share` and its interval `low`, `high`;
+        `control_found` of `control_n` and their share with its interval. The control leaves out
+        problems that are alone with their number of steps.
+
+    Raises:
+        ProblemError: as many chains as problems are needed, and as many rows in each problem.
+
+    >>> tokens = [[[" 9"], ["-"]], [["7"], ["+"]]]
+    >>> table = step_matches(tokens, ["<<4+5=9>> <<9*2=18>>", "<<2+2=4>> <<4+1=5>>"])
+    >>> table.query("rows == 'any'")[["steps", "found", "n", "control_found"]].values.tolist()
+    [[2, 1, 2, 0]]
+    """
+    if len(top_tokens) != len(chains):
+        raise ProblemError(
+            f"step_matches was given {len(top_tokens)} problems and {len(chains)} chains; give one "
+            "each."
+        )
+    if len({len(rows) for rows in top_tokens}) > 1:
+        raise ProblemError("step_matches needs as many rows in each problem.")
+    results = [_intermediate(chain) for chain in chains]
+    groups: dict[int, list[int]] = {}
+    for i, (n_steps, _) in enumerate(results):
+        if n_steps:
+            groups.setdefault(n_steps, []).append(i)
+    table: list[dict[str, object]] = []
+    for n_steps, members in sorted(groups.items()):
+        own = [match_steps(top_tokens[i], results[i][1]) for i in members]
+        others = [*members[1:], members[0]] if len(members) > 1 else []
+        pairs = zip(members, others, strict=False)
+        control = [match_steps(top_tokens[i], results[other][1]) for i, other in pairs]
+        for name, chosen in _row_groups(len(top_tokens[0])).items():
+            found, n = _count(own, chosen)
+            control_found, control_n = _count(control, chosen)
+            table.append(
+                {"steps": n_steps, "rows": name, "found": found, "n": n}
+                | _share("", found, n, level)
+                | {"control_found": control_found, "control_n": control_n}
+                | _share("control_", control_found, control_n, level)
+            )
+    return pd.DataFrame(table)
+
+
+def _intermediate(chain: str | Sequence[object]) -> tuple[int, list[object]]:
+    results: list[object] = list(step_results(chain) if isinstance(chain, str) else chain)
+    return len(results), results[:-1] if len(results) > 1 else results
+
+
+def _row_groups(n_rows: int) -> dict[str, list[int]]:
+    every = list(range(n_rows))
+    return {"any": every, "even": every[::2], "odd": every[1::2]} | {str(i): [i] for i in every}
+
+
+def _count(found: Sequence[Bool[np.ndarray, "row result"]], rows: list[int]) -> tuple[int, int]:
+    hits = [each[rows].any(axis=0) for each in found]
+    return int(sum(hit.sum() for hit in hits)), sum(map(len, hits))
+
+
+def _share(prefix: str, found: int, n: int, level: float) -> dict[str, float]:
+    low, high = wilson_interval(found, n, level=level) if n else (np.nan, np.nan)
+    share = found / n if n else np.nan
+    return {f"{prefix}share": share, f"{prefix}low": low, f"{prefix}high": high}

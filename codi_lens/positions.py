@@ -142,8 +142,11 @@ def rank(name: str) -> int:
 
 
 def _names_of(at: Scope) -> list[str]:
-    names = [at] if isinstance(at, str) else list(at) if isinstance(at, Collection) else []
-    if not isinstance(at, Collection) or not all(isinstance(name, str) for name in names):
+    try:
+        names = [at] if isinstance(at, str) or not isinstance(at, Collection) else list(at)
+    except TypeError:  # a tensor without dimensions
+        names = [at]
+    if not all(isinstance(name, str) for name in names):
         raise PositionError(
             f"Positions are given by name, as 'ct2' or ['bot', 'ct0'], not as {shown(at)}."
         )

@@ -143,5 +143,5 @@ def test_what_a_fuzz_found(model: cl.CodiModel, heads: pd.DataFrame) -> None:
         refused(PositionError, cl.force_hub, "ct0", 0.5, at=at)
         refused(PositionError, cl.ablate_heads, [(0, 0)], "zero", at)
     hub = cl.force_hub(pd.NA, 0.5, at="ct2")  # type: ignore[arg-type]
-    refused(PositionError, model.think, ["1 + 1?"], interventions=[hub])
+    refused(PositionError, model.think, [SOME[0].question], interventions=[hub])
     refused(InterventionError, cl.score_vs_effect, heads, heads, [])

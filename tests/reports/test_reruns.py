@@ -139,9 +139,11 @@ def test_another_process_waits_its_turn(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", keeps, out], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline() == b"kept\n"
-        with pytest.raises(OutputError, match=r"^.*out is being written by another process; \S.*$"):
-            with open_report(out, "patch"):
-                pass
+        with (
+            pytest.raises(OutputError, match=r"^.*out is being written by another process; \S.*$"),
+            open_report(out, "patch"),
+        ):
+            pass
         other.kill()
     with open_report(out, "patch"):
         pass

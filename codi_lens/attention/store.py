@@ -149,7 +149,7 @@ class _Stored(BackendArray):
 
 
 def _guarded(store: Store, array: xr.DataArray) -> xr.DataArray:
-    lazily = indexing.LazilyIndexedArray(_Stored(store, str(array.name)))
+    lazily: Any = indexing.LazilyIndexedArray(_Stored(store, str(array.name)))
     return array.copy(data=indexing.MemoryCachedArray(indexing.CopyOnWriteArray(lazily)))
 
 

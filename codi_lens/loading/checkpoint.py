@@ -18,7 +18,7 @@ from huggingface_hub.errors import GatedRepoError
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from codi_lens.errors import CheckpointError, CheckpointWarning, shown
 from codi_lens.loading.architectures import check_said, supported

@@ -181,7 +181,8 @@ def _read_tokenizer(
     """The checkpoint's own tokenizer, which knows its thought tokens, else the base model's.
 
     With a note where transformers splits text otherwise than its file says: without a
-    `tokenizer_class` it takes that of the architecture, with a pre-tokenizer of its own.
+    `tokenizer_class`, and for Qwen2 with most, it takes that of the architecture, which has a
+    pre-tokenizer of its own.
     """
     own = any((folder / file_name).is_file() for file_name in _TOKENIZER_FILES)
     if not own and named_base is None:
@@ -205,8 +206,8 @@ def _read_tokenizer(
         return tokenizer, ()
     return tokenizer, (
         f"The tokenizer in {where} is read by transformers as a {type(tokenizer).__name__}, which "
-        'splits text otherwise than its tokenizer.json says; give "tokenizer_class": '
-        '"PreTrainedTokenizerFast" in tokenizer_config.json, unless the model was trained so.',
+        "splits text otherwise than its tokenizer.json says; if the model was trained with that "
+        'file, its tokenizer_config.json may lack "tokenizer_class": "PreTrainedTokenizerFast".',
     )
 
 

@@ -145,3 +145,6 @@ def test_what_a_fuzz_found(model: cl.CodiModel, heads: pd.DataFrame) -> None:
     hub = cl.force_hub(pd.NA, 0.5, at="ct2")  # type: ignore[arg-type]
     refused(PositionError, model.think, [SOME[0].question], interventions=[hub])
     refused(InterventionError, cl.score_vs_effect, heads, heads, [])
+    for odd in (np.zeros((2, 2)), 10**5000, "x" * 5000):
+        refused(CheckpointError, cl.CodiModel.from_pretrained, "tiny-gpt2", device=odd)
+        refused(CheckpointError, cl.CodiModel.from_pretrained, "tiny-gpt2", dtype=odd)

@@ -199,10 +199,7 @@ def _read_tokenizer(
             "number."
         )
     _check_tokens(tokenizer, where)
-    own = _from_base(where, _in_file)
-    if own is None or own.encode(_PROBE, add_special_tokens=False).ids == tokenizer.encode(
-        _PROBE, add_special_tokens=False
-    ):
+    if _from_base(where, partial(_reads_as_file, tokenizer)):
         return tokenizer, ()
     return tokenizer, (
         f"The tokenizer in {where} is read by transformers as a {type(tokenizer).__name__}, which "
@@ -227,10 +224,13 @@ def _check_tokens(tokenizer: PreTrainedTokenizerBase, where: str | Path) -> None
         )
 
 
-def _in_file(where: str | Path) -> Tokenizer | None:
-    """The tokenizer that tokenizer.json describes, if there is such a file."""
+def _reads_as_file(tokenizer: PreTrainedTokenizerBase, where: str | Path) -> bool:
+    """Whether a tokenizer splits text as its tokenizer.json says, if there is such a file."""
     path = cached_file(where, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
-    return None if path is None else Tokenizer.from_file(path)
+    if path is None:
+        return True
+    own = Tokenizer.from_file(path).encode(_PROBE, add_special_tokens=False).ids
+    return own == tokenizer.encode(_PROBE, add_special_tokens=False)
 
 
 def _config_and_values(

@@ -1,8 +1,9 @@
 """Stop every command at its file operations, run it again, and compare all that it wrote.
 
-A stop is SIGKILL, SIGINT or a full disk at one file operation (an audit hook counts them), or
-SIGKILL at a random moment. Each runs in a forked process, so that nothing is imported twice. After
-it the same command runs undisturbed and must leave, byte for byte, what it leaves if never stopped.
+A stop is SIGKILL, SIGINT, SIGHUP or a full disk at one file operation (an audit hook counts them),
+or SIGKILL at a random moment. Each runs in a forked process, so that nothing is imported twice.
+After it the same command runs undisturbed and must leave, byte for byte, what it leaves if never
+stopped.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import argparse
 import errno
 import os
 import random
-import re
 import signal
 import sys
 import tempfile
@@ -37,7 +37,8 @@ from codi_lens.reports.patch import patch_positions
 from codi_lens.reports.study import report_study
 
 WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
-KINDS = ("kill", "interrupt", "full disk")
+SIGNALS = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT, "hangup": signal.SIGHUP}
+KINDS = (*SIGNALS, "full disk")
 STOPPED, REFUSED, FAILED = 130, 3, 4
 SETTINGS: dict[str, Any] = {"problems_at_once": 2, "max_new_tokens": 8, "progress": False}
 Command = Callable[[Path], object]
@@ -118,7 +119,7 @@ def stop(kind: str, point: int, number: int) -> None:
     if kind == "full disk" and number >= point:
         raise OSError(errno.ENOSPC, "No space left on device", "a file")
     if number == point:
-        os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.SIGINT)
+        os.kill(os.getpid(), SIGNALS[kind])
 
 
 def note(file: int, number: int) -> None:
@@ -139,13 +140,10 @@ def operations(command: Command, out: Path) -> int:
     return int((out.parent.parent / "operations").read_text())
 
 
-_BOX = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
 def held_by(place: Path) -> dict[str, bytes]:
-    """Every file under a place, by its path; but for the random name of a figure's box."""
+    """Every file under a place, by its path."""
     return {
-        str(path.relative_to(place)): _BOX.sub(b"box", path.read_bytes())
+        str(path.relative_to(place)): path.read_bytes()
         for path in sorted(place.rglob("*"))
         if path.is_file()
     }
@@ -216,7 +214,7 @@ def table(found: dict[str, tuple[int, Counter[str]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=10, help="stops per command at operations")
+    parser.add_argument("--points", type=int, default=12, help="stops per command at operations")
     parser.add_argument("--kills", type=int, default=3, help="kills per command at random moments")
     parser.add_argument("--only", nargs="+", help="these commands")
     given = parser.parse_args()

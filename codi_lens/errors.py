@@ -9,6 +9,7 @@ import math
 import operator
 import os
 from collections.abc import Iterable, Mapping
+from errno import EINVAL, ELOOP, ENAMETOOLONG
 from pathlib import Path
 from typing import Any, get_args
 
@@ -209,7 +210,7 @@ def as_path(what: str, value: Any, error: type[CodiLensError] = OutputError) -> 
         error: what to raise.
 
     Raises:
-        CodiLensError: of the class `error`; anything else.
+        CodiLensError: of the class `error`; anything else, or a name that no system takes.
 
     >>> as_path("out", "results").name
     'results'
@@ -220,6 +221,15 @@ def as_path(what: str, value: Any, error: type[CodiLensError] = OutputError) -> 
         path = None
     if path is None:
         raise error(f"{what} is the path of a folder, as text or a Path, not {shown(value)}.")
+    try:
+        path.lstat()
+    except ValueError:  # a NUL character, or one that the file system cannot write
+        raise error(f"{what} names no folder: {shown(str(path))}.") from None
+    except OSError as reason:
+        if reason.errno in (ENAMETOOLONG, EINVAL, ELOOP):
+            raise error(
+                f"{what} names no folder: {shown(str(path))} ({reason.strerror})."
+            ) from None
     return path
 
 

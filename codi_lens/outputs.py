@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from codi_lens import __version__
-from codi_lens.errors import CodiLensError, OutputError
+from codi_lens.errors import CodiLensError, OutputError, as_path
 
 VERSION = "codi_lens"
 """Under this name work says which version began it; another version may go on with it."""
@@ -191,8 +191,9 @@ def check_output(out: str | Path, command: str) -> Path:
     Raises:
         OutputError: it is a file, holds something else, or the report of another command.
     """
-    resumes(Path(out), _REPORT, {"command": command}, lambda folder: _report_of(folder, command))
-    return Path(out)
+    out = as_path("out", out)
+    resumes(out, _REPORT, {"command": command}, lambda folder: _report_of(folder, command))
+    return out
 
 
 @contextmanager

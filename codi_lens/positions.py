@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,8 +143,13 @@ def rank(name: str) -> int:
 
 
 def _names_of(at: Scope) -> list[str]:
-    names = [at] if isinstance(at, str) else list(at) if isinstance(at, Collection) else []
-    if not isinstance(at, Collection) or not all(isinstance(name, str) for name in names):
+    if isinstance(at, str):
+        return [at]
+    try:
+        names: list[Any] = list(at) if isinstance(at, Collection) else [at]
+    except TypeError:  # a tensor without dimensions
+        names = [at]
+    if not all(isinstance(name, str) for name in names):
         raise PositionError(
             f"Positions are given by name, as 'ct2' or ['bot', 'ct0'], not as {shown(at)}."
         )

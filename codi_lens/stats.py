@@ -53,9 +53,7 @@ def percentile_interval(
     >>> round(float(low), 6), round(float(high), 6)
     (2.5, 97.5)
     """
-    if not 0 < finite_number("The level of an interval", level, CodiLensError) < 1:
-        raise CodiLensError(f"The level of an interval lies between 0 and 1, not at {level}.")
-    tail = (1 - level) / 2
+    tail = (1 - _checked_level(level)) / 2
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
     return np.asarray(low), np.asarray(high)
 
@@ -98,9 +96,15 @@ def mean_interval(
 def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
     """The Wilson score interval of a proportion (scipy).
 
+    Raises:
+        CodiLensError: no number of successes out of a number of trials, or no level.
+
     >>> [round(bound, 3) for bound in wilson_interval(99, 100)]
     [0.946, 0.998]
     """
+    n = whole_number("The number of trials", n, 1, error=CodiLensError)
+    successes = whole_number("The number of successes", successes, 0, n, CodiLensError)
+    level = _checked_level(level)
     interval = scipy_stats.binomtest(successes, n).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -257,6 +261,12 @@ def _rho(
     over = np.sqrt((ranked[0] ** 2).sum(axis=1) * (ranked[1] ** 2).sum(axis=1))
     product = (ranked[0] * ranked[1]).sum(axis=1)
     return np.divide(product, over, out=np.full(len(over), np.nan), where=over > 1e-9)
+
+
+def _checked_level(level: float) -> float:
+    if not 0 < finite_number("The level of an interval", level, CodiLensError) < 1:
+        raise CodiLensError(f"The level of an interval lies between 0 and 1, not at {level}.")
+    return float(level)
 
 
 def _known(values: np.ndarray) -> np.ndarray:

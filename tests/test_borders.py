@@ -24,7 +24,7 @@ from codi_lens.errors import (
     PositionError,
     ProblemError,
 )
-from codi_lens.problems import is_correct, word_problems
+from codi_lens.problems import is_correct, load_problems, word_problems
 
 ODD: tuple[Any, ...] = (1j, "L0H0", ["x", 1], {"a": 1}, np.array(1), np.nan, pd.NA, object(), int)
 SOME = word_problems(2)
@@ -123,3 +123,28 @@ def test_rows_given_twice_and_texts_for_numbers(heads: pd.DataFrame) -> None:
 @pytest.mark.parametrize("alpha", [1e308, 1e39, 10**5000], ids=["double", "float32", "int"])
 def test_lora_alpha_that_float32_does_not_hold(alpha: float) -> None:
     refused(CheckpointError, cl.CodiModel.from_pretrained, "tiny-gpt2", lora_alpha=alpha)
+
+
+def test_what_a_fuzz_found(model: cl.CodiModel, heads: pd.DataFrame) -> None:
+    quick: dict[str, Any] = {"progress": False, "max_new_tokens": 2}
+    for out in ("a\0b", "9" * 5000):
+        refused(OutputError, cl.extract, model, SOME, out, **quick)
+        refused(OutputError, cl.sweep_heads, model, SOME, [(0, 0)], out, **quick)
+        refused(OutputError, cl.open_attention, out)
+        refused(ProblemError, load_problems, out)
+    for call in (cl.extract, cl.sweep_heads, cl.attribute_heads):
+        for progress in (pd.NA, np.zeros(2)):
+            refused(CodiLensError, call, model, SOME, progress=progress)
+    for odd in (pd.NA, pd.DataFrame(), 5):
+        refused(InterventionError, cl.sweep_heads, model, SOME, [(0, 0)], mode=odd, **quick)
+        refused(InterventionError, cl.sweep_heads, model, SOME, odd, **quick)
+        refused(InterventionError, cl.sweep_thoughts, model, SOME, odd, **quick)
+    for at in (torch.tensor(1), np.array(1), pd.NA):
+        refused(PositionError, cl.force_hub, "ct0", 0.5, at=at)
+        refused(PositionError, cl.ablate_heads, [(0, 0)], "zero", at)
+    hub = cl.force_hub(pd.NA, 0.5, at="ct2")  # type: ignore[arg-type]
+    refused(PositionError, model.think, [SOME[0].question], interventions=[hub])
+    refused(InterventionError, cl.score_vs_effect, heads, heads, [])
+    for odd in (np.zeros((2, 2)), 10**5000, "x" * 5000):
+        refused(CheckpointError, cl.CodiModel.from_pretrained, "tiny-gpt2", device=odd)
+        refused(CheckpointError, cl.CodiModel.from_pretrained, "tiny-gpt2", dtype=odd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,23 @@ def test_sign_flips_equal_brute_force_and_scipy() -> None:
 def test_wilson_interval_of_a_published_example() -> None:
     """Newcombe (1998), table I: 81 of 263 gives .2553 to .3662."""
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"successes": 3, "n": 2}, "number of successes must be at most 2, not 3"),
+        ({"successes": 0, "n": 0}, "number of trials must be at least 1, not 0"),
+        ({"successes": 1, "n": 2, "level": 1.0}, "lies between 0 and 1, not at 1.0"),
+        (
+            {"successes": 1, "n": 2, "level": math.nan},
+            "level of an interval is a finite number, not",
+        ),
+    ],
+)
+def test_what_has_no_wilson_interval_is_one_sentence(given: Any, message: str) -> None:
+    with pytest.raises(CodiLensError, match=message):
+        wilson_interval(**given)
 
 
 def test_spearman_equals_scipy_with_ties_and_one_stratum() -> None:

@@ -17,7 +17,7 @@ from zarr.storage import MemoryStore
 
 from codi_lens.attention.store import open_store, read_store
 from codi_lens.attention.values import first_token_attention, value_weighted_attention
-from codi_lens.errors import OutputError, as_path
+from codi_lens.errors import OutputError, as_path, check_flags
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.giving import with_donors
 from codi_lens.model import CodiModel
@@ -81,6 +81,7 @@ def extract(
     problems = problems_for(model, problems, "extract")
     ids = check_problems(problems, "extract", batch_size=batch_size, max_new_tokens=max_new_tokens)
     batch_size, max_new_tokens = int(batch_size), int(max_new_tokens)
+    check_flags(progress=progress, value_weighted=value_weighted)
     interventions = _with_donors(model, problems, interventions, batch_size)
     prompts = prepare_problems(model, problems)
     store = MemoryStore() if out is None else as_path("out", out)

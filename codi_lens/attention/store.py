@@ -14,6 +14,8 @@ from warnings import catch_warnings, simplefilter
 import numpy as np
 import xarray as xr
 import zarr
+from xarray.backends import BackendArray
+from xarray.core import indexing
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
@@ -106,10 +108,10 @@ def _labelled(store: Store) -> xr.DataArray:
         for text, answer in zip(texts, known, strict=True)
     ]
     n = dataset.attrs["n_thoughts"]
-    attention = dataset["attention"]
+    attention = _guarded(store, dataset["attention"])
     attention.attrs = {key: dataset.attrs[key] for key in ("model", "fingerprint")}
     attention.attrs["n_layers"] = attention.sizes["layer"]
-    weighted = {name: dataset[name] for name in WEIGHTED if name in dataset}
+    weighted = {name: _guarded(store, dataset[name]) for name in WEIGHTED if name in dataset}
     for each in weighted.values():
         each.attrs = dict(attention.attrs)
     coordinates: dict[str, Any] = {
@@ -126,6 +128,29 @@ def _labelled(store: Store) -> xr.DataArray:
         "correct": ("problem", correct),
     }
     return attention.assign_coords(coordinates)
+
+
+class _Stored(BackendArray):
+    """An array that is read as it is used; what is damaged by then is one sentence."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._array: Any = zarr.open_group(store, mode="r")[name]
+        self.shape, self.dtype = self._array.shape, self._array.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.OUTER, self._read
+        )
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        with _damage_named(self._store, "run the extraction again, which makes up for it"):
+            return self._array.oindex[key]
+
+
+def _guarded(store: Store, array: xr.DataArray) -> xr.DataArray:
+    lazily: Any = indexing.LazilyIndexedArray(_Stored(store, str(array.name)))
+    return array.copy(data=indexing.MemoryCachedArray(indexing.CopyOnWriteArray(lazily)))
 
 
 def _begin(store: Store, attributes: dict[str, Any]) -> None:
@@ -265,7 +290,7 @@ def _all_there(store: Path, group: zarr.Group, arrays: Mapping[str, Any], proble
 
 
 @contextmanager
-def _damage_named(store: Store) -> Iterator[None]:
+def _damage_named(store: Store, so: str = "delete it and extract again") -> Iterator[None]:
     """Whatever zarr raises on a damaged store becomes one sentence."""
     try:
         yield
@@ -275,4 +300,4 @@ def _damage_named(store: Store) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _NOT_DAMAGE:
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise OutputError(f"{store} is damaged ({reason}); delete it and extract again.") from error
+        raise OutputError(f"{store} is damaged ({reason}); {so}.") from error

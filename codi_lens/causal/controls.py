@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from codi_lens.causal.measure import Arm
-from codi_lens.errors import ProblemError
+from codi_lens.errors import ProblemError, check_choice
 from codi_lens.head_names import Head
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.heads import ablate_heads
@@ -39,6 +39,7 @@ def donors_for(
         hook_names: whose values are computed together, once any is asked for; by default those of
             all heads.
     """
+    check_choice("mode", mode, Mode)
     if mode == "zero":
         return donors
     donors = Donors(model, problems, seed=seed) if donors is None else donors

@@ -167,7 +167,7 @@ def gate_attributions(
     replaced = Replaced(hook_names, mode, donors, seed)
     apart = one_by_one and method == "integrated"
     opened = [[position] for position in positions] if apart else [positions]
-    check_work(model, problems, problems_at_once, rows_at_once)
+    check_work(model, problems, problems_at_once, rows_at_once, progress)
     prompts = prepare_problems(model, problems)
     order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
     ids = [problem.id for problem in problems]

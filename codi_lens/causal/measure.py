@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from codi_lens.causal.outcomes import CleanAnswer, clean_answers, score, with_rivals
 from codi_lens.causal.results import Results
-from codi_lens.errors import InterventionError, shown
+from codi_lens.errors import InterventionError, check_flags, shown
 from codi_lens.model import CodiModel
 from codi_lens.positions import rank
 from codi_lens.problems.arguments import whole_number
@@ -131,7 +131,7 @@ def measure(
     """
     problems = problems_for(model, problems)
     named = _named(arms)
-    ids = check_work(model, problems, problems_at_once, rows_at_once)
+    ids = check_work(model, problems, problems_at_once, rows_at_once, progress)
     problems_at_once, rows_at_once = int(problems_at_once), int(rows_at_once)
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
     if rivals is not None:
@@ -184,7 +184,11 @@ def _judged(outcomes: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame
 
 
 def check_work(
-    model: CodiModel, problems: Sequence[Problem], problems_at_once: int, rows_at_once: int
+    model: CodiModel,
+    problems: Sequence[Problem],
+    problems_at_once: int,
+    rows_at_once: int,
+    progress: bool,
 ) -> list[str]:
     """The ids of problems of which clean runs can be made.
 
@@ -192,6 +196,7 @@ def check_work(
         ProblemError: no problem, ids that are not unique, or nothing at once.
         InterventionError: the model carries hooks of its own.
     """
+    check_flags(progress=progress)
     ids = check_problems(
         problems, "run", problems_at_once=problems_at_once, rows_at_once=rows_at_once
     )

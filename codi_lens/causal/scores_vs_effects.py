@@ -43,6 +43,8 @@ def score_vs_effect(
     [['hub', 1.0, 1.0]]
     """
     metrics = listed("score_vs_effect", metrics, "metrics", InterventionError)
+    if not metrics:
+        raise InterventionError("score_vs_effect was given no metric; give at least one.")
     needs(heads, "name", "layer", advice="give what rank_heads returns")
     needs(effects, "name", "effect", advice="give what sweep_heads returns")
     for metric in metrics:

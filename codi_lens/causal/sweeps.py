@@ -14,8 +14,8 @@ import pandas as pd
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import compare_interventions
 from codi_lens.causal.measure import Running
-from codi_lens.errors import InterventionError
-from codi_lens.head_names import Head, all_heads, head_name
+from codi_lens.errors import InterventionError, listed
+from codi_lens.head_names import GivenHeads, all_heads, as_heads, head_name
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.edges import knock_out
 from codi_lens.interventions.heads import ablate_heads
@@ -33,7 +33,7 @@ from codi_lens.thinking.plan import Planned
 def sweep_heads(
     model: CodiModel,
     problems: Problems,
-    heads: Sequence[Head] | None = None,
+    heads: GivenHeads | None = None,
     out: str | Path | None = None,
     *,
     mode: Mode = "resample",
@@ -47,7 +47,7 @@ def sweep_heads(
     Args:
         model: the model.
         problems: what to think about.
-        heads: pairs of layer and head; all by default.
+        heads: pairs of layer and head, or names; all by default.
         out: a folder for the outcomes, resumable.
         mode: "resample", "mean" or "zero"; zero is off-distribution.
         at: where, by name.
@@ -66,7 +66,7 @@ def sweep_heads(
     """
     check_seed(seed)
     problems = problems_for(model, problems)
-    heads = all_heads(model.lens.cfg) if heads is None else heads
+    heads = all_heads(model.lens.cfg) if heads is None else as_heads(heads)
     prepared = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
     arms = [ablate_heads([head], mode, at, prepared, seed) for head in heads]
     labels = [
@@ -82,7 +82,7 @@ def sweep_edges(
     keys: Scope | None = None,
     out: str | Path | None = None,
     *,
-    heads: Sequence[Head] | None = None,
+    heads: GivenHeads | None = None,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> pd.DataFrame:
@@ -165,6 +165,7 @@ def sweep_thoughts(
     # Run when a mode first asks for a thought; zero and noise never do.
     prepared = donors_for(model, problems, mode="resample", donors=donors, seed=seed, hook_names=())
     names = thought_names(model.config.n_thoughts)
+    modes = listed("modes=", modes, "modes", InterventionError)
     pairs: list[tuple[str, ThoughtMode]] = [(name, mode) for mode in modes for name in names]
     arms = [patch_thoughts(name, mode, prepared, seed) for name, mode in pairs]
     labels = [{"thought": name, "mode": mode} for name, mode in pairs]

@@ -18,6 +18,7 @@ from codi_lens.errors import (
     PositionError,
     finite_number,
     listed,
+    shown,
     whole_number,
 )
 from codi_lens.head_names import (
@@ -102,7 +103,7 @@ def knock_out(
                     "same pattern."
                 )
             # A row without any key is refused by the run itself, which names the query.
-            check_rows(context, pattern, empty=True)
+            check_rows_sum(context, pattern, empty=True)
 
         chosen_heads = _heads(context, heads, layers)
         return [
@@ -152,7 +153,7 @@ def force_hub(
                 )
             others = others * ((1 - share) / total.clamp_min(torch.finfo(part.dtype).tiny))
             pattern[:, chosen] = others.masked_fill(here, share / int(here.sum()))
-            check_rows(context, pattern)
+            check_rows_sum(context, pattern)
             return pattern
 
         chosen_heads = _heads(context, heads, None)
@@ -193,7 +194,7 @@ def swap_columns(
             here, there = (columns(context, pattern, frozenset([name])) for name in (a, b))
             order[here], order[there] = order[there].clone(), order[here].clone()
             pattern[:, chosen] = pattern[:, chosen][..., order]
-            check_rows(context, pattern)
+            check_rows_sum(context, pattern)
             return pattern
 
         chosen_heads = _heads(context, heads, None)
@@ -209,7 +210,7 @@ def columns(context: Context, pattern: Tensor, names: frozenset[str]) -> Bool[Te
     return torch.tensor([name in names for name in named], device=pattern.device)
 
 
-def check_rows(context: Context, pattern: Pattern, *, empty: bool = False) -> None:
+def check_rows_sum(context: Context, pattern: Pattern, *, empty: bool = False) -> None:
     """Refuse attention that is negative or whose rows do not sum to 1.
 
     Rows of padding are not looked at: their sum is 0, or anything, and nothing reads them.
@@ -283,9 +284,9 @@ def _later_queries(context: Context, positions: Sequence[str], at: Scope | None)
     """The queries of an intervention on columns, each of which must see all these positions."""
     singles = ("bot", *thought_names(context.n_thoughts), "eot")
     for position in positions:
-        if position not in singles:
+        if not isinstance(position, str) or position not in singles:
             raise PositionError(
-                f"{position!r} is not a single position; there are {', '.join(singles)}."
+                f"{shown(position)} is not a single position; there are {', '.join(singles)}."
             )
     latest = max(positions, key=rank)
     if at is None:

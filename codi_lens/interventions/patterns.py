@@ -19,7 +19,7 @@ from codi_lens.head_names import (
     check_heads,
     heads_name,
 )
-from codi_lens.interventions.edges import ROUNDING, check_rows, edge_hooks
+from codi_lens.interventions.edges import ROUNDING, check_rows_sum, edge_hooks
 from codi_lens.positions import (
     Scope,
     first_position,
@@ -71,7 +71,7 @@ def freeze_patterns(heads: GivenHeads | None = None, at: Scope = "thinking") -> 
                     )
                 source = clean[name][:, layers[layer]][:, :, rows, :length]
                 pattern[:, layers[layer]] = source.to(pattern.dtype)
-                check_rows(context, pattern)
+                check_rows_sum(context, pattern)
                 return pattern
 
             return Intervention([(name, put)], position)
@@ -145,7 +145,7 @@ def set_pattern(pattern: xr.DataArray, heads: GivenHeads, name: str = "set") -> 
                 total, count = (_per_key(part, index, len(keys)) for part in (own, seen))
                 split = torch.where(total > 0, own / total, seen / count.clamp_min(1))
                 pattern[:, chosen] = split * values[:, None, i : i + 1, index].to(own)
-                check_rows(context, pattern)
+                check_rows_sum(context, pattern)
                 return pattern
 
             return Intervention(edge_hooks("hook_pattern", heads, put), queries[i])
@@ -229,7 +229,7 @@ def transplant_pattern(
                 own[..., :start] = rest * (left / total.clamp_min(torch.finfo(rest.dtype).tiny))
                 own[..., start:] = given
                 pattern[:, chosen] = own
-                check_rows(context, pattern)
+                check_rows_sum(context, pattern)
                 return pattern
 
             return Intervention(edge_hooks("hook_pattern", heads, put), query)

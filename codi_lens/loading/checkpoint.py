@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import GatedRepoError
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.utils.hub import cached_file
 
 from codi_lens.errors import CheckpointError, CheckpointWarning, shown
 from codi_lens.loading.architectures import check_said, supported
@@ -33,9 +35,14 @@ from codi_lens.loading.keys import (
     tied_names,
 )
 from codi_lens.loading.lora import lora_pairs
-from codi_lens.loading.sources import check_path, is_folder, is_hub_name
+from codi_lens.loading.sources import check_path, is_folder, is_hub_name, local_folder
 from codi_lens.loading.special_tokens import special_tokens
 
+_LAYERS = ("num_hidden_layers", "n_layer")  # as configs call their number
+_PROBE = (
+    " Zoe has 14 coins, she's 7.5% older: 12345 (3 * 2)\n = £9"  # what ways to split tell apart
+)
+_LARGEST_ID = 2**24
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
@@ -87,8 +94,8 @@ def read_checkpoint(
 
     Args:
         source: a folder, the name of a shipped model, or that of a hub repository.
-        base: where configuration and tokenizer of the base model are (folder or hub name); by
-            default the checkpoint's own folder, or what the settings name.
+        base: where configuration and tokenizer of the base model are (a folder, a shipped model
+            or a hub name); by default the checkpoint's own folder, or what the settings name.
         lora_alpha: the LoRA scaling; accepted and unused where the file holds no LoRA.
         n_thoughts: how many thoughts to think.
         remove_eos: whether the model was trained without EOS between question and thoughts.
@@ -113,13 +120,13 @@ def read_checkpoint(
     layout = sort_keys(read_tensors(folder), name, plain=(folder / "codi_config.json").is_file())
 
     named_base = base if base is not None else settings.get("base")
-    backbone, values = _read_config(folder, base, named_base, name)
-    tokenizer = _read_tokenizer(folder, named_base, name)
+    backbone, values = _read_config(folder, base, named_base, name, len(layout.tensors))
+    tokenizer, read_otherwise = _read_tokenizer(folder, named_base, name)
     base_vocabulary = backbone.vocab_size
     embedding = _embedding(layout.tensors, backbone, name)
     backbone.vocab_size = len(embedding)
     tokens = special_tokens(settings, tokenizer, base_vocabulary, embedding, name)
-    notes = layout.notes
+    notes = layout.notes + read_otherwise
     if backbone.tie_word_embeddings and not is_tied(layout.tensors, backbone):
         backbone.tie_word_embeddings = False
         notes += (
@@ -149,7 +156,7 @@ def read_checkpoint(
 
 
 def _read_config(
-    folder: Path, base: str | Path | None, named_base: str | Path | None, name: str
+    folder: Path, base: str | Path | None, named_base: str | Path | None, name: str, n_tensors: int
 ) -> tuple[PretrainedConfig, dict[str, Any]]:
     """The given base's config, else the checkpoint's own, else that of the base it names."""
     own = (folder / "config.json").is_file()
@@ -159,7 +166,7 @@ def _read_config(
             f"{name} does not say its base model; pass base=, the folder or hub name of the "
             "model that it was trained from (for its config and tokenizer)."
         )
-    config, values = _from_base(where, _config_and_values)
+    config, values = _from_base(where, partial(_config_and_values, n_tensors=n_tensors))
     if config.model_type not in supported():
         raise CheckpointError(
             f"The architecture {config.model_type!r} of {name} is not supported; supported are "
@@ -170,8 +177,13 @@ def _read_config(
 
 def _read_tokenizer(
     folder: Path, named_base: str | Path | None, name: str
-) -> PreTrainedTokenizerBase:
-    """The checkpoint's own tokenizer, which knows its thought tokens, else the base model's."""
+) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:
+    """The checkpoint's own tokenizer, which knows its thought tokens, else the base model's.
+
+    With a note where transformers splits text otherwise than its file says: without a
+    `tokenizer_class`, and for Qwen2 with most, it takes that of the architecture, which has a
+    pre-tokenizer of its own.
+    """
     own = any((folder / file_name).is_file() for file_name in _TOKENIZER_FILES)
     if not own and named_base is None:
         raise CheckpointError(
@@ -186,23 +198,68 @@ def _read_tokenizer(
             f"The tokenizer in {where} gives model_max_length = {shown(longest)}; it must be a "
             "number."
         )
-    return tokenizer
+    _check_tokens(tokenizer, where)
+    if _from_base(where, partial(_reads_as_file, tokenizer)):
+        return tokenizer, ()
+    return tokenizer, (
+        f"The tokenizer in {where} is read by transformers as a {type(tokenizer).__name__}, which "
+        "splits text otherwise than its tokenizer.json says; if the model was trained with that "
+        'file, its tokenizer_config.json may lack "tokenizer_class": "PreTrainedTokenizerFast".',
+    )
 
 
-def _config_and_values(where: str | Path) -> tuple[PretrainedConfig, dict[str, Any]]:
+def _check_tokens(tokenizer: PreTrainedTokenizerBase, where: str | Path) -> None:
+    try:
+        tokenizer.unk_token_id  # noqa: B018
+    except RecursionError:  # transformers looks an unknown token up as the unknown token
+        raise CheckpointError(
+            f"The tokenizer in {where} gives unk_token = {shown(tokenizer.unk_token)}, which is "
+            "none of its tokens; correct it in tokenizer_config.json."
+        ) from None
+    token, id = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", 0))
+    if id > _LARGEST_ID:  # a copy of the tokenizer would take as much memory
+        raise CheckpointError(
+            f"The tokenizer in {where} gives {shown(token)} the id {id}; ids are at most "
+            f"{_LARGEST_ID}."
+        )
+
+
+def _reads_as_file(tokenizer: PreTrainedTokenizerBase, where: str | Path) -> bool:
+    """Whether a tokenizer splits text as its tokenizer.json says, if there is such a file."""
+    path = cached_file(where, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return True
+    own = Tokenizer.from_file(path).encode(_PROBE, add_special_tokens=False).ids
+    return own == tokenizer.encode(_PROBE, add_special_tokens=False)
+
+
+def _config_and_values(
+    where: str | Path, *, n_tensors: int
+) -> tuple[PretrainedConfig, dict[str, Any]]:
     """A config, and what its file says itself: the rest are transformers' defaults."""
-    config = AutoConfig.from_pretrained(where, trust_remote_code=False)
-    return config, PretrainedConfig.get_config_dict(where)[0]
+    values = PretrainedConfig.get_config_dict(where)[0]
+    for key in _LAYERS:
+        layers = values.get(key)
+        # Transformers makes lists and modules as long, before anything is held against the file.
+        if isinstance(layers, int) and layers > max(n_tensors, 1000):
+            raise CheckpointError(
+                f"The config in {where} says {key} = {shown(layers)}, but its checkpoint holds "
+                f"{n_tensors} tensors, fewer than so many layers have."
+            )
+    return AutoConfig.from_pretrained(where, trust_remote_code=False), values
 
 
 def _from_base(where: str | Path, read: Callable[[str | Path], Any]) -> Any:
     check_path(where)
+    where = local_folder(where) or where
     if not is_folder(where) and not is_hub_name(str(where)):
         raise CheckpointError(
             f"There is no base model folder {str(where)!r}, and it is not a hub name (owner/name)."
         )
     try:
         return read(where)
+    except CheckpointError:
+        raise
     except BaseException as error:  # transformers raises many kinds, and Rust's panics are not
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise

@@ -20,7 +20,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from codi_lens.errors import CheckpointError
 from codi_lens.loading.architectures import architecture_of, lens_config
 from codi_lens.loading.keys import empty_model
-from codi_lens.loading.wrappers import listed
+from codi_lens.loading.wrappers import some_of
 
 # How TransformerLens rearranges each weight in every forward pass. A weight that is stored in
 # that order, and seen through a view, makes the rearrangement free and bit-identical.
@@ -116,7 +116,7 @@ def to_hugging_face(lens: HookedTransformer, backbone: PretrainedConfig) -> dict
     made_up = [key for key in made_up if not (tied and key == "unembed.W_U")]
     if made_up:
         raise CheckpointError(
-            f"The architecture {backbone.model_type!r} has no place for {listed(made_up)}."
+            f"The architecture {backbone.model_type!r} has no place for {some_of(made_up)}."
         )
     gradients = torch.autograd.grad(
         list(moved.values()), list(parameters.values()), [own[key] for key in moved]
@@ -172,7 +172,7 @@ def _check_filled(lens: HookedTransformer, missing: list[str], unexpected: list[
     empty = [key for key in missing if key in parameters and not _is_zero_bias(key, parameters)]
     if empty or unexpected:
         raise CheckpointError(
-            f"The conversion left {listed(empty or unexpected)} "
+            f"The conversion left {some_of(empty or unexpected)} "
             f"{'unfilled' if empty else 'over'}; the weights do not fit the architecture."
         )
 

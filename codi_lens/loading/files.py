@@ -101,9 +101,10 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, as part of one sentence."""
+    """What an exception says, as part of one sentence that stays one."""
     lines = str(error).strip().splitlines()
-    return lines[0].strip().rstrip(".:") if lines else type(error).__name__
+    line = lines[0].strip().rstrip(".:") if lines else type(error).__name__
+    return line if len(line) <= 300 else f"{line[:297]}..."
 
 
 def _fetch(name: str, revision: str | None, patterns: list[str]) -> Path:

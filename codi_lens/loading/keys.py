@@ -19,7 +19,7 @@ from codi_lens.errors import CheckpointError
 from codi_lens.loading.files import first_line
 from codi_lens.loading.foreign import refuse_foreign_keys
 from codi_lens.loading.lora import check_lora, lora_pairs, one_adapter
-from codi_lens.loading.wrappers import listed, unwrapped
+from codi_lens.loading.wrappers import some_of, unwrapped
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _MODEL_PREFIXES = ("codi.base_model.model.", "codi.")
@@ -65,7 +65,7 @@ def sort_keys(state: Mapping[str, Tensor], name: str, *, plain: bool = False) ->
     if not has_prefix and not plain:
         raise CheckpointError(
             f"{name} is not a CODI checkpoint: no key begins with `codi.` or `prj.` "
-            f"(found {listed(state)}); expected keys like codi.base_model.model.…"
+            f"(found {some_of(state)}); expected keys like codi.base_model.model.…"
         )
     tensors: dict[str, Tensor] = {}
     projection: dict[str, Tensor] = {}
@@ -85,9 +85,9 @@ def sort_keys(state: Mapping[str, Tensor], name: str, *, plain: bool = False) ->
     known = {f"{i}.{part}" for i in (1, 3, "ln") for part in ("weight", "bias")}
     unexpected += [f"prj.{key}" for key in projection if key not in known]
     if unexpected:
-        raise CheckpointError(f"{name} holds keys that CODI does not know: {listed(unexpected)}.")
+        raise CheckpointError(f"{name} holds keys that CODI does not know: {some_of(unexpected)}.")
     if not tensors:
-        raise CheckpointError(f"{name} holds no language model, only {listed(state)}.")
+        raise CheckpointError(f"{name} holds no language model, only {some_of(state)}.")
     for key, value in (*tensors.items(), *projection.items()):
         _check_float(key, value, name)
     notes = (
@@ -114,7 +114,7 @@ def check_projection(projection: Mapping[str, Tensor], d_model: int, name: str) 
         needed |= {"ln.weight", "ln.bias"}
     missing = sorted(needed - projection.keys())
     if missing:
-        raise CheckpointError(f"{name} lacks {listed([f'prj.{key}' for key in missing])}.")
+        raise CheckpointError(f"{name} lacks {some_of([f'prj.{key}' for key in missing])}.")
     inner = projection["1.weight"].shape[0] if projection["1.weight"].ndim else 0
     expected = {
         "1.weight": (inner, d_model),
@@ -153,8 +153,8 @@ def check_language_model(
         missing = {key for key in missing if key not in tied or not tied & dense.keys()}
     unexpected = sorted(dense.keys() - expected.keys())
     if missing or unexpected:
-        problems = [f"lacks {listed(sorted(missing))}"] * bool(missing)
-        problems += [f"holds unknown {listed(unexpected)}"] * bool(unexpected)
+        problems = [f"lacks {some_of(sorted(missing))}"] * bool(missing)
+        problems += [f"holds unknown {some_of(unexpected)}"] * bool(unexpected)
         raise CheckpointError(
             f"{name} does not fit the architecture {type(model).__name__}: it "
             f"{' and '.join(problems)}."

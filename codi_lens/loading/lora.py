@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from codi_lens.errors import CheckpointError
-from codi_lens.loading.wrappers import listed
+from codi_lens.loading.wrappers import some_of
 
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>\w+))?\.weight")
 
@@ -53,7 +53,7 @@ def one_adapter(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
         renamed[key] = value
     if len(adapters) > 1:
         raise CheckpointError(
-            f"{name} holds several LoRA adapters ({listed(sorted(adapters))}); merge them first."
+            f"{name} holds several LoRA adapters ({some_of(sorted(adapters))}); merge them first."
         )
     return renamed
 

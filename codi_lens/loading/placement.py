@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from codi_lens.errors import CheckpointError
+from codi_lens.errors import CheckpointError, shown
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 """Precisions that a model can run in."""
@@ -21,8 +21,11 @@ def usable_dtype(dtype: Any) -> torch.dtype:
     >>> usable_dtype("bfloat16"), usable_dtype("torch.float32")
     (torch.bfloat16, torch.float32)
     """
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", None) or str(dtype)
-    found = getattr(torch, name.removeprefix("torch."), None)
+    try:
+        name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", None) or str(dtype)
+        found = getattr(torch, name.removeprefix("torch."), None)
+    except ValueError:  # a number of more digits than Python prints
+        found = None
     if not isinstance(found, torch.dtype) or str(found).removeprefix("torch.") not in DTYPES:
         raise CheckpointError(
             f"A model cannot run in dtype {_shown(dtype)}; it must be one of {', '.join(DTYPES)}."
@@ -49,4 +52,5 @@ def usable_device(device: Any) -> torch.device:
 
 
 def _shown(value: Any) -> str:
-    return str(value) if str(value).isprintable() and str(value) else repr(value)
+    named = isinstance(value, (str, torch.dtype, torch.device)) and str(value).isprintable()
+    return str(value) if named and 0 < len(str(value)) <= 60 else shown(value)

@@ -77,7 +77,7 @@ def opened(held: Any, where: str) -> dict[str, Tensor]:
     )
 
 
-def listed(keys: Iterable[str], most: int = 4) -> str:
+def some_of(keys: Iterable[str], most: int = 4) -> str:
     """Some names and how many more there are, for an error."""
     keys = list(keys)
     more = f" and {len(keys) - most} more" if len(keys) > most else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Literal, SupportsIndex, get_args
 
 from codi_lens import errors
@@ -14,38 +15,10 @@ else:  # refused by `whole_number`, in a sentence, and not by a type checker at 
     Whole = object
 
 Split = Literal["train", "test"]
-
-
-def whole_number(name: str, value: Whole, *, low: int = 1, high: int = errors.LARGEST) -> int:
-    """A whole number, of whatever library, within bounds.
-
-    Args:
-        name: what it is, as the error says it.
-        value: the number.
-        low, high: the least and the greatest that will do.
-
-    Raises:
-        ProblemError: not a whole number, or outside the bounds.
-
-    >>> whole_number("n", 3)
-    3
-    >>> whole_number("n", 0)
-    Traceback (most recent call last):
-    codi_lens.errors.ProblemError: n must be at least 1, not 0.
-    """
-    return errors.whole_number(name, value, low, high, ProblemError)
-
-
-def check_seed(seed: Whole) -> int:
-    """A seed; negative ones are refused, since Python's generator takes -1 for 1.
-
-    Raises:
-        ProblemError: not a whole number, negative, or above 2^63 - 1.
-
-    >>> check_seed(42)
-    42
-    """
-    return errors.check_seed(seed, ProblemError)
+whole_number = partial(errors.whole_number, low=1, error=ProblemError)
+"""A whole number, by default of at least 1; see `codi_lens.errors.whole_number`."""
+check_seed = partial(errors.check_seed, error=ProblemError)
+"""A seed; see `codi_lens.errors.check_seed`."""
 
 
 def check_split(split: object) -> None:

@@ -113,6 +113,7 @@ def _content(given: object) -> tuple[Path, str]:
     try:
         path = Path(given)  # type: ignore[arg-type]
         name = check_text("The name of a problem file", str(path))
+        name = name if len(name) <= 500 else shown(name)  # as a sentence bears it
     except TypeError:
         raise ProblemError(f"A problem file is given by its path, not {shown(given)}.") from None
     try:

@@ -31,6 +31,8 @@ from codi_lens.problems.words import (
     word_problems,
 )
 
+MOST_PAIRS = 5_000
+"""Many for any patching; the test split holds few chains of two steps more, and all are drawn."""
 _DRAWN_AT_ONCE = 50
 _PATIENCE = 20  # so many draws in a row without a new pair, and there are no more to be had
 
@@ -72,8 +74,8 @@ def operand_pairs(
         split: "train" or "test".
 
     Raises:
-        ProblemError: `n` below 1, a negative seed, an unknown split, a number of operations outside
-            1..5, or a split that has fewer such pairs.
+        ProblemError: `n` below 1 or above 5,000, a negative seed, an unknown split, a number of
+            operations outside 1..5, or a split that has fewer such pairs.
 
     >>> pair = operand_pairs(2, seed=1, n_operations=2)[1]
     >>> for words in zip(pair.clean.question.split(), pair.corrupted.question.split()):
@@ -81,7 +83,7 @@ def operand_pairs(
     ...         print(pair.operand, *words)
     1 7 3
     """
-    n, seed = whole_number("The number of pairs", n), check_seed(seed)
+    n, seed = whole_number("The number of pairs", n, high=MOST_PAIRS), check_seed(seed)
     n_operations = whole_number("n_operations", n_operations, high=MAX_OPERATIONS)
     check_split(split)
     draw = random.Random(f"codi_lens operand pairs {split} {seed} {n_operations}")
@@ -92,8 +94,8 @@ def operand_pairs(
         for problem in _drawn(draw, n_operations, split):
             operand = len(pairs) % (n_operations + 1)
             chain = (problem.start, problem.operations)
-            variants = _variants(problem, operand, split)
-            if not variants or chain in seen:
+            variants = [] if chain in seen else _variants(problem, operand, split)
+            if not variants:
                 continue
             seen.add(chain)
             id = f"{split}-{seed}-{n_operations}-{len(pairs)}"
@@ -222,8 +224,8 @@ def both_problems(pairs: Pairs) -> list[Problem]:
 def _variants(problem: WordProblem, operand: int, split: Split) -> list[WordProblem]:
     return [
         other
-        for other in with_one_operand_changed(problem, operand)
-        if split_of(other.start, other.operations) == split and other.answer != problem.answer
+        for other in with_one_operand_changed(problem, operand, split)
+        if other.answer != problem.answer
     ]
 
 

@@ -180,7 +180,9 @@ def totals_of(start: int, operations: Iterable[Operation]) -> tuple[int, ...]:
     return tuple(accumulate(operations, lambda total, step: step.apply(total), initial=start))[1:]
 
 
-def with_one_operand_changed(problem: WordProblem, operand: Whole) -> list[WordProblem]:
+def with_one_operand_changed(
+    problem: WordProblem, operand: Whole, split: Split | None = None
+) -> list[WordProblem]:
     """The same story with one other number: every variant that the generator could have drawn.
 
     Name, item, verbs and every other number stay. A variant may belong to another split, and may
@@ -189,6 +191,7 @@ def with_one_operand_changed(problem: WordProblem, operand: Whole) -> list[WordP
     Args:
         problem: of `word_problems`.
         operand: 0 for the start, i for an amount or a threshold of operation i.
+        split: "train" or "test", for the variants of one alone.
 
     Raises:
         ProblemError: an operand that the problem does not have.
@@ -214,6 +217,8 @@ def with_one_operand_changed(problem: WordProblem, operand: Whole) -> list[WordP
     story = (first[1], dict(_PEOPLE)[first[1]], first[2])
     variants: list[WordProblem] = []
     for start, operations, changed in _variants(problem, operand):
+        if split is not None and split_of(start, operations) != split:
+            continue
         totals = totals_of(start, operations)
         if all(0 <= total <= MAX_TOTAL for total in totals):
             id = f"{problem.id} operand {operand} {changed}"

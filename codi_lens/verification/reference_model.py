@@ -22,6 +22,7 @@ from codi_lens.errors import CheckpointError
 from codi_lens.loading.checkpoint import Checkpoint
 from codi_lens.loading.config import read_settings
 from codi_lens.loading.files import resolve_folder
+from codi_lens.loading.sources import local_folder
 
 _THOUGHT_TOKENS = {
     "<|bocot|>": "bot",
@@ -160,7 +161,7 @@ def _base_vocabulary(checkpoint: Checkpoint, folder: Path, settings: Mapping[str
     """The base model's vocabulary, from its own file: the checkpoint's, or that of a given base."""
     base, named = checkpoint.config.base, settings.get("base")
     own = (folder / "config.json").is_file() and base == named
-    where = folder if own or base is None else base
+    where = folder if own or base is None else local_folder(base) or base
     try:
         config: Any = AutoConfig.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError) as error:

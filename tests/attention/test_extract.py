@@ -259,6 +259,8 @@ def test_a_damaged_chunk_is_computed_again(
         middle = len(whole) // 2
         flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
         chunk.write_bytes(whole[:-1] if how == "cut" else flipped)
+        with pytest.raises(OutputError, match=r"is damaged \(.*\); .*extract"):
+            open_attention(out).load()
     think, seen = CodiModel.think, []
     monkeypatch.setattr(CodiModel, "think", lambda *a, **k: (seen.append(0), think(*a, **k))[1])
     assert run(tiny_gpt2, out, problems=PROBLEMS[:3], batch_size=1).load().identical(first)

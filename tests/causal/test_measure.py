@@ -302,6 +302,10 @@ def test_a_sweep_is_its_single_ablations(tiny_gpt2: CodiModel) -> None:
         alone = compare_interventions(tiny_gpt2, PROBLEMS, arm, progress=False).iloc[0]
         assert row["effect"] == pytest.approx(alone["effect"], abs=1e-4)
         assert row["changed"] == alone["changed"]
+    named: Any
+    for named in (["L1H7", "L0H3", "L2H1"], "L1H7,L0H3,L2H1"):
+        again = sweep_heads(tiny_gpt2, PROBLEMS, named, mode="mean", progress=False)
+        pd.testing.assert_frame_equal(again, table)
 
 
 def test_replacing_a_thought_is_patching_what_enters_the_first_layer() -> None:

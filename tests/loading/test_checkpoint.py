@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from codi_lens import CheckpointError, CodiModel
+from codi_lens.errors import CheckpointWarning
 from codi_lens.loading.checkpoint import read_checkpoint
 from codi_lens.loading.convert import to_hooked_transformer
 from codi_lens.loading.files import resolve_folder
@@ -275,6 +276,10 @@ def test_adapters_that_merge_otherwise_are_refused(gpt2_folder: Path) -> None:
         ({"n_head": 7}, "config does not describe a model|could not be read"),
         ({"activation_function": "tanh"}, "activation 'tanh' is not supported"),
         ({"n_layer": "three"}, "could not be read from|does not describe"),
+        (
+            {"n_layer": 10**30},
+            "n_layer = 10{30}, but its checkpoint holds [0-9]+ tensors, fewer than",
+        ),
     ],
 )
 def test_odd_base_configs_are_named(
@@ -284,6 +289,44 @@ def test_odd_base_configs_are_named(
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
     with pytest.raises(CheckpointError, match=message):
         CodiModel.from_pretrained(gpt2_folder)
+
+
+def test_text_that_transformers_splits_otherwise_than_the_file_says_is_told(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    folder = shutil.copytree(ROOT / "checkpoints" / "tiny-gpt2", tmp_path / "copy")
+    CodiModel.from_pretrained(folder)
+    assert not recwarn
+    path = folder / "tokenizer_config.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({key: told[key] for key in told if key != "tokenizer_class"}))
+    with pytest.warns(CheckpointWarning, match="as a GPT2Tokenizer, which splits text otherwise"):
+        model = CodiModel.from_pretrained(folder)
+    assert any("tokenizer.json" in note for note in model.config.notes)
+
+
+def test_tokens_that_no_vocabulary_holds_are_named(gpt2_folder: Path) -> None:
+    path = gpt2_folder / "tokenizer_config.json"
+    told = path.read_text()
+    path.write_text(json.dumps(json.loads(told) | {"unk_token": ""}))
+    with pytest.raises(CheckpointError, match="gives unk_token = '', which is none of its tokens"):
+        CodiModel.from_pretrained(gpt2_folder)
+    path.write_text(told)
+    held = json.loads((gpt2_folder / "tokenizer.json").read_text())
+    token = next(token for token, id in held["model"]["vocab"].items() if id == 20)
+    held["model"]["vocab"][token] = 10**9
+    (gpt2_folder / "tokenizer.json").write_text(json.dumps(held))
+    with pytest.raises(CheckpointError, match="the id 1000000000; ids are at most 16777216"):
+        CodiModel.from_pretrained(gpt2_folder)
+
+
+def test_a_shipped_model_is_a_base(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    folder = shutil.copytree(ROOT / "checkpoints" / "tiny-gpt2", tmp_path / "copy")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    model = CodiModel.from_pretrained(folder, base="tiny-gpt2")
+    assert model.fingerprint() == tiny_gpt2.fingerprint() and model.config.base == "tiny-gpt2"
+    assert model.verify(n=1, settings=False).passed
 
 
 def test_device_that_does_not_exist_is_named(gpt2_folder: Path) -> None:

@@ -31,6 +31,10 @@ PAIRS = [
     for j, layout in enumerate(LAYOUTS)
     if backbone in ("gpt2", "llama", "pythia") or (j - i) % len(LAYOUTS) in (0, 2, 3)
 ]
+# Made checkpoints have LLaMA's tokenizer, which transformers reads otherwise where they are Qwen's.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The tokenizer in:codi_lens.errors.CheckpointWarning"
+)
 
 
 @pytest.mark.filterwarnings("ignore::codi_lens.errors.CheckpointWarning")

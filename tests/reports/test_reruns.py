@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -129,6 +131,23 @@ def test_a_report_is_of_one_command_and_one_process(tmp_path: Path) -> None:
     (out / "codi_lens.json").write_text("{}")
     with pytest.raises(OutputError, match="other content"):
         check_output(out, "ablate")
+
+
+def test_another_process_waits_its_turn(tmp_path: Path) -> None:
+    keeps = "from codi_lens.outputs import open_report; import sys, time\n"
+    keeps += "with open_report(sys.argv[1], 'patch'): print('kept', flush=True); time.sleep(300)"
+    out = tmp_path / "out"
+    with subprocess.Popen([sys.executable, "-c", keeps, out], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"kept\n"
+        with (
+            pytest.raises(OutputError, match=r"^.*out is being written by another process; \S.*$"),
+            open_report(out, "patch"),
+        ):
+            pass
+        other.kill()
+    with open_report(out, "patch"):
+        pass
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
 
 
 def test_reports_that_are_older_than_the_marker_go_on(tiny_gpt2: CodiModel, tmp_path: Path) -> None:

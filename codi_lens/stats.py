@@ -53,8 +53,7 @@ def percentile_interval(
     >>> round(float(low), 6), round(float(high), 6)
     (2.5, 97.5)
     """
-    if not 0 < finite_number("The level of an interval", level, CodiLensError) < 1:
-        raise CodiLensError(f"The level of an interval lies between 0 and 1, not at {level}.")
+    check_level(level)
     tail = (1 - level) / 2
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
     return np.asarray(low), np.asarray(high)
@@ -243,6 +242,16 @@ def area_p(observed: float, null: Float[np.ndarray, " draw"]) -> float:
     0.5
     """
     return float((1 + (null >= observed - 1e-12).sum()) / (len(null) + 1))
+
+
+def check_level(level: float) -> None:
+    """Refuse a level that is none.
+
+    Raises:
+        CodiLensError: not between 0 and 1.
+    """
+    if not 0 < finite_number("The level of an interval", level, CodiLensError) < 1:
+        raise CodiLensError(f"The level of an interval lies between 0 and 1, not at {level}.")
 
 
 def _rho(

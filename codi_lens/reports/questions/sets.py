@@ -12,6 +12,7 @@ import pandas as pd
 from codi_lens.causal.controls import OTHER_ANSWER, SAME_ANSWER, head_controls
 from codi_lens.causal.dose import DoseResponse, dose_response
 from codi_lens.causal.effects import check_known, compare_interventions
+from codi_lens.causal.means import MIN_EFFECT
 from codi_lens.causal.measure import Running
 from codi_lens.causal.redundancy import redundancy
 from codi_lens.head_names import Head, head_name
@@ -19,10 +20,16 @@ from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.plots.causal.effects import effect_points, redundancy_matrix
 from codi_lens.plots.causal.sweeps import dose_response_curves
-from codi_lens.positions import Scope
+from codi_lens.positions import Scope, scope_name
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.section import Section
-from codi_lens.reports.questions.wording import effect_rows, extreme_row, smallest_p
+from codi_lens.reports.questions.wording import (
+    about_spread,
+    about_strata,
+    effect_rows,
+    extreme_row,
+    smallest_p,
+)
 from codi_lens.wording import fixed, p_text, with_interval
 
 MOST_PAIRED = 8
@@ -38,12 +45,13 @@ def controls_section(
     mode: Mode,
     at: Scope,
     candidates: Sequence[Problem],
+    min_effect: float = MIN_EFFECT,
     seed: int,
     **running: Unpack[Running],
 ) -> Section:
     """The set in every mode, beside random sets, a placebo and donors matched by answer."""
     arms = head_controls(model, problems, heads, mode=mode, at=at, candidates=candidates, seed=seed)
-    table = compare_interventions(model, problems, arms, out, seed=seed, **running)
+    table = compare_interventions(model, problems, arms, out, min_effect=min_effect, **running)
     check_known(table)
     figure = effect_points(
         table,
@@ -61,7 +69,7 @@ def controls_section(
         "what it changes. Donors with the same "
         "correct answer, and donors with another, tell what the heads say about the answer from "
         "what any foreign value breaks.",
-        _about_controls(table, mode, candidates=bool(candidates)),
+        _about_controls(table, mode, at, candidates=bool(candidates)),
         {"controls": figure},
         {"controls": table},
         {"In numbers": effect_rows(table, "arm", "intervention")},
@@ -146,7 +154,7 @@ def redundancy_section(
     )
 
 
-def _about_controls(table: pd.DataFrame, mode: str, *, candidates: bool) -> list[str]:
+def _about_controls(table: pd.DataFrame, mode: str, at: Scope, *, candidates: bool) -> list[str]:
     rows = table.set_index("arm")
     own: Any = rows.loc[f"heads, {mode}"]
     random = rows[[str(name).startswith("random") for name in rows.index]]["effect"]
@@ -161,9 +169,12 @@ def _about_controls(table: pd.DataFrame, mode: str, *, candidates: bool) -> list
             f"{fixed(random.min())} to {fixed(random.max())} in {len(random)} sets)"
         )
     findings = [
-        f"Ablated ({mode}), the heads change the log-probability of the clean number by "
-        f"{with_interval(own, 'effect')} nats on {int(own['n_known'])} problems "
-        f"({p_text(own['p'])}); {others}." + smallest_p(int(own["n_known"])),
+        f"Ablated ({mode}) at {scope_name(at)}, the heads change the log-probability of the clean "
+        f"number by {with_interval(own, 'effect')} nats on {int(own['n_known'])} problems "
+        f"({p_text(own['p'])}, {p_text(own['beyond_p'])} that it is more than "
+        f"{own['min_effect']:g}); {others}." + smallest_p(int(own["n_known"])),
+        about_spread(rows.reset_index().iloc[0], "arm"),
+        about_strata(table.head(1), "arm"),
         f"By mode: {modes} (zero is off-distribution).",
     ]
     if np.isfinite(own["accuracy"]):

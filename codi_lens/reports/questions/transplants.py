@@ -83,11 +83,12 @@ def transplant_section(
     )
 
 
-def nothing_to_transplant(n: int) -> Section:
+def nothing_to_transplant(n: int, min_effect: float) -> Section:
     """The section where none of `n` heads matters alone: then no pattern can carry a function.
 
     Args:
         n: how many heads were ablated alone, on other problems.
+        min_effect: the least effect of interest, in nats.
     """
     return Section(
         TRANSPLANTS,
@@ -95,8 +96,8 @@ def nothing_to_transplant(n: int) -> Section:
         "A head whose ablation costs something would get other heads' thought blocks, and give its "
         "own.",
         [
-            f"Of the {n} top-ranked heads, none makes the clean answer less likely when ablated "
-            "alone (p < 0.05), so there is no function to carry."
+            f"Of the {n} top-ranked heads, none is needed when ablated alone (more than "
+            f"{min_effect:g} nats lost, q < 0.05), so there is no function to carry."
         ],
     )
 

@@ -150,11 +150,11 @@ def dose_response(
     areas = -areas if keep else areas
     between = areas[:, 0] - areas[:, 1:].mean(axis=1)
     found = mean_test(between)
-    bounds = [float(each) for each in (found.mean, found.low, found.high)]
+    area, low, high = (float(each) for each in (found.mean, found.low, found.high))
     totals = areas.mean(axis=0)
     p = area_p(float(totals[0]), totals[1:])
     start = float(at_zero.mean())
-    return DoseResponse(curves, *bounds, p, n_random, keep, start)
+    return DoseResponse(curves, area, low, high, p, n_random, keep, start)
 
 
 def mean_over_dose(

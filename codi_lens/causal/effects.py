@@ -46,7 +46,7 @@ class Comparing(Running, total=False):
         only: "all" problems, or those whose clean answer is "right", or "wrong".
     """
 
-    min_effect: float
+    min_effect: float | int
     only: Only
 
 
@@ -56,7 +56,7 @@ def compare_interventions(
     arms: Mapping[str, Arm],
     out: str | Path | None = None,
     *,
-    min_effect: float = MIN_EFFECT,
+    min_effect: float | int = MIN_EFFECT,
     only: Only = "all",
     seed: int = 0,
     **running: Unpack[Running],
@@ -91,7 +91,7 @@ def compare_interventions(
 
 
 def summarise(
-    outcomes: pd.DataFrame, *, min_effect: float = MIN_EFFECT, level: float = 0.95
+    outcomes: pd.DataFrame, *, min_effect: float | int = MIN_EFFECT, level: float = 0.95
 ) -> pd.DataFrame:
     """One row per arm: what it did, against the clean runs of the same problems.
 
@@ -128,7 +128,7 @@ def summarise(
         np.nanmedian(change[known], axis=0) if known.any() else np.full(len(arms), np.nan)
     )
     shares = [share_of("affected", np.abs(each[known]) >= min_effect, level) for each in change.T]
-    columns |= pd.DataFrame(shares).to_dict("list")
+    columns |= {name: [share[name] for share in shares] for name in shares[0]}
     columns |= {"min_effect": float(min_effect), "beyond_p": found.beyond_p, "beyond_q": np.nan}
     columns["matters"] = False
     for name, right in (("effect_right", 1), ("effect_wrong", 0)):

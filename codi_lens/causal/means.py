@@ -15,7 +15,7 @@ MIN_EFFECT = 0.1
 """The least effect of interest, in nats: the clean number becomes a tenth less likely."""
 
 
-def check_min_effect(min_effect: float) -> float:
+def check_min_effect(min_effect: float | int) -> float:
     """Refuse a least effect of interest that is none.
 
     Raises:
@@ -47,7 +47,7 @@ class MeanTest:
 
 
 def mean_test(
-    values: Real[np.ndarray, "problem *statistic"], *, beyond: float = 0.0, level: float = 0.95
+    values: Real[np.ndarray, "problem *statistic"], *, beyond: float | int = 0, level: float = 0.95
 ) -> MeanTest:
     """Mean over problems, with an interval and tests that allow for skewed values.
 
@@ -98,7 +98,7 @@ def mean_test(
         p = np.where(fixed, np.where(same, 1.0, 0.0), p)
         return np.where(n > 0, np.maximum(p, np.where(n > 1, 2.0 ** (1 - some), 1)), np.nan)
 
-    p_beyond = p_of(np.where(mean < 0, -beyond, beyond))
+    p_beyond = p_of(np.where(mean < 0, -float(beyond), float(beyond)))
     p_beyond = np.where(np.abs(mean) <= beyond, np.where(n > 0, 1.0, np.nan), p_beyond)
     found = [np.where(n > least, each, np.nan) for each, least in ((mean, 0), (low, 1), (high, 1))]
     found += [p_of(np.zeros_like(mean)), p_beyond]

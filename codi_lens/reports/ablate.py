@@ -52,7 +52,7 @@ def ablate_set(
     mode: Mode = "resample",
     at: Scope = "thinking",
     candidates: Sequence[Problem] = (),
-    min_effect: float = MIN_EFFECT,
+    min_effect: float | int = MIN_EFFECT,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:
@@ -94,7 +94,7 @@ def ablate_top(
     candidates: Sequence[Problem] = (),
     other: CodiModel | None = None,
     n_random: int = 39,
-    min_effect: float = MIN_EFFECT,
+    min_effect: float | int = MIN_EFFECT,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:
@@ -160,7 +160,7 @@ def ablate_all(
     mode: Mode = "resample",
     at: Scope = "thinking",
     by_position: bool = True,
-    min_effect: float = MIN_EFFECT,
+    min_effect: float | int = MIN_EFFECT,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:
@@ -237,7 +237,7 @@ def _transplants(
     *,
     top: int,
     other: CodiModel | None,
-    min_effect: float,
+    min_effect: float | int,
     seed: int,
     mode: Mode,
     at: Scope,

@@ -51,7 +51,7 @@ class _Given:
     at: Scope
     components: Sequence[Component]
     n_pairs: int
-    min_effect: float
+    min_effect: float | int
     seed: int
     running: Running
 
@@ -81,7 +81,7 @@ def patch_positions(
     at: Scope = WHOLE_RUN,
     components: Sequence[Component] = ("resid_pre", "mlp_out"),
     n_pairs: int | None = None,
-    min_effect: float = MIN_EFFECT,
+    min_effect: float | int = MIN_EFFECT,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:

@@ -45,7 +45,7 @@ def thoughts_section(
     problems: Sequence[Problem],
     out: Path,
     *,
-    min_effect: float = MIN_EFFECT,
+    min_effect: float | int = MIN_EFFECT,
     seed: int,
     **running: Unpack[Running],
 ) -> Section:
@@ -98,7 +98,7 @@ def edges_section(
     problems: Sequence[Problem],
     out: Path,
     *,
-    min_effect: float = MIN_EFFECT,
+    min_effect: float | int = MIN_EFFECT,
     seed: int,
     **running: Unpack[Running],
 ) -> Section:

@@ -45,7 +45,7 @@ def controls_section(
     mode: Mode,
     at: Scope,
     candidates: Sequence[Problem],
-    min_effect: float = MIN_EFFECT,
+    min_effect: float | int = MIN_EFFECT,
     seed: int,
     **running: Unpack[Running],
 ) -> Section:

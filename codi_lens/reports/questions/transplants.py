@@ -83,7 +83,7 @@ def transplant_section(
     )
 
 
-def nothing_to_transplant(n: int, min_effect: float) -> Section:
+def nothing_to_transplant(n: int, min_effect: float | int) -> Section:
     """The section where none of `n` heads matters alone: then no pattern can carry a function.
 
     Args:

@@ -58,7 +58,7 @@ def print_report(
         table = report.tables[main]
         least = f"{table['min_effect'].iloc[0]:g}"
         columns = ("heads", "nats [95 %]", "median", f"≥ {least}", f"q > {least}")
-        columns += ("accuracy", "changed")
+        columns += ("right", "changed")
         rows = _effects(table.head(15), label)
         print_table(console, title, columns, rows, folded=columns[:1])
     for section in report.sections:

@@ -250,7 +250,7 @@ def positions_section(effects: pd.DataFrame, pooled: str, mode: str) -> Section:
         "Where in a run is each head needed?",
         f"Each head is ablated alone ({mode}) at one position at a time. What a head does at "
         f"several positions need not add up, so that {pooled} is not the sum of its positions. "
-        f"{rule(effects)} Compared are the heads at one position.",
+        "What matters is found among the heads at one position.",
         [
             f"Of {n_heads} heads, {len(where[pooled])} are needed at {pooled} "
             f"({shown_beyond(effects)}); at single positions: {counts}.",

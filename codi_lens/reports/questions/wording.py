@@ -11,6 +11,9 @@ import pandas as pd
 from codi_lens.wording import fixed, p_text, percent, with_interval
 
 
+_FEWEST = 10  # an interval over fewer problems says next to nothing
+
+
 def effect_rows(table: pd.DataFrame, label: str, title: str) -> tuple[list[str], list[list[str]]]:
     """A table of effects as the page shows it: titles of columns, and rows of text.
 
@@ -107,7 +110,7 @@ def about_strata(table: pd.DataFrame, label: str) -> str:
 
 def _stratum(row: Mapping[str, Any], name: str, n: int) -> str:
     column = f"effect_{name}"
-    return with_interval(row, column) if n > 1 else fixed(row[column])
+    return with_interval(row, column) if n >= _FEWEST else fixed(row[column])
 
 
 def _least(table: pd.DataFrame) -> float:

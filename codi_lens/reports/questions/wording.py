@@ -10,7 +10,6 @@ import pandas as pd
 
 from codi_lens.wording import fixed, p_text, percent, with_interval
 
-
 _FEWEST = 10  # an interval over fewer problems says next to nothing
 
 

@@ -58,7 +58,7 @@ def print_report(
         table = report.tables[main]
         least = f"{table['min_effect'].iloc[0]:g}"
         columns = ("heads", "nats [95 %]", "median", f"≥ {least}", f"q > {least}")
-        columns += ("right", "changed")
+        columns += ("right",)
         rows = _effects(table.head(15), label)
         print_table(console, title, columns, rows, folded=columns[:1])
     for section in report.sections:
@@ -69,9 +69,9 @@ def print_report(
 
 def _effects(table: pd.DataFrame, label: str) -> Iterable[tuple[str, ...]]:
     for row in table.to_dict("records"):
-        affected, *shares = (_percent(row[name]) for name in ("affected", "accuracy", "changed"))
+        affected, right = (_percent(row[name]) for name in ("affected", "accuracy"))
         numbers = (fixed(row["effect_median"]), affected, f"{row['beyond_q']:.4f}")
-        yield row[label], with_interval(row, "effect"), *numbers, *shares
+        yield row[label], with_interval(row, "effect"), *numbers, right
 
 
 def _percent(share: Any) -> str:

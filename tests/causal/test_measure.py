@@ -418,7 +418,7 @@ def test_only_keeps_the_problems_whose_clean_answer_was_right_or_wrong(
     arms, out = {"x": ablate_heads([(1, 7)], "zero")}, tmp_path / "out"
     every = measure(tiny_gpt2, problems, arms, out, progress=False)
     strata: tuple[Only, ...] = ("right", "wrong")
-    kept = {
+    kept: dict[Only, pd.DataFrame] = {
         only: measure(tiny_gpt2, problems, arms, out, only=only, progress=False) for only in strata
     }
     assert set(kept["wrong"]["problem"]) == wrong

@@ -275,10 +275,12 @@ def scores_section(
     table = rankings_vs_effect(views, effects, seed=seed)
     first = next(iter(views))
     good = table[(table["q"] < 0.05) & (table["rho"] > 0)]
+    where = f"at {effects['scope'].iloc[0]}"
     within = table[(table["within_q"] < 0.05) & (table["within_rho"] > 0)]
     sentences = [
-        f"Of {int(table['rho'].notna().sum())} rankings, {len(good)} go with the loss over all "
-        f"heads (q < 0.05: {_labels(good)}), {len(within)} within layers ({_labels(within)}). "
+        f"Of {int(table['rho'].notna().sum())} rankings, {len(good)} go with the loss "
+        f"{where} over all heads (q < 0.05: {_labels(good)}), {len(within)} within layers "
+        f"({_labels(within)}). "
         f"With {len(effects)} heads, what the intervals hold is not excluded."
     ]
     best = extreme_row(table, "rho", largest=True)
@@ -304,7 +306,7 @@ def scores_section(
             column="rho",
             title="Which score of attention predicts the loss?",
             subtitle="Spearman's ρ over all heads with 95 % bootstrap intervals over heads",
-            axis="Spearman ρ with the loss when ablated",
+            axis=f"Spearman ρ with the loss when ablated {where}",
         ),
         "score_vs_effect": score_effect_scatter(
             views[first], effects, table[table["view"] == first], "composite"

@@ -58,7 +58,7 @@ NOTES = """\
 """
 HEADER = """\
 | model | mode | method | outcome | Spearman [95 %] | within layers | Pearson | slope | \
-top 5 shared | sign of effects with q < 0.05 | complete (largest gap) | times as fast |
+top 5 shared | sign of effects that matter | complete (largest gap) | times as fast |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 """
 THOUGHT_HEADER = """\

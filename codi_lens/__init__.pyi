@@ -52,6 +52,7 @@ from codi_lens.interventions.thoughts import swap_thoughts as swap_thoughts
 from codi_lens.interventions.thoughts import truncate_thoughts as truncate_thoughts
 from codi_lens.loading.config import CodiConfig as CodiConfig
 from codi_lens.model import CodiModel as CodiModel
+from codi_lens.positions import each_position as each_position
 from codi_lens.problems.pairs import Pair as Pair
 from codi_lens.problems.pairs import operand_pairs as operand_pairs
 from codi_lens.study.run import run_study as run_study

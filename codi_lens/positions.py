@@ -6,7 +6,7 @@ positions by these names; `Layout` turns them into indices where a tensor needs 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,34 @@ def scope_name(at: Scope) -> str:
     'ct1+ct3'
     """
     return "+".join(_names_of(at))
+
+
+def each_position(n_thoughts: int) -> dict[str, Scope]:
+    """Every single position of a run as a scope by itself, for sweeps that take several.
+
+    >>> list(each_position(2))
+    ['question', 'bot', 'ct0', 'ct1', 'eot', 'answer']
+    """
+    return {name: name for name in key_names(n_thoughts)}
+
+
+def scopes_of(at: Scope | Mapping[str, Scope], n_thoughts: int) -> dict[str, Scope]:
+    """One scope, or several by name, as a table calls them.
+
+    Raises:
+        PositionError: no scope, or a name that no position or scope has.
+
+    >>> scopes_of(["ct1", "ct3"], 4), scopes_of({"early": ["bot", "ct0"], "late": "ct3"}, 4)
+    ({'ct1+ct3': ['ct1', 'ct3']}, {'early': ['bot', 'ct0'], 'late': 'ct3'})
+    """
+    scopes = dict(at) if isinstance(at, Mapping) else {scope_name(at): at}
+    if not scopes:
+        raise PositionError("There is no scope; give at least one.")
+    for name, scope in scopes.items():
+        resolve(scope, n_thoughts)
+        if not isinstance(name, str):
+            raise PositionError(f"The name of a scope is text, not {shown(name)}.")
+    return scopes
 
 
 def first_position(at: Scope) -> str:

@@ -53,7 +53,8 @@ def percentile_interval(
     >>> round(float(low), 6), round(float(high), 6)
     (2.5, 97.5)
     """
-    tail = (1 - _checked_level(level)) / 2
+    check_level(level)
+    tail = (1 - level) / 2
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
     return np.asarray(low), np.asarray(high)
 
@@ -104,7 +105,7 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[flo
     """
     n = whole_number("The number of trials", n, 1, error=CodiLensError)
     successes = whole_number("The number of successes", successes, 0, n, CodiLensError)
-    level = _checked_level(level)
+    check_level(level)
     interval = scipy_stats.binomtest(successes, n).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -249,6 +250,16 @@ def area_p(observed: float, null: Float[np.ndarray, " draw"]) -> float:
     return float((1 + (null >= observed - 1e-12).sum()) / (len(null) + 1))
 
 
+def check_level(level: float) -> None:
+    """Refuse a level that is none.
+
+    Raises:
+        CodiLensError: not between 0 and 1.
+    """
+    if not 0 < finite_number("The level of an interval", level, CodiLensError) < 1:
+        raise CodiLensError(f"The level of an interval lies between 0 and 1, not at {level}.")
+
+
 def _rho(
     x: Float[np.ndarray, "draw head"], y: Float[np.ndarray, "draw head"], groups: np.ndarray
 ) -> Float[np.ndarray, " draw"]:
@@ -261,12 +272,6 @@ def _rho(
     over = np.sqrt((ranked[0] ** 2).sum(axis=1) * (ranked[1] ** 2).sum(axis=1))
     product = (ranked[0] * ranked[1]).sum(axis=1)
     return np.divide(product, over, out=np.full(len(over), np.nan), where=over > 1e-9)
-
-
-def _checked_level(level: float) -> float:
-    if not 0 < finite_number("The level of an interval", level, CodiLensError) < 1:
-        raise CodiLensError(f"The level of an interval lies between 0 and 1, not at {level}.")
-    return float(level)
 
 
 def _known(values: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ def main(reports: Path) -> None:
     figures = {
         "study": plots.corrected_triptych("tiny-llama", quantities.astype({"at": str})),
         "causal_map": plots.causal_map(pd.read_csv(ablation / "heads.csv")),
+        "causal_map_by_position": plots.causal_map(pd.read_csv(ablation / "heads_by_position.csv")),
         "totals": plots.total_swap_matrix(pd.read_csv(patching / "total_swaps.csv")),
         "restoration": plots.restoration_map(pd.read_csv(patching / "restoration_resid_pre.csv")),
         "edges": plots.edge_matrix(pd.read_csv(patching / "edges.csv")),

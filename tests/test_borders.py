@@ -110,10 +110,16 @@ def test_whole_numbers_of_numpy_are_taken(model: cl.CodiModel) -> None:
 
 def test_rows_given_twice_and_texts_for_numbers(heads: pd.DataFrame) -> None:
     twice, words = pd.concat([heads, heads]), heads.assign(hub="x")
-    effects = heads.assign(effect=-1.0, effect_low=-2.0, effect_high=0.0, q=0.5)
+    effects = heads.assign(effect=-1.0, effect_low=-2.0, effect_high=0.0, beyond_q=0.5)
+    effects = effects.assign(effect_median=-1.0, affected=1.0, min_effect=0.1, matters=False)
+    effects = effects.assign(scope="thinking")
     for odd in (twice, words, heads.drop(columns="layer"), heads[:0]):
         refused(AttentionError, plots.head_map, odd, "hub")
-    for odd in (pd.concat([effects, effects]), effects.assign(q="x"), effects.drop(columns="q")):
+    for odd in (
+        pd.concat([effects, effects]),
+        effects.assign(beyond_q="x"),
+        effects.drop(columns="matters"),
+    ):
         refused(InterventionError, plots.causal_map, odd)
     refused(InterventionError, cl.score_vs_effect, twice, effects, ["hub"])
     refused(InterventionError, cl.score_vs_effect, heads, effects.assign(effect="x"), ["hub"])

@@ -178,6 +178,7 @@ def simulated(rng: np.random.Generator, n_problems: int, shifts: np.ndarray) -> 
             "arm": np.repeat(names, n_problems),
             "log_prob": values.ravel(),
             "logit_difference": values.ravel(),
+            "logit_margin": values.ravel(),
             "changed": False,
             "correct": np.nan,
             "change_ct0": 0.0,

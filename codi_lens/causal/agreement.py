@@ -25,7 +25,7 @@ class Agreement:
         top: how many units count as the largest, by size of the effect and of the attribution.
         shared: how many of these are the same.
         same_sign: the share of units with the sign of their effect.
-        n_effects: units whose effect on the log-probability has q < 0.05.
+        n_effects: units whose effect on the log-probability matters (see `effects`).
         same_sign_effects: the share of those with the sign of their effect; NaN without any.
         units: all units with `attribution`, `effect` and `error` (attribution - effect), the most
             missed first.
@@ -66,7 +66,7 @@ def compare_with_exact(
 
     >>> heads = {"layer": [0, 0, 1], "name": ["L0H0", "L0H1", "L1H0"]}
     >>> guessed = pd.DataFrame(heads | {"attribution": [-1.0, 0.5, 2.0]})
-    >>> exact = pd.DataFrame(heads | {"effect": [-2.0, 0.1, 3.0], "q": [0.01, 0.5, 0.01]})
+    >>> exact = pd.DataFrame(heads | {"effect": [-2.0, 0.1, 3.0], "matters": [True, False, True]})
     >>> agreement = compare_with_exact(guessed, exact, top=1)
     >>> agreement.overall.rho, agreement.shared, agreement.same_sign
     (1.0, 1, 1.0)
@@ -77,9 +77,11 @@ def compare_with_exact(
         effects = effects.assign(effect=effects["logit_effect"])
     advice = "compare attribute_heads with sweep_heads, and attribute_thoughts with sweep_thoughts"
     needs(attributions, *keys, "attribution", advice=advice)
-    needs(effects, *keys, "effect", advice=advice)
+    needs(effects, *keys, "effect", "matters", advice=advice)
     labels = [*keys, *(["layer"] if "layer" in attributions else [])]
-    units = attributions[[*labels, "attribution"]].merge(effects[[*keys, "effect", "q"]], on=keys)
+    units = attributions[[*labels, "attribution"]].merge(
+        effects[[*keys, "effect", "matters"]], on=keys
+    )
     if len(units) < len(attributions):
         raise InterventionError(
             f"Only {len(units)} of {len(attributions)} attributed units have an exact effect; "
@@ -89,7 +91,7 @@ def compare_with_exact(
         raise InterventionError(f"top must be from 1 to {len(units)}; it is {top}.")
     guess, effect = units["attribution"].to_numpy(), units["effect"].to_numpy()
     largest = [set(np.argsort(-np.abs(each), kind="stable")[:top]) for each in (guess, effect)]
-    same, real = np.sign(guess) == np.sign(effect), units["q"].to_numpy() < 0.05
+    same, real = np.sign(guess) == np.sign(effect), units["matters"].to_numpy(dtype=bool)
     layers = units["layer"].to_numpy() if "layer" in units else None
     varies = np.ptp(guess) > 0 and np.ptp(effect) > 0
     units["error"] = units["attribution"] - units["effect"]

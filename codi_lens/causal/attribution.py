@@ -27,6 +27,7 @@ from jaxtyping import Float
 
 from codi_lens.causal.controls import donors_for, head_hooks
 from codi_lens.causal.gradients import Attributing, Method, check_attributing, gate_attributions
+from codi_lens.causal.means import mean_test
 from codi_lens.causal.measure import Running
 from codi_lens.causal.outcomes import Outcome
 from codi_lens.causal.path import Refining
@@ -39,11 +40,7 @@ from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, rank, resolve
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problems
-from codi_lens.stats import (
-    benjamini_hochberg,
-    mean_interval,
-    sign_flip_p,
-)
+from codi_lens.stats import benjamini_hochberg
 from codi_lens.thinking.given import problems_for
 
 
@@ -83,7 +80,7 @@ def attribute_heads(
         donors: whose values replace the heads'; by default the problems themselves.
         steps, tolerance, max_steps: of "integrated", how finely it follows its path; see
             `codi_lens.causal.path.Refining`.
-        seed: of donors, bootstrap and permutations.
+        seed: of donors.
         out: a folder for the attributions of every problem, resumable.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -126,7 +123,7 @@ def attribute_heads(
     labels = pd.DataFrame(heads, columns=["layer", "head"])
     labels["name"] = [head_name(head) for head in heads]
     whole = rearrange(values.sum("position", skipna=False).values, "p layer head -> p (layer head)")
-    table = pd.concat([labels, summarise_attributions(whole, seed=seed)], axis=1)
+    table = pd.concat([labels, summarise_attributions(whole)], axis=1)
     return _with_gaps(table, [values], Refining(steps, tolerance, max_steps))
 
 
@@ -157,7 +154,7 @@ def attribute_thoughts(
         donors: whose thoughts are put in; by default those of the problems themselves.
         steps, tolerance, max_steps: of "integrated", how finely it follows its path; see
             `codi_lens.causal.path.Refining`.
-        seed: of donors, bootstrap and permutations.
+        seed: of donors.
         out: a folder for the attributions of every problem, resumable.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -194,7 +191,7 @@ def attribute_thoughts(
         for name in found["thought"].values
     ]
     together = np.concatenate([found.values for found in values], axis=1)
-    summary = summarise_attributions(together, seed=seed)
+    summary = summarise_attributions(together)
     return _with_gaps(pd.concat([pd.DataFrame(labels), summary], axis=1), values, refining)
 
 
@@ -281,29 +278,28 @@ def thought_attributions(
 
 
 def summarise_attributions(
-    values: Float[np.ndarray, "problem unit"], *, level: float = 0.95, seed: int = 0
+    values: Float[np.ndarray, "problem unit"], *, level: float = 0.95
 ) -> pd.DataFrame:
     """The mean attribution of each unit over problems, with the statistics of `summarise`.
 
     Returns:
         `n` problems, `n_known` of them with a number in the clean answer; `attribution` with its
-        bootstrap interval `_low`, `_high`; `p` of the sign-flip permutation test and `q` over all
-        units (Benjamini-Hochberg).
+        interval `_low`, `_high` and `p` that it is 0 (see `mean_test`); `q` over all units
+        (Benjamini-Hochberg).
 
     >>> summarise_attributions(np.array([[1.0, -1.0], [3.0, -1.0]]))["attribution"].tolist()
     [2.0, -1.0]
     """
-    mean, low, high = mean_interval(values, level=level, seed=seed)
-    p = sign_flip_p(values, seed=seed)
+    found = mean_test(values, level=level)
     return pd.DataFrame(
         {
             "n": len(values),
             "n_known": np.isfinite(values).sum(axis=0),
-            "attribution": mean,
-            "attribution_low": low,
-            "attribution_high": high,
-            "p": p,
-            "q": benjamini_hochberg(p),
+            "attribution": found.mean,
+            "attribution_low": found.low,
+            "attribution_high": found.high,
+            "p": found.p,
+            "q": benjamini_hochberg(found.p),
         }
     )
 

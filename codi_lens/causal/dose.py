@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import check_known, summarise
+from codi_lens.causal.means import mean_test
 from codi_lens.causal.measure import CLEAN, Arm, Running, measure
 from codi_lens.errors import InterventionError, listed
 from codi_lens.head_names import Head, all_heads, as_heads, head_name
@@ -30,7 +31,7 @@ from codi_lens.model import CodiModel
 from codi_lens.positions import Scope
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problems
-from codi_lens.stats import area_p, mean_interval
+from codi_lens.stats import area_p
 from codi_lens.thinking.given import problems_for
 
 TOP = "top"
@@ -48,7 +49,7 @@ class DoseResponse:
         area: between the curve of the ranking and the mean of the random ones, in nats of the clean
             number's log-probability, averaged over k from 0 to the largest; positive where the
             ranking's heads matter more: ablated they cost more, kept alone they leave more.
-        low, high: its bootstrap interval over problems.
+        low, high: its interval over problems.
         p: one-sided permutation p-value: the share of orders whose area reaches the ranking's.
         n_random: how many random orders.
         keep: whether the k heads are the ones that stay.
@@ -97,7 +98,7 @@ def dose_response(
         mode: "resample", "mean" or "zero".
         at: where, by name.
         donors: whose values replace the heads'; by default the problems themselves.
-        seed: of donors, random orders and bootstrap.
+        seed: of donors and random orders.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Raises:
@@ -133,7 +134,7 @@ def dose_response(
     if keep:
         arms[_NONE_KEPT] = ablate_heads(ranking, mode, at, prepared, seed)
     outcomes = measure(model, problems, arms, out, **running)
-    curves = summarise(outcomes, seed=seed)
+    curves = summarise(outcomes)
     check_known(curves)
     wide = outcomes.pivot(index="problem", columns="arm", values="log_prob").dropna()
     lost = wide[[CLEAN]].to_numpy() - wide[curved].to_numpy()
@@ -148,11 +149,12 @@ def dose_response(
     areas = mean_over_dose(np.concatenate([first, lost], axis=-1), [0, *ks])
     areas = -areas if keep else areas
     between = areas[:, 0] - areas[:, 1:].mean(axis=1)
-    area, low, high = mean_interval(between, seed=seed)
+    found = mean_test(between)
+    area, low, high = (float(each) for each in (found.mean, found.low, found.high))
     totals = areas.mean(axis=0)
     p = area_p(float(totals[0]), totals[1:])
     start = float(at_zero.mean())
-    return DoseResponse(curves, float(area), float(low), float(high), p, n_random, keep, start)
+    return DoseResponse(curves, area, low, high, p, n_random, keep, start)
 
 
 def mean_over_dose(

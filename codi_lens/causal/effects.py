@@ -1,7 +1,12 @@
-"""What interventions did, with paired statistics; the controls; the halves of the problems.
+"""What interventions did, with paired statistics, and which of it matters.
 
 Every experiment is a `measure`, summarised by `summarise`: one clean baseline,
 the same problems, prompts, decoding and parser on both sides of every comparison.
+
+What *matters* is shown to be more than a least effect of interest, `min_effect` nats: the null
+hypothesis that the mean effect lies from -min_effect to min_effect is rejected with q < 0.05 over
+what was compared. What matters and has an effect below 0 is *needed*. Tables, counts, figures and
+sentences all go by this one rule.
 """
 
 from __future__ import annotations
@@ -14,19 +19,35 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from codi_lens.causal.measure import CLEAN, Arm, Running, measure
+from codi_lens.causal.means import MIN_EFFECT, check_min_effect, mean_test
+from codi_lens.causal.measure import Arm, Running, measure
 from codi_lens.causal.outcomes import Outcome
+from codi_lens.causal.strata import CLEAN, Only, kept
 from codi_lens.errors import InterventionError
 from codi_lens.model import CodiModel
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problems
-from codi_lens.stats import (
-    benjamini_hochberg,
-    mcnemar_p,
-    mean_interval,
-    sign_flip_p,
-    wilson_interval,
-)
+from codi_lens.stats import benjamini_hochberg, mcnemar_p, wilson_interval
+
+ALPHA = 0.05
+"""What matters has a q below it."""
+_EFFECTS = {
+    "log_prob": "effect",
+    "logit_difference": "logit_effect",
+    "logit_margin": "margin_effect",
+}
+
+
+class Comparing(Running, total=False):
+    """How effects are measured, and which problems and sizes count.
+
+    Attributes:
+        min_effect: the least effect of interest, in nats; 0.1 by default.
+        only: "all" problems, or those whose clean answer is "right", or "wrong".
+    """
+
+    min_effect: float | int
+    only: Only
 
 
 def compare_interventions(
@@ -35,6 +56,8 @@ def compare_interventions(
     arms: Mapping[str, Arm],
     out: str | Path | None = None,
     *,
+    min_effect: float | int = MIN_EFFECT,
+    only: Only = "all",
     seed: int = 0,
     **running: Unpack[Running],
 ) -> pd.DataFrame:
@@ -45,11 +68,13 @@ def compare_interventions(
         problems: what to think about.
         arms: interventions by name.
         out: a folder for the outcomes, resumable.
-        seed: of the bootstrap and the permutations.
+        min_effect: the least effect of interest, in nats.
+        only: "all" problems, or those whose clean answer is "right", or "wrong".
+        seed: of nothing, since statistics are computed and not drawn; for calls that give it.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Raises:
-        CodiLensError: see `measure`.
+        CodiLensError: see `measure`; a `min_effect` below 0.
 
     >>> from codi_lens.interventions.heads import ablate_heads
     >>> from codi_lens.problems import word_problems
@@ -60,22 +85,32 @@ def compare_interventions(
     (['zero', 'mean', 'resample'], True)
     """
     check_seed(seed)
-    return summarise(measure(model, problems, arms, out, **running), seed=seed)
+    check_min_effect(min_effect)
+    outcomes = measure(model, problems, arms, out, only=only, **running)
+    return summarise(outcomes, min_effect=min_effect)
 
 
-def summarise(outcomes: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+def summarise(
+    outcomes: pd.DataFrame, *, min_effect: float | int = MIN_EFFECT, level: float = 0.95
+) -> pd.DataFrame:
     """One row per arm: what it did, against the clean runs of the same problems.
 
     Args:
         outcomes: of `measure`.
+        min_effect: the least effect of interest, in nats.
         level: of the intervals.
-        seed: of the bootstrap and the permutations.
 
     Returns:
-        `arm`; `n` problems, `n_known` of them with a number in the clean answer; `effect`, the mean
-        change of the clean number's log-probability in nats (negative: less likely), with
-        its bootstrap interval `_low`, `_high`; `p` of the sign-flip permutation test and `q` over
-        the arms (Benjamini-Hochberg); `logit_effect` with its interval; `accuracy_clean` and
+        `arm`; `n` problems, `n_known` of them with a number in the clean answer, and of all
+        problems `n_right` and `n_wrong`, whose clean answer was right and wrong. `effect`, the
+        mean change of the clean number's log-probability in nats (negative: less likely), with its
+        interval `_low`, `_high` and `p` (see `mean_test`), and `q` over the arms
+        (Benjamini-Hochberg); `effect_median`; `affected`, the share of problems that it changes by
+        at least `min_effect`, with its Wilson interval. `beyond_p`, `beyond_q` of the null
+        hypothesis that the size of the mean is at most `min_effect`, and `matters`, whether that is
+        rejected (`beyond_q` < 0.05). `effect_right`, `effect_wrong`: where the clean answer was
+        right, and wrong, with intervals. `logit_effect` and `margin_effect`, of
+        `logit_difference` and `logit_margin`, with intervals. `accuracy_clean` and
         `accuracy` with Wilson intervals and the exact `mcnemar_p` and `mcnemar_q` (NaN where no
         answer is known); `changed`, the share of answers whose number changed, with its Wilson
         interval; `thought_change`, the mean relative change of the thoughts.
@@ -84,18 +119,58 @@ def summarise(outcomes: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> 
         InterventionError: no clean runs in the table.
     """
     clean, arms = _by_arm(outcomes)
-    effects = mean_effects(outcomes, level=level, seed=seed)
-    p = sign_flip_p(_changes(clean, arms, "log_prob"), seed=seed)
-    after = list(effects).index("effect_high") + 1
-    effects.insert(after, "p", p)
-    effects.insert(after + 1, "q", benjamini_hochberg(p))
+    change = _changes(clean, arms, "log_prob")
+    found = mean_test(change, beyond=min_effect, level=level)
+    effects = mean_effects(outcomes, level=level)
+    known = np.isfinite(change).any(axis=1)
+    columns: dict[str, Any] = {"p": found.p, "q": np.nan}
+    columns["effect_median"] = (
+        np.nanmedian(change[known], axis=0) if known.any() else np.full(len(arms), np.nan)
+    )
+    shares = [share_of("affected", np.abs(each[known]) >= min_effect, level) for each in change.T]
+    columns |= {name: [share[name] for share in shares] for name in shares[0]}
+    columns |= {"min_effect": float(min_effect), "beyond_p": found.beyond_p, "beyond_q": np.nan}
+    columns["matters"] = False
+    for name, right in (("effect_right", 1), ("effect_wrong", 0)):
+        some = (clean["correct"] == right).to_numpy()[:, None]
+        columns |= _interval_columns(name, np.where(some, change, np.nan), level)
     rows = [_proportions(clean, table, level) for table in arms.values()]
-    table = pd.concat([effects, pd.DataFrame(rows)], axis=1)
-    table["mcnemar_q"] = benjamini_hochberg(table["mcnemar_p"].to_numpy(dtype=float))
+    after = list(effects).index("effect_high") + 1
+    parts = [effects.iloc[:, :after], pd.DataFrame(columns), effects.iloc[:, after:]]
+    return adjusted(pd.concat([*parts, pd.DataFrame(rows).assign(mcnemar_q=np.nan)], axis=1))
+
+
+def adjusted(table: pd.DataFrame, family: str | None = None) -> pd.DataFrame:
+    """A table of effects with `q`, `beyond_q`, `mcnemar_q` and `matters` over what was compared.
+
+    Args:
+        table: of `summarise`.
+        family: the column that tells apart what is adjusted by itself; None for all rows together.
+    """
+    whole = pd.Series(0, index=table.index) if family is None else table[family]
+    for name in ("", "beyond_", "mcnemar_"):
+        p = table[f"{name}p"].astype(float)
+        table[f"{name}q"] = p.groupby(whole, sort=False).transform(
+            lambda each: benjamini_hochberg(each.to_numpy())
+        )
+    table["matters"] = table["beyond_q"] < ALPHA
     return table
 
 
-def mean_effects(outcomes: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+def needed(table: pd.DataFrame) -> pd.DataFrame:
+    """What an answer needs: the rows that matter and make the clean number less likely.
+
+    Args:
+        table: of `summarise`.
+
+    >>> table = pd.DataFrame({"effect": [-1.0, -0.1, 0.5], "matters": [True, False, True]})
+    >>> needed(table)["effect"].tolist()
+    [-1.0]
+    """
+    return table[table["matters"].astype(bool) & (table["effect"] < 0)]
+
+
+def mean_effects(outcomes: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     """The effects of `summarise` with their intervals, where nothing else is asked.
 
     Raises:
@@ -104,10 +179,10 @@ def mean_effects(outcomes: pd.DataFrame, *, level: float = 0.95, seed: int = 0) 
     clean, arms = _by_arm(outcomes)
     columns: dict[str, Any] = {"arm": list(arms), "n": len(clean)}
     columns["n_known"] = int(clean["log_prob"].notna().sum())
-    for column, name in (("log_prob", "effect"), ("logit_difference", "logit_effect")):
-        change = _changes(clean, arms, column)
-        mean, low, high = mean_interval(change, level=level, seed=seed)
-        columns |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    counted = clean if "n_right" in clean else kept(outcomes, "all")
+    columns |= {name: int(counted[name].iloc[0]) for name in ("n_right", "n_wrong")}
+    for column, name in _EFFECTS.items():
+        columns |= _interval_columns(name, _changes(clean, arms, column), level)
     return pd.DataFrame(columns)
 
 
@@ -117,7 +192,6 @@ def contrasts(
     *,
     column: Outcome = "log_prob",
     level: float = 0.95,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Weighted sums of arms, problem by problem: whether one costs more than another, say.
 
@@ -127,13 +201,11 @@ def contrasts(
             named weigh 0.
         column: the outcome: "log_prob" of the clean number, or "logit_difference".
         level: of the interval.
-        seed: of bootstrap and permutations.
 
     Returns:
-        One row per contrast: `name`; `contrast` in nats (or logits) with its bootstrap interval
-        over problems `contrast_low`, `contrast_high`; `p` of the sign-flip permutation test and
-        `q` over the contrasts (Benjamini-Hochberg); `n_known`, the problems with a number in the
-        clean answer.
+        One row per contrast: `name`; `contrast` in nats (or logits) with its interval over problems
+        `contrast_low`, `contrast_high` and `p` that it is 0 (see `mean_test`); `q` over the
+        contrasts (Benjamini-Hochberg); `n_known`, the problems with a number in the clean answer.
 
     Raises:
         InterventionError: an arm that the outcomes do not hold.
@@ -151,10 +223,10 @@ def contrasts(
     for i, each in enumerate(weights.values()):
         for arm, weight in each.items():
             values[:, i] += weight * wide[arm].to_numpy()
-    mean, low, high = mean_interval(values, level=level, seed=seed)
-    p = sign_flip_p(values, seed=seed)
-    table = {"name": list(weights), "contrast": mean, "contrast_low": low, "contrast_high": high}
-    table |= {"p": p, "q": benjamini_hochberg(p), "n_known": np.isfinite(values).sum(axis=0)}
+    found = mean_test(values, level=level)
+    table = {"name": list(weights), "contrast": found.mean}
+    table |= {"contrast_low": found.low, "contrast_high": found.high, "p": found.p}
+    table |= {"q": benjamini_hochberg(found.p), "n_known": np.isfinite(values).sum(axis=0)}
     return pd.DataFrame(table)
 
 
@@ -188,6 +260,13 @@ def _changes(
 ) -> Float[np.ndarray, "problem arm"]:
     after = np.stack([table[column].to_numpy() for table in arms.values()], axis=1)
     return after - clean[column].to_numpy()[:, None]
+
+
+def _interval_columns(
+    name: str, values: Float[np.ndarray, "problem arm"], level: float
+) -> dict[str, Float[np.ndarray, " arm"]]:
+    found = mean_test(values, level=level)
+    return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _proportions(clean: pd.DataFrame, table: pd.DataFrame, level: float) -> dict[str, float]:

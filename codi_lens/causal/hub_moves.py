@@ -108,7 +108,7 @@ def hub_moves(
         share: from 0 to 1; forcing the hub itself to it is the control of forcing.
         out: a folder for the outcomes, resumable.
         heads: in these heads only; in all by default.
-        seed: of bootstrap and permutations.
+        seed: of nothing, since statistics are computed and not drawn; for calls that give it.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
@@ -147,7 +147,7 @@ def hub_moves(
     names = [f"{what} {thought}" for what, thought, _ in rows]
     arms: dict[str, Arm] = dict(zip(names, (arm for *_, arm in rows), strict=True))
     outcomes = measure(model, problems, arms, out, **running)
-    table = summarise(outcomes, seed=seed)
+    table = summarise(outcomes)
     table.insert(1, "what", [what for what, *_ in rows])
     table.insert(2, "thought", [thought for _, thought, _ in rows])
     weights = {
@@ -155,7 +155,7 @@ def hub_moves(
         for what, thought, _ in rows
         if what != "exchanged" and thought != hub
     }
-    against = contrasts(outcomes, weights, seed=seed).set_index("name")
+    against = contrasts(outcomes, weights).set_index("name")
     for column, name in {
         "contrast": "against_hub",
         "contrast_low": "against_hub_low",

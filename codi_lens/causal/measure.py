@@ -20,16 +20,12 @@ from tqdm import tqdm
 
 from codi_lens.causal.outcomes import CleanAnswer, clean_answers, score, with_rivals
 from codi_lens.causal.results import Results
-from codi_lens.errors import InterventionError, check_flags, shown
+from codi_lens.causal.strata import CLEAN, Only, judged, kept
+from codi_lens.errors import InterventionError, check_choice, check_flags, shown
 from codi_lens.model import CodiModel
 from codi_lens.positions import rank
 from codi_lens.problems.arguments import whole_number
-from codi_lens.problems.problem import (
-    Problem,
-    Problems,
-    check_problems,
-    is_correct,
-)
+from codi_lens.problems.problem import Problem, Problems, check_problems
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import hooked_names
@@ -40,9 +36,6 @@ from codi_lens.thinking.think import context_of
 
 Arm = Intervention | Planned | Sequence[Intervention | Planned]
 """One intervention, or several that act together."""
-
-CLEAN = "clean"
-"""The name of the runs without intervention in a table of outcomes."""
 
 
 class Decoding(TypedDict, total=False):
@@ -94,6 +87,7 @@ def measure(
     max_new_tokens: int = 64,
     progress: bool = True,
     rivals: Mapping[str, str] | None = None,
+    only: Only = "all",
 ) -> pd.DataFrame:
     """Run every intervention on every problem; one row of outcomes for each, and for clean runs.
 
@@ -111,15 +105,18 @@ def measure(
         progress: show a progress bar.
         rivals: for the id of every problem that of another one of them: `logit_difference` is then
             over the number of that problem's clean answer, not over the run's own runner-up.
+        only: "all" problems, or those whose clean answer is "right", or "wrong". Every problem is
+            run all the same, and is in `out`, so that another choice costs nothing.
 
     Returns:
         One row per problem and arm, the arm `clean` first: `problem`, `arm`, and the outcomes of
-        `codi_lens.causal.outcomes.score`, in the order of the problems.
+        `codi_lens.causal.outcomes.score`, in the order of the problems; `n_right` and `n_wrong`,
+        how many clean answers were right and wrong of all problems, whichever are kept.
 
     Raises:
         ProblemError: no problem, ids that are not unique, or a question that does not fit.
-        InterventionError: no arm, a hook that does not exist or never fired, or a problem without
-            a rival among the problems.
+        InterventionError: no arm, a hook that does not exist or never fired, a problem without
+            a rival among the problems, or no problem that `only` keeps.
         OutputError: `out` holds something else.
 
     >>> from codi_lens.problems import word_problems
@@ -129,6 +126,7 @@ def measure(
     >>> outcomes["arm"].tolist() == ["clean"] * 4 + ["silence"] * 4
     True
     """
+    check_choice("only", only, Only)
     problems = problems_for(model, problems)
     named = _named(arms)
     ids = check_work(model, problems, problems_at_once, rows_at_once, progress)
@@ -145,6 +143,7 @@ def measure(
         "arms": {name: _identity(arm) for name, arm in named.items()},
         "batches": [problems_at_once, rows_at_once],
         "max_new_tokens": max_new_tokens,
+        "outcomes": ["log_prob", "logit_difference", "logit_margin"],
     }
     if rivals is not None:
         settings["rivals"] = dict(rivals)
@@ -165,22 +164,12 @@ def measure(
             for part, batch in missing:
                 results.write(part, _run(clean, answers, batch, named))
                 bar.update(len(batch))
-        outcomes = _judged(results.finish(), problems)
+        outcomes = judged(results.finish(), problems)
         results.keep(outcomes)
     order = {name: place for place, name in enumerate([CLEAN, *named])}
     place = {each: i for i, each in enumerate(ids)}
     keys = np.lexsort((outcomes["problem"].map(place), outcomes["arm"].map(order)))
-    return outcomes.iloc[keys].reset_index(drop=True)
-
-
-def _judged(outcomes: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
-    """The outcomes with `correct` as the problems' answers of now have it."""
-    gold = {problem.id: problem.answer for problem in problems}
-    correct = [
-        float("nan") if gold[id] is None else float(is_correct(answer, gold[id]))
-        for id, answer in zip(outcomes["problem"], outcomes["answer"], strict=True)
-    ]
-    return outcomes.assign(correct=correct)
+    return kept(outcomes.iloc[keys].reset_index(drop=True), only)
 
 
 def check_work(

@@ -79,9 +79,7 @@ def clean_answers(
         at_anchor = _force(model, run, answers).at_anchor
     for i, answer in enumerate(answers):
         if answer.number is not None:
-            first = answer.tokens[answer.number.start]
-            others = at_anchor[i].index_fill(0, torch.tensor([first]).to(at_anchor.device), -1e30)
-            answers[i] = replace(answer, other=int(others.argmax()))
+            answers[i] = replace(answer, other=int(_others(at_anchor[i], answer).argmax()))
     return answers
 
 
@@ -125,7 +123,9 @@ def score(
         For each row `log_prob` (natural logarithm of the probability of the clean number, all its
         tokens, teacher-forced), `logit_difference` (at `anchor`, the clean number's first token
         over the token that it is compared with, by default the clean run's runner-up; both NaN
-        where the clean answer holds no number), `answer`,
+        where the clean answer holds no number), `logit_margin` (the same over what this run itself
+        prefers: its most likely other token, so that it is below 0 where another number begins),
+        `answer`,
         `number` (parsed, NaN where there is none), `changed` (the number differs), `correct` (1, 0,
         NaN where the problem has no answer) and `change_ct0` … (the distance of each thought
         from the clean one, in units of the clean one's norm).
@@ -189,6 +189,7 @@ def _outcomes(
     distance = (distance / clean_thoughts.float().norm(dim=-1)).tolist()
     log_probs = _number_log_probs(forced, expected).tolist()
     differences = _logit_differences(forced, expected).tolist()
+    margins = _logit_margins(forced, expected).tolist()
     outcomes: list[dict[str, Any]] = []
     for i, (clean, tokens) in enumerate(zip(expected, answers, strict=True)):
         answer, before = text(tokens, model.tokenizer), text(clean.tokens, model.tokenizer)
@@ -197,6 +198,7 @@ def _outcomes(
         outcome = {
             "log_prob": log_probs[i],
             "logit_difference": differences[i],
+            "logit_margin": margins[i],
             "answer": answer,
             "number": float("nan") if number is None else float(number),
             "changed": number != number_before,
@@ -239,6 +241,26 @@ def _logit_differences(forced: Forced, expected: Sequence[CleanAnswer]) -> Float
             for row, clean in zip(forced.at_anchor, expected, strict=True)
         ]
     )
+
+
+def _logit_margins(forced: Forced, expected: Sequence[CleanAnswer]) -> Float[Tensor, " row"]:
+    """At `anchor`, the clean number's first token over the most likely other one of this run."""
+    nothing = forced.at_anchor.new_tensor(torch.nan)
+    return torch.stack(
+        [
+            nothing
+            if clean.number is None
+            else row[clean.tokens[clean.number.start]] - _others(row, clean).max()
+            for row, clean in zip(forced.at_anchor, expected, strict=True)
+        ]
+    )
+
+
+def _others(logits: Float[Tensor, " vocab"], clean: CleanAnswer) -> Float[Tensor, " vocab"]:
+    """Logits at `anchor` without that of the clean number's first token."""
+    assert clean.number is not None
+    first = torch.tensor([clean.tokens[clean.number.start]], device=logits.device)
+    return logits.index_fill(0, first, -1e30)
 
 
 _READ = {"log_prob": _number_log_probs, "logit_difference": _logit_differences}

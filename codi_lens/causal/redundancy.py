@@ -52,13 +52,13 @@ def redundancy(
         mode: "resample", "mean" or "zero".
         at: where, by name.
         donors: whose values replace the heads'; by default those of the problems themselves.
-        seed: of donors, bootstrap and permutations.
+        seed: of donors.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
         One row per pair: its heads `a` and `b`, their effects alone `effect_a` and `effect_b`, the
         joint `effect` (all as in `codi_lens.causal.effects.summarise`), and `interaction` in nats
-        with its paired bootstrap interval `_low`, `_high`, its `p` and, over the pairs, `q`. The
+        with its paired interval `_low`, `_high`, its `p` and, over the pairs, `q`. The
         same on the logit difference, which does not saturate as the log-probability of a nearly
         certain answer does: `logit_a`, `logit_b`, `logit_interaction`, `logit_p`, `logit_q`.
         `redundant` is whether both interactions lie below 0 with q < 0.05.
@@ -87,15 +87,15 @@ def redundancy(
         _name(each): ablate_heads(each, mode, at, prepared, seed) for each in sets
     }
     outcomes = measure(model, problems, arms, out, **running)
-    effects = mean_effects(outcomes, seed=seed).set_index("arm")
+    effects = mean_effects(outcomes).set_index("arm")
     weights = {
         _name(pair): {_name(pair): 1.0, _name(pair[:1]): -1.0, _name(pair[1:]): -1.0, CLEAN: 1.0}
         for pair in pairs
     }
-    interactions = contrasts(outcomes, weights, seed=seed).rename(
+    interactions = contrasts(outcomes, weights).rename(
         columns=lambda name: name.replace("contrast", "interaction")
     )
-    on_logits = contrasts(outcomes, weights, column="logit_difference", seed=seed).rename(
+    on_logits = contrasts(outcomes, weights, column="logit_difference").rename(
         columns=lambda name: "logit_" + name.replace("contrast", "interaction")
     )
     joint = effects.loc[list(weights), ["n", "effect", "effect_low", "effect_high"]]

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
+from codi_lens.causal.means import mean_test
 from codi_lens.causal.measure import CLEAN, Arm, Running, measure
 from codi_lens.errors import InterventionError, PositionError, check_choice
 from codi_lens.interventions.donors import Donors
@@ -31,13 +32,7 @@ from codi_lens.positions import Scope, rank, resolve
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.pairs import Pair, Pairs, both_problems, pair_list
 from codi_lens.problems.problem import Problem
-from codi_lens.stats import (
-    benjamini_hochberg,
-    mean_interval,
-    percentile_interval,
-    resample_weights,
-    sign_flip_p,
-)
+from codi_lens.stats import benjamini_hochberg, percentile_interval, resample_weights
 from codi_lens.thinking.prompts import prepare_problems
 
 Direction = Literal["clean into corrupted", "corrupted into clean"]
@@ -78,14 +73,14 @@ def restore(
             clean problems, "corrupted into clean" the other way round. None gives both; they are
             measured together in any case.
         level: of the intervals.
-        seed: of bootstrap and permutations.
+        seed: of the bootstrap.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
         One row per direction, layer and position: `fraction` with its bootstrap interval `_low`,
         `_high`; `whole`, the mean logit difference between the two runs of a pair that it is a
-        fraction of; `shift`, the mean part of it that the patch moved, with its interval, `p` of
-        the sign-flip permutation test and `q` over the rows (Benjamini-Hochberg); `n` pairs,
+        fraction of; `shift`, the mean part of it that the patch moved, with its interval and `p`
+        (see `mean_test`), `q` over the rows (Benjamini-Hochberg); `n` pairs,
         `n_known` of them with a logit difference (both runs give a number, and the two begin with
         different tokens).
 
@@ -180,13 +175,12 @@ def _recovered(
     ).numpy()
     low, high = percentile_interval(fractions[1:], level=level)
     moved = before[:, None] - after
-    shift, shift_low, shift_high = mean_interval(moved, level=level, seed=seed)
+    shift = mean_test(moved, level=level)
     return pd.DataFrame(
         {"n": n, "n_known": len(before), "fraction": fractions[0]}
         | {"fraction_low": low, "fraction_high": high}
         | {"whole": float((before - goal).mean())}
-        | {"shift": shift, "shift_low": shift_low, "shift_high": shift_high}
-        | {"p": sign_flip_p(moved, seed=seed)}
+        | {"shift": shift.mean, "shift_low": shift.low, "shift_high": shift.high, "p": shift.p}
     )
 
 

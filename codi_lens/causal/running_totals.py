@@ -65,7 +65,7 @@ def operand_swaps(
         pairs: of `operand_pairs`, of one or several numbers of operations.
         out: a folder for the outcomes, resumable.
         level: of the intervals.
-        seed: of the unrelated donors, bootstrap and permutations.
+        seed: of the unrelated donors.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
@@ -75,8 +75,8 @@ def operand_swaps(
         `own_share` and `neither_share` of the answers that equal the donor's answer, the problem's
         own, or neither, with Wilson intervals `_low`, `_high`; `chance`, the share of answers that
         equal the answer of another pair's donor; `effect`, the mean change of the log-probability
-        of the own number in nats, with its bootstrap interval, `p` of the sign-flip permutation
-        test and `q` over the rows (Benjamini-Hochberg). Shares are NaN without a pair.
+        of the own number in nats, with its interval and `p` (see
+        `mean_test`), `q` over the rows (Benjamini-Hochberg). Shares are NaN without a pair.
 
     Raises:
         ProblemError: pairs not of built-in word problems, without a known operand, or with ids that
@@ -123,7 +123,7 @@ def operand_swaps(
                 labels = {"n_operations": n_operations, **swap.labels, "operand": operand}
                 shares = _shares(outcomes, swap, ids, answers, level)
                 right = outcomes.right(swap, ids)
-                rows.append(labels | shares | effect_of(outcomes, swap, right, level, seed))
+                rows.append(labels | shares | effect_of(outcomes, swap, right, level))
     return _with_q(rows).astype({"operand": "Int64"})
 
 
@@ -150,7 +150,7 @@ def total_swaps(
             start, other operations and another answer.
         out: a folder for the outcomes, resumable.
         level: of the intervals.
-        seed: of the donors, bootstrap and permutations.
+        seed: of the donors.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
@@ -158,7 +158,7 @@ def total_swaps(
         of the answers that equal the prediction, with its Wilson interval; `own_share` and
         `donor_share` of the same pairs; `chance`, the share of answers that equal the prediction of
         another pair; `effect`, the mean change of the log-probability of the own number in nats,
-        with its bootstrap interval, `p` and `q` as in `operand_swaps`; `n` pairs. The last k is
+        with its interval, `p` and `q` as in `operand_swaps`; `n` pairs. The last k is
         missing: its prediction is the donor's answer.
 
     Raises:
@@ -201,7 +201,7 @@ def total_swaps(
                 row |= share_of("own_share", given == own, level)
                 row |= share_of("donor_share", given == donor, level)
                 row["chance"] = chance(given, expected)
-                rows.append(row | effect_of(outcomes, swap, ids, level, seed))
+                rows.append(row | effect_of(outcomes, swap, ids, level))
     return _with_q(rows)
 
 

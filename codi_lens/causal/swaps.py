@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from codi_lens.causal.means import mean_test
 from codi_lens.causal.measure import CLEAN, Running, measure
 from codi_lens.causal.results import Results
 from codi_lens.errors import InterventionError, as_path
@@ -19,7 +20,7 @@ from codi_lens.interventions.thoughts import swap_thoughts
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.words import WordProblem
-from codi_lens.stats import mean_interval, seeded, sign_flip_p
+from codi_lens.stats import seeded
 
 COUNTERPART = "counterpart"
 """A donor that differs in one operand."""
@@ -119,7 +120,7 @@ def _right(
 
 
 def effect_of(
-    outcomes: SwapOutcomes, swap: Swap, ids: Sequence[str], level: float, seed: int
+    outcomes: SwapOutcomes, swap: Swap, ids: Sequence[str], level: float
 ) -> dict[str, float]:
     """What happens to the log-probability of the own number."""
     names = ("effect", "effect_low", "effect_high", "p")
@@ -127,7 +128,8 @@ def effect_of(
         return dict.fromkeys(names, float("nan"))
     table = outcomes.log_probs.loc[list(ids)]
     change = (table[swap.name] - table[CLEAN]).to_numpy(dtype=float)
-    values = (*mean_interval(change, level=level, seed=seed), sign_flip_p(change, seed=seed))
+    found = mean_test(change, level=level)
+    values = (found.mean, found.low, found.high, found.p)
     return {name: float(value) for name, value in zip(names, values, strict=True)}
 
 

@@ -12,8 +12,7 @@ from typing import Any, Unpack, get_args
 import pandas as pd
 
 from codi_lens.causal.controls import donors_for
-from codi_lens.causal.effects import compare_interventions
-from codi_lens.causal.measure import Running
+from codi_lens.causal.effects import Comparing, adjusted, compare_interventions
 from codi_lens.errors import InterventionError, listed
 from codi_lens.head_names import GivenHeads, all_heads, as_heads, head_name
 from codi_lens.interventions.donors import Donors
@@ -23,7 +22,7 @@ from codi_lens.interventions.replacements import Mode
 from codi_lens.interventions.residual import Component, patch_residual
 from codi_lens.interventions.thoughts import ThoughtMode, patch_thoughts
 from codi_lens.model import CodiModel
-from codi_lens.positions import Scope, rank, resolve, thought_names
+from codi_lens.positions import Scope, rank, resolve, scopes_of, thought_names
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problems
 from codi_lens.thinking.given import problems_for
@@ -37,12 +36,12 @@ def sweep_heads(
     out: str | Path | None = None,
     *,
     mode: Mode = "resample",
-    at: Scope = "thinking",
+    at: Scope | Mapping[str, Scope] = "thinking",
     donors: Donors | None = None,
     seed: int = 0,
-    **running: Unpack[Running],
+    **running: Unpack[Comparing],
 ) -> pd.DataFrame:
-    """Ablate heads one at a time; one row per head, with its layer, number and name.
+    """Ablate heads one at a time; one row per scope and head, with its layer, number and name.
 
     Args:
         model: the model.
@@ -50,11 +49,17 @@ def sweep_heads(
         heads: pairs of layer and head, or names; all by default.
         out: a folder for the outcomes, resumable.
         mode: "resample", "mean" or "zero"; zero is off-distribution.
-        at: where, by name.
+        at: where, by name; or several such scopes by name, each swept by itself but with the same
+            clean runs and donors: `each_position` gives one per position.
         donors: whose values replace the heads'; by default the problems themselves, each with
             another one as its donor, run clean once.
-        seed: of donors, bootstrap and permutations.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        seed: of donors.
+        running: `min_effect` and `only` of `compare_interventions`; `problems_at_once`,
+            `rows_at_once`, `max_new_tokens`, `progress`.
+
+    Returns:
+        As `summarise`, with `layer`, `head`, `name` and `scope`; `q` and what `matters` are over
+        the heads of a scope, so that they do not depend on which others are swept.
 
     Raises:
         CodiLensError: see `measure`; a head or position that does not exist.
@@ -63,16 +68,23 @@ def sweep_heads(
     >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(8)
     >>> sweep_heads(model, some, [(1, 7), (0, 2)], progress=False)["name"].tolist()
     ['L1H7', 'L0H2']
+    >>> table = sweep_heads(model, some, [(1, 7)], at={"bot": "bot", "late": ["ct4", "ct5"]},
+    ...     progress=False)
+    >>> table["scope"].tolist()
+    ['bot', 'late']
     """
     check_seed(seed)
     problems = problems_for(model, problems)
     heads = all_heads(model.lens.cfg) if heads is None else as_heads(heads)
     prepared = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
-    arms = [ablate_heads([head], mode, at, prepared, seed) for head in heads]
+    scopes = scopes_of(at, model.config.n_thoughts)
+    pairs = [(name, head) for name in scopes for head in heads]
+    arms = [ablate_heads([head], mode, scopes[name], prepared, seed) for name, head in pairs]
     labels = [
-        {"layer": layer, "head": head, "name": head_name((layer, head))} for layer, head in heads
+        {"layer": head[0], "head": head[1], "name": head_name(head), "scope": name}
+        for name, head in pairs
     ]
-    return _sweep(model, problems, arms, labels, out, seed=seed, **running)
+    return adjusted(_sweep(model, problems, arms, labels, out, **running), "scope")
 
 
 def sweep_edges(
@@ -84,7 +96,7 @@ def sweep_edges(
     *,
     heads: GivenHeads | None = None,
     seed: int = 0,
-    **running: Unpack[Running],
+    **running: Unpack[Comparing],
 ) -> pd.DataFrame:
     """Knock out the attention from one named position to another, one pair at a time.
 
@@ -96,8 +108,9 @@ def sweep_edges(
             pairs whose key comes before the query are cut.
         out: a folder for the outcomes, resumable.
         heads: in these heads only; in all by default.
-        seed: of bootstrap and permutations.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        seed: of nothing, since statistics are computed and not drawn; for calls that give it.
+        running: `min_effect` and `only` of `compare_interventions`; `problems_at_once`,
+            `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
         One row per pair, with `query` and `key`.
@@ -123,7 +136,7 @@ def sweep_edges(
     ]
     arms = [knock_out(query, key, heads) for query, key in pairs]
     labels = [{"query": query, "key": key} for query, key in pairs]
-    return _sweep(model, problems, arms, labels, out, seed=seed, **running)
+    return _sweep(model, problems, arms, labels, out, **running)
 
 
 def sweep_thoughts(
@@ -134,7 +147,7 @@ def sweep_thoughts(
     *,
     donors: Donors | None = None,
     seed: int = 0,
-    **running: Unpack[Running],
+    **running: Unpack[Comparing],
 ) -> pd.DataFrame:
     """Replace one thought at a time, in every mode; zero and noise are off-distribution.
 
@@ -145,8 +158,9 @@ def sweep_thoughts(
         out: a folder for the outcomes, resumable.
         donors: whose thoughts are put in; by default those of the problems themselves, each with
             another one as its donor.
-        seed: of donors, noise, bootstrap and permutations.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        seed: of donors and noise.
+        running: `min_effect` and `only` of `compare_interventions`; `problems_at_once`,
+            `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
         One row per thought and mode, with `thought` and `mode`.
@@ -169,7 +183,7 @@ def sweep_thoughts(
     pairs: list[tuple[str, ThoughtMode]] = [(name, mode) for mode in modes for name in names]
     arms = [patch_thoughts(name, mode, prepared, seed) for name, mode in pairs]
     labels = [{"thought": name, "mode": mode} for name, mode in pairs]
-    return _sweep(model, problems, arms, labels, out, seed=seed, **running)
+    return _sweep(model, problems, arms, labels, out, **running)
 
 
 def sweep_layers(
@@ -182,7 +196,7 @@ def sweep_layers(
     mode: Mode = "resample",
     donors: Donors | None = None,
     seed: int = 0,
-    **running: Unpack[Running],
+    **running: Unpack[Comparing],
 ) -> pd.DataFrame:
     """Replace the residual stream, or what a block adds to it, at one layer and position at a time.
 
@@ -195,8 +209,9 @@ def sweep_layers(
         mode: "resample", "mean" or "zero".
         donors: whose activations are put in; by default those of the problems themselves, each
             with another one as its donor.
-        seed: of donors, bootstrap and permutations.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        seed: of donors.
+        running: `min_effect` and `only` of `compare_interventions`; `problems_at_once`,
+            `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
         One row per layer and position, with `layer` and `position`.
@@ -222,7 +237,7 @@ def sweep_layers(
         for layer, position in pairs
     ]
     labels = [{"layer": layer, "position": position} for layer, position in pairs]
-    return _sweep(model, problems, arms, labels, out, seed=seed, **running)
+    return _sweep(model, problems, arms, labels, out, **running)
 
 
 def _sweep(
@@ -231,13 +246,11 @@ def _sweep(
     arms: Sequence[Planned],
     labels: Sequence[Mapping[str, Any]],
     out: str | Path | None,
-    *,
-    seed: int,
-    **running: Unpack[Running],
+    **running: Unpack[Comparing],
 ) -> pd.DataFrame:
     """The effects of arms that are named by their interventions, beside their labels."""
     named = {arm.name: arm for arm in arms}
     if len(named) < len(arms):
         raise InterventionError("A sweep was given the same intervention twice; give each once.")
-    table = compare_interventions(model, problems, named, out, seed=seed, **running)
+    table = compare_interventions(model, problems, named, out, **running)
     return pd.concat([table[["arm"]], pd.DataFrame(labels), table.drop(columns="arm")], axis=1)

@@ -93,7 +93,7 @@ def transplants(
         own: its own mean block (`mean_block`).
         blocks: the foreign ones, by name.
         out: a folder for the outcomes, resumable.
-        seed: of bootstrap and permutations.
+        seed: of nothing, since statistics are computed and not drawn; for calls that give it.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
@@ -123,10 +123,10 @@ def transplants(
         for name, block in every.items()
     }
     outcomes = measure(model, problems, arms, out, **running)
-    table = summarise(outcomes, seed=seed).rename(columns={"arm": "block"})
+    table = summarise(outcomes).rename(columns={"arm": "block"})
     for column, control in (("against_own", OWN), ("against_even", EVEN)):
         weights = {name: {name: 1.0, control: -1.0} for name in blocks}
-        found = contrasts(outcomes, weights, seed=seed).set_index("name").reindex(list(every))
+        found = contrasts(outcomes, weights).set_index("name").reindex(list(every))
         for end in ("", "_low", "_high"):
             table[column + end] = found[f"contrast{end}"].to_numpy()
         for end in ("p", "q"):
@@ -160,7 +160,7 @@ def stand_ins(
         mode: of the ablation: "resample", "mean" or "zero".
         at: of the ablation, by name.
         donors: whose values replace the head's; by default those of the problems themselves.
-        seed: of donors, bootstrap and permutations.
+        seed: of donors.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
@@ -196,14 +196,14 @@ def stand_ins(
         arms |= {f"{name} alone": transplanted, f"{name} stands in": [ablated, transplanted]}
         arms[f"{name} evenly"] = [ablated, even]
     outcomes = measure(model, problems, arms, out, **running)
-    effects = mean_effects(outcomes, seed=seed).set_index("arm")
+    effects = mean_effects(outcomes).set_index("arm")
     names = [head_name(other) for other in others]
     weights = {name: {f"{name} stands in": 1.0, "ablated": -1.0} for name in names}
-    table = contrasts(outcomes, weights, seed=seed).rename(
+    table = contrasts(outcomes, weights).rename(
         columns=lambda column: column.replace("contrast", "made_up")
     )
     weights = {name: {f"{name} stands in": 1.0, f"{name} evenly": -1.0} for name in names}
-    over = contrasts(outcomes, weights, seed=seed)
+    over = contrasts(outcomes, weights)
     for end in ("", "_low", "_high"):
         table[f"over_even{end}"] = over[f"contrast{end}"]
     table["over_even_p"], table["over_even_q"] = over["p"], over["q"]

@@ -17,6 +17,7 @@ from codi_lens.cli.options import (
     Flat,
     Folder,
     Loading,
+    MinEffect,
     Model,
     ResumedFolder,
     Rows,
@@ -169,6 +170,8 @@ def ablate(
     all: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     mode: Literal["resample", "mean", "zero"] = "resample",
     at: Annotated[str, tyro.conf.arg(metavar="POSITIONS")] = "thinking",
+    by_position: bool = True,
+    min_effect: MinEffect = 0.1,
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
@@ -185,6 +188,7 @@ def ablate(
         all: Every head alone, on one half of the problems, against the scores of the other half.
         mode: A head's output comes from another problem, is the mean, or zero (off-distribution).
         at: Positions by name, with commas: thinking, thoughts, question, bot, ct2, eot, answer.
+        by_position: With all, ablate every head at every single position too.
     """
     if (heads is not None) + (top is not None) + all != 1:
         raise CodiLensError("ablate needs exactly one of --heads, --top and --all.")
@@ -199,8 +203,11 @@ def ablate(
     from codi_lens.reports.ablate import ablate_all, ablate_set, ablate_top
 
     asked: dict[str, Any] = {"mode": mode, "at": scope(at), "seed": corpus.seed, **vars(running)}
+    asked["min_effect"] = min_effect
+    title = f"Effect of ablation at {at}"
     if all:
-        print_report(console, ablate_all(loaded, chosen, out, **asked), "heads", "name")
+        report = ablate_all(loaded, chosen, out, by_position=by_position, **asked)
+        print_report(console, report, "heads", "name", title)
         return
     asked["candidates"] = corpus.donor_candidates(chosen)
     if top is not None:
@@ -212,7 +219,7 @@ def ablate(
         cfg = loaded.lens.cfg
         names = parse_heads(heads or "", cfg.n_layers, cfg.n_heads)
         report = ablate_set(loaded, chosen, names, out, **asked)
-    print_report(console, report, "controls", "arm")
+    print_report(console, report, "controls", "arm", title)
 
 
 def patch(
@@ -224,6 +231,7 @@ def patch(
     components: Annotated[str, tyro.conf.arg(metavar="POINTS")] = "resid_pre,mlp_out",
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
     n_pairs: Count = None,
+    min_effect: MinEffect = 0.1,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -252,6 +260,7 @@ def patch(
         at=scope(at),
         components=points,
         n_pairs=n_pairs,
+        min_effect=min_effect,
         seed=corpus.seed,
         **vars(running),
     )

@@ -38,6 +38,13 @@ ResumedFolder = Annotated[
     tyro.conf.arg(metavar="DIR", help="Folder for the results; the same command resumes."),
 ]
 Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
+MinEffect = Annotated[
+    float,
+    tyro.conf.arg(
+        metavar="NATS",
+        help="Least effect of interest: what is not shown to be more does not matter.",
+    ),
+]
 _MOST_THREADS = 1024
 _LARGE = 50_000_000
 Flat = tyro.conf.arg(name="")

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from codi_lens.wording import with_interval
+from codi_lens.wording import fixed, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,12 +50,17 @@ def print_folder(console: Console, folder: Path) -> None:
     console.print(f"\nOpen [bold]{path}[/bold]", soft_wrap=True)
 
 
-def print_report(console: Console, report: CausalReport, main: str = "", label: str = "") -> None:
+def print_report(
+    console: Console, report: CausalReport, main: str = "", label: str = "", title: str = ""
+) -> None:
     """The sentences of a causal report, after the first rows of its main table."""
     if main:
-        columns = ("heads", "effect, nats [95 %]", "q", "accuracy", "changed")
-        rows = _effects(report.tables[main].head(15), label)
-        print_table(console, "Effect of ablation", columns, rows, folded=columns[:1])
+        table = report.tables[main]
+        least = f"{table['min_effect'].iloc[0]:g}"
+        columns = ("heads", "nats [95 %]", "median", f"≥ {least}", f"q > {least}")
+        columns += ("right",)
+        rows = _effects(table.head(15), label)
+        print_table(console, title, columns, rows, folded=columns[:1])
     for section in report.sections:
         console.print(f"\n[bold]{escape(section.title)}[/bold]")
         print_findings(console, section.findings)
@@ -64,8 +69,9 @@ def print_report(console: Console, report: CausalReport, main: str = "", label: 
 
 def _effects(table: pd.DataFrame, label: str) -> Iterable[tuple[str, ...]]:
     for row in table.to_dict("records"):
-        shares = (_percent(row[name]) for name in ("accuracy", "changed"))
-        yield row[label], with_interval(row, "effect"), f"{row['q']:.4f}", *shares
+        affected, right = (_percent(row[name]) for name in ("affected", "accuracy"))
+        numbers = (fixed(row["effect_median"]), affected, f"{row['beyond_q']:.4f}")
+        yield row[label], with_interval(row, "effect"), *numbers, right
 
 
 def _percent(share: Any) -> str:

@@ -24,12 +24,12 @@ from codi_lens.plots.causal.attribution import (
 )
 from codi_lens.plots.causal.effects import effect_points as effect_points
 from codi_lens.plots.causal.effects import redundancy_matrix as redundancy_matrix
+from codi_lens.plots.causal.maps import causal_map as causal_map
+from codi_lens.plots.causal.maps import edge_matrix as edge_matrix
 from codi_lens.plots.causal.pairs import restoration_map as restoration_map
 from codi_lens.plots.causal.pairs import thought_swap_matrix as thought_swap_matrix
 from codi_lens.plots.causal.pairs import total_swap_matrix as total_swap_matrix
-from codi_lens.plots.causal.sweeps import causal_map as causal_map
 from codi_lens.plots.causal.sweeps import dose_response_curves as dose_response_curves
-from codi_lens.plots.causal.sweeps import edge_matrix as edge_matrix
 from codi_lens.plots.causal.sweeps import score_effect_scatter as score_effect_scatter
 from codi_lens.plots.study.comparison import model_comparison as model_comparison
 from codi_lens.plots.study.figures import attention_by_layer as attention_by_layer

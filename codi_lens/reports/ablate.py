@@ -13,7 +13,8 @@ import xarray as xr
 from codi_lens.attention.extract import extract
 from codi_lens.attention.ranking import ranked_heads
 from codi_lens.causal.controls import donors_for, halves
-from codi_lens.causal.effects import check_known
+from codi_lens.causal.effects import check_known, needed
+from codi_lens.causal.means import MIN_EFFECT
 from codi_lens.causal.measure import Running, decoding
 from codi_lens.causal.sweeps import sweep_heads
 from codi_lens.causal.transplants import mean_block
@@ -22,12 +23,17 @@ from codi_lens.head_names import Head, head_name, heads_of
 from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report
-from codi_lens.positions import Scope
+from codi_lens.positions import Scope, each_position, scope_name
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.facts import model_facts, name_of
 from codi_lens.reports.pages.folder import CausalReport, Question, ask, write_report
 from codi_lens.reports.pages.section import Section
-from codi_lens.reports.questions.heads import attribution_section, scores_section, sweep_section
+from codi_lens.reports.questions.heads import (
+    attribution_section,
+    positions_section,
+    scores_section,
+    sweep_section,
+)
 from codi_lens.reports.questions.sets import (
     MOST_PAIRED,
     controls_section,
@@ -46,6 +52,7 @@ def ablate_set(
     mode: Mode = "resample",
     at: Scope = "thinking",
     candidates: Sequence[Problem] = (),
+    min_effect: float | int = MIN_EFFECT,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:
@@ -59,6 +66,7 @@ def ablate_set(
         mode: "resample", "mean" or "zero".
         at: where, by name.
         candidates: problems among which donors with the same answer are looked for.
+        min_effect: the least effect of interest, in nats.
         seed: of everything drawn.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -68,7 +76,8 @@ def ablate_set(
     with open_report(out, f"ablate --heads {','.join(map(head_name, heads))}") as folder:
         settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
         given = (model, problems, heads)
-        questions = {"set": partial(controls_section, *given, candidates=candidates, **settings)}
+        asked: dict[str, Any] = {"candidates": candidates, "min_effect": min_effect, **settings}
+        questions = {"set": partial(controls_section, *given, **asked)}
         questions |= _in_pairs(*given, **settings)
         facts = _facts(model, len(problems), mode, at)
         return write_report(ask(questions, folder), folder, name_of(model), facts)
@@ -85,6 +94,7 @@ def ablate_top(
     candidates: Sequence[Problem] = (),
     other: CodiModel | None = None,
     n_random: int = 39,
+    min_effect: float | int = MIN_EFFECT,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:
@@ -101,6 +111,7 @@ def ablate_top(
         mode: "resample", "mean" or "zero".
         at: where, by name.
         candidates: problems among which donors with the same answer are looked for.
+        min_effect: the least effect of interest, in nats.
         other: a model whose highest-ranked heads give their thought blocks too.
         n_random: random orders of heads.
         seed: of halves and everything drawn.
@@ -115,12 +126,13 @@ def ablate_top(
     for_ranking, rest = _halves(problems, seed)
     with open_report(out, f"ablate --top {top}") as folder:
         settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
+        asked: dict[str, Any] = {"candidates": candidates, "min_effect": min_effect, **settings}
         attention = _attention(model, for_ranking, folder / "outcomes" / "attention.zarr", running)
         ranking = _ranking(attention)
         best = ranking[:top]
         ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64) if k < top} | {top})
         questions: dict[str, Question] = {
-            "set": partial(controls_section, model, rest, best, candidates=candidates, **settings),
+            "set": partial(controls_section, model, rest, best, **asked),
             "dose": partial(dose_section, model, rest, ranking, ks, n_random=n_random, **settings),
             **_in_pairs(model, rest, best, **settings),
             "blocks": partial(
@@ -132,6 +144,7 @@ def ablate_top(
                 ranking,
                 top=top,
                 other=other,
+                min_effect=min_effect,
                 **settings,
             ),
         }
@@ -146,12 +159,15 @@ def ablate_all(
     *,
     mode: Mode = "resample",
     at: Scope = "thinking",
+    by_position: bool = True,
+    min_effect: float | int = MIN_EFFECT,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:
     """Ablate every head alone on one half; hold the scores of the other half against the effects.
 
-    So are attribution patching and integrated gradients, which estimate the same effects.
+    So are attribution patching and integrated gradients, which estimate the same effects. Scores
+    and attribution are held against the effects at `at`; a map shows every position by itself.
 
     Args:
         model: the model.
@@ -159,6 +175,8 @@ def ablate_all(
         out: the report's folder; the same call resumes.
         mode: "resample", "mean" or "zero".
         at: where, by name.
+        by_position: whether to ablate every head at every single position too.
+        min_effect: the least effect of interest, in nats.
         seed: of halves and everything drawn.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -171,10 +189,16 @@ def ablate_all(
         attention = _attention(model, for_ranking, outcomes / "attention.zarr", running)
         settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
         settings["donors"] = donors_for(model, rest, mode=mode, seed=seed)
-        effects = sweep_heads(model, rest, out=outcomes / f"heads-{mode}", **settings)
-        check_known(effects)
+        pooled, scopes = scope_name(at), {scope_name(at): at}
+        scopes |= each_position(model.config.n_thoughts) if by_position else {}
+        kept = outcomes / f"heads-{mode}"
+        asked: dict[str, Any] = settings | {"at": scopes, "min_effect": min_effect}
+        swept = sweep_heads(model, rest, out=kept, **asked)
+        check_known(swept)
+        effects = swept[swept["scope"] == pooled].reset_index(drop=True)
         sections = [
             sweep_section(effects, mode),
+            *([positions_section(swept, pooled, mode)] if by_position else []),
             scores_section(_views(attention), effects, seed=seed),
             attribution_section(model, rest, effects, outcomes / f"thoughts-{mode}", **settings),
         ]
@@ -213,6 +237,7 @@ def _transplants(
     *,
     top: int,
     other: CodiModel | None,
+    min_effect: float | int,
     seed: int,
     mode: Mode,
     at: Scope,
@@ -221,7 +246,9 @@ def _transplants(
     """The question about patterns, of the head that matters most on the first half."""
     settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
     best = ranking[:top]
-    alone = sweep_heads(model, for_ranking, best, out.parent / "alone", **settings)
+    alone = sweep_heads(
+        model, for_ranking, best, out.parent / "alone", min_effect=min_effect, **settings
+    )
     check_known(alone)
     foreign = {}
     if other is not None:
@@ -230,10 +257,10 @@ def _transplants(
             f"{name_of(other)} {head_name(head)}": mean_block(theirs, head)
             for head in _ranking(theirs)[:2]
         }
-    needed = alone[(alone["effect"] < 0) & (alone["p"] < 0.05)]
-    if not len(needed):
-        return nothing_to_transplant(len(best))
-    target = heads_of(needed.sort_values("effect"))[0]
+    found = needed(alone)
+    if not len(found):
+        return nothing_to_transplant(len(best), min_effect)
+    target = heads_of(found.sort_values("effect"))[0]
     return transplant_section(
         model, rest, attention, target, ranking, out, foreign=foreign, **settings
     )

@@ -11,6 +11,7 @@ from typing import Any, Unpack, get_args
 from codi_lens.attention.extract import extract
 from codi_lens.causal.controls import halves
 from codi_lens.causal.hub_moves import check_hub_question
+from codi_lens.causal.means import MIN_EFFECT, check_min_effect
 from codi_lens.causal.measure import Running, decoding
 from codi_lens.causal.restoration import check_lengths, check_places, unequal_pairs
 from codi_lens.errors import InterventionError, ProblemError
@@ -50,12 +51,17 @@ class _Given:
     at: Scope
     components: Sequence[Component]
     n_pairs: int
+    min_effect: float | int
     seed: int
     running: Running
 
     @property
     def settings(self) -> dict[str, Any]:
         return {"seed": self.seed, **self.running}
+
+    @property
+    def comparing(self) -> dict[str, Any]:
+        return {"min_effect": self.min_effect, **self.settings}
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ def patch_positions(
     at: Scope = WHOLE_RUN,
     components: Sequence[Component] = ("resid_pre", "mlp_out"),
     n_pairs: int | None = None,
+    min_effect: float | int = MIN_EFFECT,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:
@@ -94,6 +101,7 @@ def patch_positions(
         components: of restoration: "resid_pre", "resid_post", "mlp_out", "attn_out".
         n_pairs: pairs for restoration at most, and for each number of operations that totals are
             asked of; by default as many as there are problems.
+        min_effect: the least effect of interest of thoughts and edges, in nats.
         seed: of everything drawn.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -108,7 +116,8 @@ def patch_positions(
     if n < 1:
         raise ProblemError(f"The number of pairs must be at least 1, not {n}.")
     check_places(at, model.config.n_thoughts)
-    given = _Given(model, list(problems), at, components, n, seed, running)
+    least = check_min_effect(min_effect)
+    given = _Given(model, list(problems), at, components, n, least, seed, running)
     ready: dict[str, _Ready] = {}
     left_out: list[Section] = []
     for name in asked:
@@ -133,7 +142,7 @@ def patch_positions(
 
 
 def _thoughts(given: _Given) -> _Ready:
-    return _Ready(partial(thoughts_section, given.model, given.problems, **given.settings))
+    return _Ready(partial(thoughts_section, given.model, given.problems, **given.comparing))
 
 
 def _totals(given: _Given) -> _Ready:
@@ -185,7 +194,7 @@ def _restoration(given: _Given) -> _Ready:
 
 
 def _edges(given: _Given) -> _Ready:
-    return _Ready(partial(edges_section, given.model, given.problems, **given.settings))
+    return _Ready(partial(edges_section, given.model, given.problems, **given.comparing))
 
 
 def _hub(given: _Given) -> _Ready:

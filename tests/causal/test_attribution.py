@@ -234,7 +234,7 @@ def test_agreement_is_what_the_tables_say() -> None:
     names = ["L0H0", "L0H1", "L1H0", "L1H1"]
     heads = pd.DataFrame({"layer": [0, 0, 1, 1], "name": names})
     attributions = heads.assign(attribution=[-4.0, 1.0, -2.0, 0.5])
-    effects = heads.assign(effect=[-8.0, 2.0, -1.0, -1.5], q=[0.01, 0.5, 0.01, 0.02])[::-1]
+    effects = heads.assign(effect=[-8.0, 2.0, -1.0, -1.5], matters=[True, False, True, True])[::-1]
     found = compare_with_exact(attributions, effects, top=2)
     assert found.overall.rho == pytest.approx(0.8)
     assert found.within is not None
@@ -255,7 +255,7 @@ def heads_like(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     effect[:4] = [-9.0, -8.95, -8.9, -8.85]
     guess = effect * 0.5 + rng.normal(scale=0.1, size=24)
     names = [f"L{i // 8}H{i % 8}" for i in range(24)]
-    heads = pd.DataFrame({"layer": np.arange(24) // 8, "name": names, "q": 0.5})
+    heads = pd.DataFrame({"layer": np.arange(24) // 8, "name": names, "matters": False})
     tables = [
         heads.assign(
             **{column: values, f"{column}_low": values - 0.2, f"{column}_high": values + 0.3}
@@ -321,7 +321,7 @@ def test_mistakes_are_named(tiny_gpt2: CodiModel) -> None:
     with pytest.raises(ProblemError, match="occurs twice"):
         attribute_heads(tiny_gpt2, PROBLEMS * 2, **QUIET)
     heads = pd.DataFrame({"layer": [0, 0, 1], "name": ["a", "b", "c"], "attribution": [1.0, 2, 3]})
-    effects = heads.rename(columns={"attribution": "effect"}).assign(q=0.5)
+    effects = heads.rename(columns={"attribution": "effect"}).assign(matters=False)
     with pytest.raises(InterventionError, match="Only 2 of 3 attributed units have an exact"):
         compare_with_exact(heads, effects[:2])
     with pytest.raises(InterventionError, match="no column 'effect'; compare attribute_heads"):

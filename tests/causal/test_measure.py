@@ -20,10 +20,12 @@ from codi_lens import CodiModel, Intervention
 from codi_lens.causal.attribution import attribute_heads, attribute_thoughts
 from codi_lens.causal.controls import halves, head_controls, matched_heads
 from codi_lens.causal.dose import dose_response
-from codi_lens.causal.effects import compare_interventions, summarise
+from codi_lens.causal.effects import compare_interventions, needed, summarise
+from codi_lens.causal.means import check_min_effect
 from codi_lens.causal.measure import CLEAN, measure
 from codi_lens.causal.restoration import restore
 from codi_lens.causal.running_totals import operand_swaps
+from codi_lens.causal.strata import Only
 from codi_lens.causal.sweeps import sweep_edges, sweep_heads, sweep_layers, sweep_thoughts
 from codi_lens.cli.main import main
 from codi_lens.errors import CodiLensError, InterventionError, OutputError, ProblemError
@@ -46,7 +48,7 @@ from codi_lens.interventions import (
     transplant_pattern,
     truncate_thoughts,
 )
-from codi_lens.positions import key_names
+from codi_lens.positions import each_position, key_names
 from codi_lens.problems import Problem, word_problems
 from codi_lens.problems.pairs import operand_pairs
 from codi_lens.verification.verify import verify
@@ -215,7 +217,8 @@ def test_a_corrected_gold_answer_judges_anew_and_runs_nothing(
     changed = [Problem(PROBLEMS[0].question, 10**6, PROBLEMS[0].id)]
     changed += [Problem(PROBLEMS[1].question, None, PROBLEMS[1].id), *PROBLEMS[2:]]
     after = measure(tiny_gpt2, changed, arms, out, progress=False)
-    pd.testing.assert_frame_equal(after.drop(columns="correct"), before.drop(columns="correct"))
+    judged = ["correct", "n_right", "n_wrong"]
+    pd.testing.assert_frame_equal(after.drop(columns=judged), before.drop(columns=judged))
     clean = after[after["arm"] == CLEAN]["correct"]
     assert clean.iloc[0] == 0
     assert np.isnan(clean.iloc[1])
@@ -379,6 +382,114 @@ def test_the_logit_difference_is_positive_where_the_clean_number_is_chosen(
     assert (clean["log_prob"] < 0).all()
 
 
+def test_the_margin_is_over_what_the_run_itself_prefers(tiny: CodiModel) -> None:
+    arm = ablate_heads([(1, 7)], "zero", "all")
+    outcomes = measure(tiny, PROBLEMS, {"x": arm}, progress=False)
+    clean, other = (outcomes[outcomes["arm"] == name].reset_index() for name in (CLEAN, "x"))
+    pd.testing.assert_series_equal(
+        clean["logit_margin"], clean["logit_difference"], check_names=False
+    )
+    assert (other["logit_margin"] <= other["logit_difference"] + 1e-6).all()
+    answers = tiny.think([each.question for each in PROBLEMS]).answers
+    run = tiny.think(
+        [each.question for each in PROBLEMS],
+        ids=[each.id for each in PROBLEMS],
+        interventions=arm,
+        answers=answers,
+    )
+    for row, anchor in enumerate(run.layout.anchors):
+        assert anchor is not None
+        # The number's first token is what comes here exactly where the margin is above 0.
+        likeliest = float(run.answer_log_probs[row][anchor]) > np.log(0.5)  # type: ignore[index]
+        assert not likeliest or other["logit_margin"][row] > 0
+    changed = other["changed"].to_numpy(dtype=bool)
+    assert changed.any() and (other["logit_margin"][changed] < 0).any()
+    table = summarise(outcomes)
+    assert table["margin_effect"][0] <= table["logit_effect"][0]
+
+
+def test_only_keeps_the_problems_whose_clean_answer_was_right_or_wrong(
+    tiny_gpt2: CodiModel, tmp_path: Path
+) -> None:
+    wrong = {PROBLEMS[i].id for i in (1, 4)}
+    unknown = {PROBLEMS[5].id}
+    problems = [
+        Problem(each.question, None if each.id in unknown else 10**6, each.id)
+        if each.id in wrong | unknown
+        else each
+        for each in PROBLEMS
+    ]
+    arms, out = {"x": ablate_heads([(1, 7)], "zero")}, tmp_path / "out"
+    every = measure(tiny_gpt2, problems, arms, out, progress=False)
+    strata: tuple[Only, ...] = ("right", "wrong")
+    kept: dict[Only, pd.DataFrame] = {
+        only: measure(tiny_gpt2, problems, arms, out, only=only, progress=False) for only in strata
+    }
+    assert set(kept["wrong"]["problem"]) == wrong
+    assert set(kept["right"]["problem"]) == {each.id for each in PROBLEMS} - wrong - unknown
+    for table in (every, *kept.values()):
+        assert table[["n_right", "n_wrong"]].drop_duplicates().values.tolist() == [[4, 2]]
+    row = summarise(every).iloc[0]
+    assert (row["n"], row["n_right"], row["n_wrong"]) == (7, 4, 2)
+    for only, table in kept.items():
+        alone = compare_interventions(tiny_gpt2, problems, arms, only=only, progress=False).iloc[0]
+        assert alone["n"] == len(table) / 2 and alone["n_wrong"] == 2
+        assert row[f"effect_{only}"] == pytest.approx(alone["effect"])
+        assert row[f"effect_{only}_low"] == pytest.approx(alone["effect_low"])
+    with pytest.raises(InterventionError, match="No clean answer is wrong: of 7, 7 are right, 0"):
+        measure(tiny_gpt2, PROBLEMS, arms, only="wrong", progress=False)
+
+
+def test_median_and_share_and_what_matters_are_what_the_changes_say() -> None:
+    rng = np.random.default_rng(4)
+    n = 60
+    losses = {
+        "common": -rng.exponential(2, n),
+        "small": -rng.exponential(0.02, n),
+        "gain": rng.exponential(2, n),
+    }
+    tables = [
+        pd.DataFrame({"problem": range(n), "arm": name, "log_prob": values - 0.1})
+        for name, values in ({CLEAN: np.zeros(n)} | losses).items()
+    ]
+    outcomes = pd.concat(tables).assign(
+        logit_difference=0.0, logit_margin=0.0, changed=False, correct=1.0, change_ct0=0.0
+    )
+    table = summarise(outcomes).set_index("arm")
+    for name, values in losses.items():
+        assert number(table, name, "effect_median") == pytest.approx(np.median(values))
+        assert number(table, name, "affected") == (abs(values) >= 0.1).mean()
+    assert (table["q"] < 0.001).all()  # none is 0, but one is too small to matter
+    assert table["matters"].to_dict() == {"common": True, "small": False, "gain": True}
+    assert needed(table).index.tolist() == ["common"]
+    smaller = summarise(outcomes, min_effect=0.001)
+    assert smaller["matters"].all() and (smaller["min_effect"] == 0.001).all()
+    with pytest.raises(CodiLensError, match="min_effect is at least 0, not -1"):
+        check_min_effect(-1)
+
+
+def test_several_scopes_in_one_sweep_are_as_each_by_itself(tiny_gpt2: CodiModel) -> None:
+    heads, donors = [(1, 7), (2, 1), (0, 2)], Donors(tiny_gpt2, word_problems(9, seed=8))
+    scopes: dict[str, Any] = {"thinking": "thinking", "late": ["ct4", "eot"], "bot": "bot"}
+    settings: dict[str, Any] = {"donors": donors, "progress": False}
+    swept = sweep_heads(tiny_gpt2, PROBLEMS, heads, at=scopes, **settings)
+    assert swept["scope"].tolist() == [name for name in scopes for _ in heads]
+    assert swept["name"].tolist() == ["L1H7", "L2H1", "L0H2"] * 3
+    columns = ["effect", "effect_low", "q", "beyond_q", "mcnemar_q", "margin_effect"]
+    for name, scope in scopes.items():
+        alone = sweep_heads(tiny_gpt2, PROBLEMS, heads, at=scope, **settings)
+        some = swept[swept["scope"] == name]
+        np.testing.assert_allclose(some[columns], alone[columns], atol=2e-3)
+        assert some["matters"].tolist() == alone["matters"].tolist()
+    assert alone["scope"].unique().tolist() == ["bot"]
+    every = each_position(tiny_gpt2.config.n_thoughts)
+    assert list(every) == list(key_names(6))
+    with pytest.raises(CodiLensError, match="There is no scope"):
+        sweep_heads(tiny_gpt2, PROBLEMS, heads, at={}, **settings)
+    with pytest.raises(CodiLensError, match="no position 'ct9'"):
+        sweep_heads(tiny_gpt2, PROBLEMS, heads, at={"x": "ct9"}, **settings)
+
+
 def test_dose_response_prefers_a_ranking_by_effect_over_its_reverse(
     tiny_gpt2: CodiModel,
 ) -> None:
@@ -472,6 +583,10 @@ def test_the_command_writes_tables_figures_and_findings(
     assert len(effects) == 24
     assert effects["effect"].is_monotonic_increasing
     assert (out / "figures" / "causal_map.html").is_file()
+    places = pd.read_csv(out / "heads_by_position.csv")
+    assert places["scope"].unique().tolist() == ["thinking", *key_names(6)]
+    pooled = places[places["scope"] == "thinking"].sort_values("effect", ignore_index=True)
+    pd.testing.assert_frame_equal(pooled, effects)
     assert "Which heads does the answer need?" in (out / "index.html").read_text()
     scores = pd.read_csv(out / "score_vs_effect.csv")
     assert scores["view"].unique().tolist() == [
@@ -480,6 +595,14 @@ def test_the_command_writes_tables_figures_and_findings(
         "generation view",
     ]
     assert "Of 24 heads" in capsys.readouterr().out
+    pooled_only = ["--no-by-position", "--min-effect", "9", "--out", str(tmp_path / "pooled")]
+    main([*arguments, "--all", "--mode", "mean", *pooled_only])
+    assert not (tmp_path / "pooled" / "heads_by_position.csv").exists()
+    found = capsys.readouterr().out
+    assert (
+        "0 are needed at thinking (mean; more than 9 nats lost, q < 0.05; 4 problems"
+        in " ".join(found.split())
+    )
     with pytest.raises(SystemExit):
         main([*arguments, "--all", "--heads", "L0H1", "--out", str(out)])
     assert "exactly one of --heads, --top and --all" in capsys.readouterr().err

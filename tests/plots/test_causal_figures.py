@@ -16,13 +16,8 @@ from codi_lens.causal.dose import DoseResponse
 from codi_lens.cli.main import main
 from codi_lens.errors import InterventionError, OutputError, ProblemError
 from codi_lens.plots.causal.effects import effect_points, redundancy_matrix
-from codi_lens.plots.causal.sweeps import (
-    EFFECT_SCALE,
-    causal_map,
-    dose_response_curves,
-    edge_matrix,
-    score_effect_scatter,
-)
+from codi_lens.plots.causal.maps import EFFECT_SCALE, causal_map, edge_matrix
+from codi_lens.plots.causal.sweeps import dose_response_curves, score_effect_scatter
 from codi_lens.plots.drawing import style
 from codi_lens.problems import Problem, word_problems
 from codi_lens.problems.pairs import random_pairs
@@ -35,14 +30,15 @@ QUIET: dict[str, Any] = {"progress": False, "max_new_tokens": 12}
 
 
 def effects(**labels: list[Any]) -> pd.DataFrame:
-    """A table of effects: the first clearly below 0, the second unsure, the rest in between."""
+    """A table of effects: the first matters, the second is unsure, the rest in between."""
     n = len(next(iter(labels.values())))
     values = np.linspace(-4, 0.5, n)
     spread = np.where(np.arange(n) == 1, 9.0, 0.2)
     table = pd.DataFrame(labels)
     table["effect"] = values
     table["effect_low"], table["effect_high"] = values - spread, values + spread
-    return table.assign(q=np.where(np.arange(n) == 0, 0.001, 0.5))
+    table = table.assign(effect_median=values / 2, affected=0.5, min_effect=0.1)
+    return table.assign(matters=np.arange(n) == 0, beyond_q=np.where(np.arange(n) == 0, 0.001, 0.5))
 
 
 def numbers(figure: go.Figure) -> dict[tuple[str, str], str]:
@@ -52,8 +48,11 @@ def numbers(figure: go.Figure) -> dict[tuple[str, str], str]:
 
 
 def test_the_causal_map_marks_what_is_sure_and_what_is_not() -> None:
-    table = effects(layer=[0, 0, 1, 1], head=[0, 1, 0, 1])
+    table = effects(layer=[0, 0, 1, 1], head=[0, 1, 0, 1], scope=["thinking"] * 4)
     figure = causal_map(table)
+    title: Any = figure.layout
+    assert title.title.text == "What each head is needed for at thinking"
+    assert "• = matters: more than 0.1 nats (q < 0.05)" in title.title.subtitle.text
     found = numbers(figure)
     assert found["L0", "H0"] == "•<br>-4.00"
     assert found["L0", "H1"].startswith("○<br>")
@@ -63,6 +62,31 @@ def test_the_causal_map_marks_what_is_sure_and_what_is_not() -> None:
     np.testing.assert_array_equal(np.array(heatmap.z), table["effect"].to_numpy().reshape(2, 2))
     with pytest.raises(InterventionError, match="no column 'layer'"):
         causal_map(effects(query=["ct1"]))
+
+
+def test_the_causal_map_of_several_scopes_has_a_panel_for_each_on_one_scale() -> None:
+    places = ["thinking", "question", "bot", "ct0"]
+    tables = [
+        effects(layer=[0, 0, 1, 1], head=[0, 1, 0, 1], scope=[name] * 4).assign(
+            matters=[i > 0, False, False, i == 2],
+            effect=lambda table, i=i: table["effect"] / (i + 1),
+        )
+        for i, name in enumerate(places)
+    ]
+    figure = causal_map(pd.concat(tables, ignore_index=True))
+    layout: Any = figure.layout
+    panels = [each.text for each in layout.annotations]
+    assert panels == ["thinking: 0 needed", "question: 1 needed", "bot: 1 needed", "ct0: 1 needed"]
+    assert layout.coloraxis.cmin == -layout.coloraxis.cmax == -4
+    traces: Any = figure.data
+    drawn = [trace for trace in traces if trace.type == "heatmap"]
+    assert [float(np.array(each.z)[0, 0]) for each in drawn] == [-4, -2, -4 / 3, -1]
+    assert all(each.coloraxis == "coloraxis" for each in drawn)
+    marks = [list(trace.text) for trace in traces if trace.type == "scatter"]
+    assert marks[0] == [""] * 4 and marks[1] == ["•", "", "", ""]
+    twice = pd.concat([tables[0], tables[0], tables[1]])
+    with pytest.raises(InterventionError, match="twice"):
+        causal_map(twice)
 
 
 def test_an_edge_that_was_not_cut_is_no_zero() -> None:

@@ -74,7 +74,7 @@ def test_a_hub_comes_with_its_interval_and_its_test() -> None:
 
 
 def group(arm: str, **values: Any) -> dict[str, Any]:
-    row = {"arm": arm, "n": 40, "n_known": 40, "p": 0.5, "effect": 0.01}
+    row = {"arm": arm, "n": 40, "n_known": 40, "p": 0.5, "effect": 0.01, "min_effect": 0.1}
     row |= {"effect_low": -0.02, "effect_high": 0.03}
     return row | {"changed": 0.4, "changed_low": 0.3, "changed_high": 0.5} | values
 
@@ -94,10 +94,12 @@ def test_sentences_on_edges_say_only_what_their_numbers_show() -> None:
     ):
         assert about_groups(pd.DataFrame([group("eot → thoughts", **values)])) == []
     edges = pd.DataFrame(
-        [("bot", "question", -2.0, 0.01), ("ct1", "ct0", -0.04, 0.01), ("ct2", "ct0", -1.0, 0.2)],
-        columns=["query", "key", "effect", "q"],
+        [("bot", "question", -2.0, True), ("ct1", "ct0", -0.2, False), ("ct2", "ct0", 1.0, True)],
+        columns=["query", "key", "effect", "matters"],
+    ).assign(min_effect=0.1)
+    assert about_edges(edges) == (
+        "Of 3 single edges, 1 are needed (more than 0.1 nats lost, q < 0.05): bot → question -2.00."
     )
-    assert "Of 3 single edges, 1 are needed (q < 0.05, and more than 0.05" in about_edges(edges)
 
 
 def test_counterparts_are_those_of_the_given_problems() -> None:

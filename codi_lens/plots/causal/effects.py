@@ -9,13 +9,17 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from codi_lens.errors import InterventionError, needs
-from codi_lens.plots.causal.sweeps import EFFECT_SCALE, UNIT
+from codi_lens.plots.causal.maps import EFFECT_SCALE, UNIT
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_labels
 from codi_lens.plots.drawing.whiskers import LEGEND, SERIES_COLOURS, error_bar, shift_of
 from codi_lens.wording import fixed
 
 _ROW, _AROUND = 30, 130
+_MORE = (
+    "<br>median %{customdata[3]:.3f}; at least %{customdata[5]:g} nats on %{customdata[4]:.0%} of "
+    "problems"
+)
 
 
 def effect_points(
@@ -71,6 +75,8 @@ def effect_points(
             + _ROW * len(labels) * _spread(kinds),
         )
     )
+    more = ["effect_median", "affected", "min_effect"]
+    more = more if column == "effect" and set(more) <= set(effects) else []
     for place, kind in enumerate(kinds):
         some = effects if kind is None else effects[effects[series] == kind]
         figure.add_scatter(
@@ -81,8 +87,9 @@ def effect_points(
             marker={"color": SERIES_COLOURS[place], "size": 8},
             name="" if kind is None else str(kind),
             showlegend=kind is not None,
-            customdata=some[[label, low, high]],
+            customdata=some[[label, low, high, *more]],
             hovertemplate="%{customdata[0]}: %{x:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]"
+            + (_MORE if more else "")
             + f"<extra>{'' if kind is None else kind}</extra>",
         )
     return figure

@@ -1,88 +1,16 @@
-"""Figures of causal effects: which heads and edges an answer needs, and whether scores say so.
-
-An effect is the mean change of the clean number's log-probability, in nats. Effects are drawn
-on a symmetric diverging scale; a cell whose interval holds 0 is marked, not hidden.
-"""
+"""Figures of rankings held against effects: top heads against random ones, scores and losses."""
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.colors import cmocean
 
 from codi_lens.causal.dose import TOP, DoseResponse
 from codi_lens.errors import InterventionError, needs
-from codi_lens.head_names import check_rows
 from codi_lens.plots.drawing import style
-from codi_lens.plots.drawing.panels import cell_labels
 from codi_lens.plots.drawing.whiskers import LEGEND, error_bar
-from codi_lens.wording import fixed
 
-EFFECT_SCALE: list[str] = list(cmocean.balance)
-"""cmocean's "balance": diverging, equally light at both ends."""
-UNIT = "effect (nats)"
 _TABLE = "give what the sweep of this kind returns"
-
-
-def causal_map(effects: pd.DataFrame) -> go.Figure:
-    """The effect of ablating each head alone, layer by head.
-
-    Args:
-        effects: of `sweep_heads`.
-
-    Raises:
-        InterventionError: a table without heads.
-
-    >>> effects = pd.DataFrame({"layer": 0, "head": [0, 1], "effect": [-2.0, 0.1],
-    ...     "effect_low": [-3.0, -0.2], "effect_high": [-1.0, 0.3], "q": [0.01, 0.8]})
-    >>> causal_map(effects).data[1].text.tolist()
-    ['•<br>-2.00', '○<br>0.10']
-    """
-    needs(effects, "layer", "head", "effect", "effect_low", "effect_high", "q", advice=_TABLE)
-    rows = [f"L{layer}" for layer in sorted(effects["layer"].unique())]
-    columns = [f"H{head}" for head in sorted(effects["head"].unique())]
-    table = effects.assign(
-        row="L" + effects["layer"].astype(str), column="H" + effects["head"].astype(str)
-    )
-    return _matrix(
-        table,
-        rows,
-        columns,
-        title="What each head is needed for",
-        subtitle="mean change of the clean number's log-probability when the head is ablated; "
-        "<br>○ = 95 % interval holds 0, • = q < 0.05 (Benjamini-Hochberg), no mark: in between",
-        axes=("layer", "head"),
-    )
-
-
-def edge_matrix(effects: pd.DataFrame) -> go.Figure:
-    """The effect of knocking out the attention from each query to each key.
-
-    Args:
-        effects: of `sweep_edges`.
-
-    Raises:
-        InterventionError: a table without edges.
-
-    >>> effects = pd.DataFrame({"query": ["ct0", "ct1"], "key": "bot", "effect": [-2.0, 0.1],
-    ...     "effect_low": [-3.0, -0.2], "effect_high": [-1.0, 0.3], "q": [0.01, 0.8]})
-    >>> figure = edge_matrix(effects)
-    >>> figure.data[0].y, figure.data[0].z.tolist()
-    (('ct0', 'ct1'), [[-2.0], [0.1]])
-    """
-    needs(effects, "query", "key", "effect", "effect_low", "effect_high", "q", advice=_TABLE)
-    table = effects.assign(row=effects["query"], column=effects["key"])
-    return _matrix(
-        table,
-        list(dict.fromkeys(effects["query"])),
-        list(dict.fromkeys(effects["key"])),
-        title="What each edge is needed for",
-        subtitle="mean change of the clean number's log-probability when the edge is cut; "
-        "<br>○ = 95 % interval holds 0, • = q < 0.05 (Benjamini-Hochberg), no mark: in between; "
-        "× = not cut",
-        axes=(style.QUERY_TITLE, style.KEY_TITLE),
-    )
 
 
 def dose_response_curves(dose: DoseResponse) -> go.Figure:
@@ -191,62 +119,4 @@ def score_effect_scatter(
             text=some["name"],
             hovertemplate="%{text}: score %{x:.3f}, loss %{y:.3f} nats<extra></extra>",
         )
-    return figure
-
-
-def _matrix(
-    table: pd.DataFrame,
-    rows: list[str],
-    columns: list[str],
-    *,
-    title: str,
-    subtitle: str,
-    axes: tuple[str, str],
-) -> go.Figure:
-    """Effects as cells, on a scale that is symmetric around 0."""
-
-    check_rows(table, "row", "column", numbers=["effect", "effect_low", "effect_high", "q"])
-
-    def wide(column: str) -> np.ndarray:
-        pivoted = table.pivot(index="row", columns="column", values=column)
-        return pivoted.reindex(index=rows, columns=columns).to_numpy(dtype=float)
-
-    effect, low, high, q = (wide(name) for name in ("effect", "effect_low", "effect_high", "q"))
-    limit = float(np.nanmax(np.abs(effect), initial=1e-12))
-    unsure, missing = (low <= 0) & (high >= 0), np.isnan(effect)
-    signs = np.where(missing, "×", np.where(unsure, "○", np.where(q < 0.05, "•", "")))
-    figure = go.Figure(
-        layout=style.base_layout(
-            title,
-            subtitle,
-            xaxis=style.cell_axis(axes[1]),
-            yaxis=style.cell_axis(axes[0], rows=True),
-            plot_bgcolor=style.IMPOSSIBLE_COLOUR,
-            width=max(640, 190 + 56 * min(len(columns), 16)),
-            height=190 + 52 * len(rows),
-        )
-    )
-    figure.add_heatmap(
-        x=columns,
-        y=rows,
-        z=effect,
-        zmin=-limit,
-        zmax=limit,
-        colorscale=EFFECT_SCALE,
-        colorbar={"title": {"text": UNIT, "side": "right"}, "thickness": 14, "outlinewidth": 0},
-        customdata=np.stack([low, high, q], axis=-1),
-        hovertemplate="%{y} %{x}: %{z:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], "
-        "q = %{customdata[2]:.3f}<extra></extra>",
-        xgap=1,
-        ygap=1,
-    )
-    if len(columns) <= 16:
-        labels = np.array(
-            [
-                f"{sign}<br>{fixed(value)}" if np.isfinite(value) else sign
-                for value, sign in zip(effect.ravel(), signs.ravel(), strict=True)
-            ]
-        )
-        effect = np.where(missing, 0, effect)  # on grey, as dark as on the middle of the scale
-        figure.add_trace(cell_labels(labels, effect, rows, columns, EFFECT_SCALE, -limit, limit))
     return figure

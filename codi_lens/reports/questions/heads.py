@@ -16,6 +16,7 @@ from codi_lens.causal.attribution import (
     attribute_thoughts,
 )
 from codi_lens.causal.controls import donors_for
+from codi_lens.causal.effects import needed
 from codi_lens.causal.gradients import Method
 from codi_lens.causal.measure import Running
 from codi_lens.causal.path import Refining
@@ -26,12 +27,21 @@ from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.plots.causal.attribution import attribution_scatter, thought_attributions_figure
 from codi_lens.plots.causal.effects import effect_points
-from codi_lens.plots.causal.sweeps import causal_map, score_effect_scatter
+from codi_lens.plots.causal.maps import causal_map
+from codi_lens.plots.causal.sweeps import score_effect_scatter
 from codi_lens.positions import Scope, scope_name
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.section import Section
-from codi_lens.reports.questions.wording import effect_rows, extreme_row, smallest_p
-from codi_lens.wording import p_text, percent
+from codi_lens.reports.questions.wording import (
+    about_spread,
+    about_strata,
+    effect_rows,
+    extreme_row,
+    rule,
+    shown_beyond,
+    smallest_p,
+)
+from codi_lens.wording import fixed, p_text, percent, with_interval
 
 _FEWEST = 3  # a correlation needs so many thoughts
 NAMES: dict[Method, str] = {
@@ -156,7 +166,7 @@ def _about(name: str, found: Agreement) -> str:
     signs = ""
     if found.n_effects:
         share = f"{100 * found.same_sign_effects:.0f} %"
-        signs = f" It has the sign of {share} of the {found.n_effects} effects with q < 0.05."
+        signs = f" It has the sign of {share} of the {found.n_effects} effects that matter."
     return (
         f"Heads, {name}: Spearman ρ = {found.overall.rho:.2f} [{found.overall.low:.2f}, "
         f"{found.overall.high:.2f}]{within}; Pearson {found.pearson:.2f}; {found.shared} of the "
@@ -182,19 +192,79 @@ def sweep_section(effects: pd.DataFrame, mode: str) -> Section:
         mode: of that sweep.
     """
     table = effects.sort_values("effect", ignore_index=True)
-    found = table[(table["q"] < 0.05) & (table["effect"] < 0)]
+    where, found = table["scope"].iloc[0], needed(table)
     names, n_known = ", ".join(found["name"]) or "none", int(effects["n_known"][0])
+    sentences = [
+        f"Of {len(table)} heads, {len(found)} are needed at {where} ({mode}; "
+        f"{shown_beyond(table)}; {n_known} problems): {names}." + smallest_p(n_known),
+        about_spread(table.iloc[0], "name"),
+    ]
+    others = table[~table["matters"].astype(bool)]
+    if len(others):
+        reaching = extreme_row(others, "effect_low", largest=False)
+        sentences.append(
+            f"The other {len(others)} are not shown to be needless: their intervals reach down to "
+            f"{fixed(reaching['effect_low'])} nats ({reaching['name']})."
+        )
+    sentences.append(about_strata(table, "name"))
     return Section(
         "heads",
         "Which heads does the answer need?",
-        f"Each head is ablated alone ({mode}).",
-        [
-            f"Of {len(table)} heads, {len(found)} make the clean answer less likely when ablated "
-            f"({mode}, q < 0.05, {n_known} problems): {names}." + smallest_p(n_known)
-        ],
+        f"Each head is ablated alone ({mode}) at {where}. {rule(table)}",
+        sentences,
         {"causal_map": causal_map(effects)},
         {"heads": table},
         {"In numbers": effect_rows(table.head(12), "name", "head")},
+    )
+
+
+def positions_section(effects: pd.DataFrame, pooled: str, mode: str) -> Section:
+    """Every head alone at every single position, beside the scope that pools some of them.
+
+    Args:
+        effects: of `sweep_heads`, of all heads, in several scopes.
+        pooled: the scope that all other sections are about.
+        mode: of that sweep.
+    """
+    scopes = {str(name): some for name, some in effects.groupby("scope", sort=False)}
+    where = {name: needed(some).sort_values("effect") for name, some in scopes.items()}
+    counts = ", ".join(f"{name} {len(found)}" for name, found in where.items() if name != pooled)
+    sums = ", ".join(
+        f"{name} {fixed(some['effect'].sum())}" for name, some in scopes.items() if name != pooled
+    )
+    n_heads = effects["name"].nunique()
+    together = fixed(scopes[pooled]["effect"].sum())
+    rows = [
+        [
+            name,
+            str(len(where[name])),
+            ", ".join(where[name]["name"]) or "none",
+            f"{fixed(some['effect'].sum())}",
+            "{name} ".format_map(strongest := extreme_row(some, "effect", largest=False))
+            + with_interval(strongest, "effect"),
+        ]
+        for name, some in scopes.items()
+    ]
+    return Section(
+        "positions",
+        "Where in a run is each head needed?",
+        f"Each head is ablated alone ({mode}) at one position at a time. What a head does at "
+        f"several positions need not add up, so that {pooled} is not the sum of its positions. "
+        "What matters is found among the heads at one position.",
+        [
+            f"Of {n_heads} heads, {len(where[pooled])} are needed at {pooled} "
+            f"({shown_beyond(effects)}); at single positions: {counts}.",
+            f"Summed over all heads, ablation at {pooled} changes the clean number's "
+            f"log-probability by {together} nats; at single positions: {sums}.",
+        ],
+        {"causal_map_by_position": causal_map(effects)},
+        {"heads_by_position": effects},
+        {
+            "In numbers": (
+                ("ablated at", "needed", "heads", "sum over heads, nats", "strongest [95 %]"),
+                rows,
+            )
+        },
     )
 
 
@@ -205,10 +275,12 @@ def scores_section(
     table = rankings_vs_effect(views, effects, seed=seed)
     first = next(iter(views))
     good = table[(table["q"] < 0.05) & (table["rho"] > 0)]
+    where = f"at {effects['scope'].iloc[0]}"
     within = table[(table["within_q"] < 0.05) & (table["within_rho"] > 0)]
     sentences = [
-        f"Of {int(table['rho'].notna().sum())} rankings, {len(good)} go with the loss over all "
-        f"heads (q < 0.05: {_labels(good)}), {len(within)} within layers ({_labels(within)}). "
+        f"Of {int(table['rho'].notna().sum())} rankings, {len(good)} go with the loss "
+        f"{where} over all heads (q < 0.05: {_labels(good)}), {len(within)} within layers "
+        f"({_labels(within)}). "
         f"With {len(effects)} heads, what the intervals hold is not excluded."
     ]
     best = extreme_row(table, "rho", largest=True)
@@ -234,7 +306,7 @@ def scores_section(
             column="rho",
             title="Which score of attention predicts the loss?",
             subtitle="Spearman's ρ over all heads with 95 % bootstrap intervals over heads",
-            axis="Spearman ρ with the loss when ablated",
+            axis=f"Spearman ρ with the loss when ablated {where}",
         ),
         "score_vs_effect": score_effect_scatter(
             views[first], effects, table[table["view"] == first], "composite"

@@ -10,19 +10,20 @@ from typing import Any, Unpack
 import pandas as pd
 import xarray as xr
 
-from codi_lens.causal.effects import check_known, compare_interventions
+from codi_lens.causal.effects import check_known, compare_interventions, needed
 from codi_lens.causal.hub_moves import Hub, check_hub_question, hub_moves, hub_of
+from codi_lens.causal.means import MIN_EFFECT
 from codi_lens.causal.measure import Arm, Running
 from codi_lens.causal.sweeps import sweep_edges, sweep_thoughts
 from codi_lens.interventions.edges import knock_out
 from codi_lens.interventions.thoughts import truncate_thoughts
 from codi_lens.model import CodiModel
 from codi_lens.plots.causal.effects import effect_points
-from codi_lens.plots.causal.sweeps import edge_matrix
+from codi_lens.plots.causal.maps import edge_matrix
 from codi_lens.positions import thought_names
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.section import Section
-from codi_lens.reports.questions.wording import effect_rows
+from codi_lens.reports.questions.wording import about_strata, effect_rows, rule, shown_beyond
 from codi_lens.wording import fixed, p_text, with_interval
 
 HUB_TITLE = "Is the hub position necessary, and can it be moved?"
@@ -33,10 +34,6 @@ _DONE = {
 }
 BETWEEN = "between thoughts"
 THOUGHT_MODES = ("resample", "mean", "zero", "noise")
-NEEDED = 0.05
-"""Nats that an edge has to cost to be called needed, beside q < 0.05."""
-UNCHANGED = 0.1
-"""Nats within which a whole interval has to lie for an effect to be called none."""
 ENOUGH_PROBLEMS = 20
 """From so many problems on is anything said of answers that differ at an unchanged number."""
 LITTLE = 0.1
@@ -48,27 +45,28 @@ def thoughts_section(
     problems: Sequence[Problem],
     out: Path,
     *,
+    min_effect: float | int = MIN_EFFECT,
     seed: int,
     **running: Unpack[Running],
 ) -> Section:
     """Every thought replaced in every mode, and thinking cut short after every thought."""
-    settings: dict[str, Any] = {"seed": seed, **running}
+    settings: dict[str, Any] = {"min_effect": min_effect, "seed": seed, **running}
     table = sweep_thoughts(model, problems, THOUGHT_MODES, out / "replaced", **settings)
     check_known(table)
     n = model.config.n_thoughts
     cuts: dict[str, Arm] = {f"first {k} of {n}": truncate_thoughts(k) for k in range(n)}
     short = compare_interventions(model, problems, cuts, out / "cut_short", **settings)
     own = table[table["mode"] == "resample"]
-    needed = own[(own["q"] < 0.05) & (own["effect"] < 0)]
     effects = ", ".join(
         f"{row['thought']} {with_interval(row, 'effect')}" for row in own.to_dict("records")
     )
-    enough = short[short["effect_low"] > -UNCHANGED]["arm"].tolist()
+    enough = short[short["effect_low"] > -min_effect]["arm"].tolist()
     sentences = [
         "With another problem's thought in its place the clean number's log-probability changes by "
-        f"{effects} nats; {len(needed)} of {n} with q < 0.05.",
+        f"{effects} nats; {len(needed(own))} of {n} are needed ({shown_beyond(own)}).",
+        about_strata(own, "thought"),
         _about_modes(table),
-        f"Thinking can end early without losing more than {UNCHANGED} nats (lower end of the "
+        f"Thinking can end early without losing more than {min_effect:g} nats (lower end of the "
         f"interval): {', '.join(enough) or 'nowhere'}.",
     ]
     return Section(
@@ -100,11 +98,12 @@ def edges_section(
     problems: Sequence[Problem],
     out: Path,
     *,
+    min_effect: float | int = MIN_EFFECT,
     seed: int,
     **running: Unpack[Running],
 ) -> Section:
     """Every edge cut in all heads, one at a time, and all edges between thoughts at once."""
-    settings: dict[str, Any] = {"seed": seed, **running}
+    settings: dict[str, Any] = {"min_effect": min_effect, "seed": seed, **running}
     table = sweep_edges(model, problems, out=out / "edges", **settings)
     check_known(table)
     n = model.config.n_thoughts
@@ -133,7 +132,7 @@ def edges_section(
         "edges",
         "Which attention between positions does the answer need?",
         "An edge is cut before the softmax in all heads, and the rest of the row grows to sum to "
-        "1. The later positions follow from what the query then computes.",
+        f"1. The later positions follow from what the query then computes. {rule(table)}",
         sentences,
         {
             "edges": edge_matrix(table),
@@ -232,14 +231,14 @@ gives it (permutation test over positions: p = 0.017)'
 
 def about_edges(table: pd.DataFrame) -> str:
     """How many single edges are needed, and the dearest of them."""
-    found = table[(table["q"] < 0.05) & (table["effect"] < -NEEDED)].sort_values("effect")
+    found = needed(table).sort_values("effect")
     first = ", ".join(
         f"{row['query']} → {row['key']} {fixed(row['effect'])}"
         for row in found.head(5).to_dict("records")
     )
     return (
-        f"Of {len(table)} single edges, {len(found)} are needed (q < 0.05, and more than {NEEDED} "
-        f"nats lost): {first or 'none'}."
+        f"Of {len(table)} single edges, {len(found)} are needed ({shown_beyond(table)}): "
+        f"{first or 'none'}."
     )
 
 
@@ -252,13 +251,14 @@ def about_groups(together: pd.DataFrame) -> list[str]:
             f"log-probability changes by {with_interval(row, 'effect', 3)} nats "
             f"({p_text(row['p'])}, n = {row['n_known']})"
         )
-        if row["effect_low"] > -UNCHANGED:
+        if row["effect_low"] > -row["min_effect"]:
             sentence += (
                 ": a thought is also passed on as the very vector that the next step starts from, "
                 "which no edge carries"
             )
         sentences.append(f"{sentence}.")
-    unchanged = together["effect_low"].gt(-UNCHANGED) & together["effect_high"].lt(UNCHANGED)
+    least = together["min_effect"]
+    unchanged = together["effect_low"].gt(-least) & together["effect_high"].lt(least)
     enough = together["n_known"] >= ENOUGH_PROBLEMS
     for row in together[unchanged & enough & (together["changed_low"] > 0.1)].to_dict("records"):
         sentences.append(

@@ -12,6 +12,7 @@ import pandas as pd
 from codi_lens.causal.controls import OTHER_ANSWER, SAME_ANSWER, head_controls
 from codi_lens.causal.dose import DoseResponse, dose_response
 from codi_lens.causal.effects import check_known, compare_interventions
+from codi_lens.causal.means import MIN_EFFECT
 from codi_lens.causal.measure import Running
 from codi_lens.causal.redundancy import redundancy
 from codi_lens.head_names import Head, head_name
@@ -19,10 +20,16 @@ from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.plots.causal.effects import effect_points, redundancy_matrix
 from codi_lens.plots.causal.sweeps import dose_response_curves
-from codi_lens.positions import Scope
+from codi_lens.positions import Scope, scope_name
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.section import Section
-from codi_lens.reports.questions.wording import effect_rows, extreme_row, smallest_p
+from codi_lens.reports.questions.wording import (
+    about_spread,
+    about_strata,
+    effect_rows,
+    extreme_row,
+    smallest_p,
+)
 from codi_lens.wording import fixed, p_text, with_interval
 
 MOST_PAIRED = 8
@@ -38,12 +45,13 @@ def controls_section(
     mode: Mode,
     at: Scope,
     candidates: Sequence[Problem],
+    min_effect: float | int = MIN_EFFECT,
     seed: int,
     **running: Unpack[Running],
 ) -> Section:
     """The set in every mode, beside random sets, a placebo and donors matched by answer."""
     arms = head_controls(model, problems, heads, mode=mode, at=at, candidates=candidates, seed=seed)
-    table = compare_interventions(model, problems, arms, out, seed=seed, **running)
+    table = compare_interventions(model, problems, arms, out, min_effect=min_effect, **running)
     check_known(table)
     figure = effect_points(
         table,
@@ -61,7 +69,7 @@ def controls_section(
         "what it changes. Donors with the same "
         "correct answer, and donors with another, tell what the heads say about the answer from "
         "what any foreign value breaks.",
-        _about_controls(table, mode, candidates=bool(candidates)),
+        _about_controls(table, mode, at, candidates=bool(candidates)),
         {"controls": figure},
         {"controls": table},
         {"In numbers": effect_rows(table, "arm", "intervention")},
@@ -75,23 +83,22 @@ def dose_section(
     ks: Sequence[int],
     out: Path,
     *,
-    seed: int,
+    at: Scope,
     **settings: Any,
 ) -> Section:
     """Necessity and sufficiency of the top k, against random orders of the same layers' heads."""
-    necessary = dose_response(model, problems, ranking, ks, out / "ablated", seed=seed, **settings)
+    settings["at"] = at
+    necessary = dose_response(model, problems, ranking, ks, out / "ablated", **settings)
     most = len(ranking) - 1
     kept = sorted({min(k, most) for k in ks} | {min(2 * ks[-1], most)})
-    suffices = dose_response(
-        model, problems, ranking, kept, out / "kept", keep=True, seed=seed, **settings
-    )
+    suffices = dose_response(model, problems, ranking, kept, out / "kept", keep=True, **settings)
     return Section(
         "dose_response",
         "Are the top-ranked heads necessary, and do they suffice?",
         "The k highest-ranked heads are ablated together; then all heads but these k are. Random "
         "orders permute the heads within each layer, so that k heads always lie in the same "
         "layers. The ranking comes from other problems.",
-        [_about_dose(necessary), _about_dose(suffices)],
+        [_about_dose(necessary, at), _about_dose(suffices, at)],
         {
             "dose_response": dose_response_curves(necessary),
             "sufficiency": dose_response_curves(suffices),
@@ -106,18 +113,19 @@ def redundancy_section(
     heads: Sequence[Head],
     out: Path,
     *,
-    seed: int,
+    at: Scope,
     **settings: Any,
 ) -> Section:
     """Pairs of the top heads, against the sum of each alone."""
-    table = redundancy(model, problems, heads, out, seed=seed, **settings)
+    table = redundancy(model, problems, heads, out, at=at, **settings)
     check_known(table)
     found = table[table["q"] < 0.05]
     backing = found[found["interaction"] < 0]
     redundant = table[table["redundant"]]
     sentences = [
-        f"Of {len(table)} pairs of {len(heads)} heads, {len(backing)} cost more log-probability "
-        f"together than their sum (q < 0.05: {_pairs(backing)}), {len(found) - len(backing)} less "
+        f"Of {len(table)} pairs of {len(heads)} heads, ablated at {scope_name(at)}, {len(backing)} "
+        "cost more log-probability together than their sum "
+        f"(q < 0.05: {_pairs(backing)}), {len(found) - len(backing)} less "
         f"({_pairs(found[found['interaction'] > 0])}). A log-probability near certainty makes "
         "such interactions by itself.",
         f"Of these, {len(redundant)} cost more of the logit difference than their sum too "
@@ -146,7 +154,7 @@ def redundancy_section(
     )
 
 
-def _about_controls(table: pd.DataFrame, mode: str, *, candidates: bool) -> list[str]:
+def _about_controls(table: pd.DataFrame, mode: str, at: Scope, *, candidates: bool) -> list[str]:
     rows = table.set_index("arm")
     own: Any = rows.loc[f"heads, {mode}"]
     random = rows[[str(name).startswith("random") for name in rows.index]]["effect"]
@@ -161,9 +169,12 @@ def _about_controls(table: pd.DataFrame, mode: str, *, candidates: bool) -> list
             f"{fixed(random.min())} to {fixed(random.max())} in {len(random)} sets)"
         )
     findings = [
-        f"Ablated ({mode}), the heads change the log-probability of the clean number by "
-        f"{with_interval(own, 'effect')} nats on {int(own['n_known'])} problems "
-        f"({p_text(own['p'])}); {others}." + smallest_p(int(own["n_known"])),
+        f"Ablated ({mode}) at {scope_name(at)}, the heads change the log-probability of the clean "
+        f"number by {with_interval(own, 'effect')} nats on {int(own['n_known'])} problems "
+        f"({p_text(own['p'])}, against no more than {own['min_effect']:g} "
+        f"{p_text(own['beyond_p'])}); {others}." + smallest_p(int(own["n_known"])),
+        about_spread(rows.reset_index().iloc[0], "arm"),
+        about_strata(table.head(1), "arm"),
         f"By mode: {modes} (zero is off-distribution).",
     ]
     if np.isfinite(own["accuracy"]):
@@ -188,13 +199,16 @@ def _about_controls(table: pd.DataFrame, mode: str, *, candidates: bool) -> list
     return findings
 
 
-def _about_dose(dose: DoseResponse) -> str:
-    more = "more" if dose.area > 0 else "less"
-    what = f"Ablated together, the ranking's top heads cost {abs(dose.area):.2f} nats {more}"
+def _about_dose(dose: DoseResponse, at: Scope) -> str:
+    more, where = "more" if dose.area > 0 else "less", scope_name(at)
+    what = (
+        f"Ablated together at {where}, the ranking's top heads cost {abs(dose.area):.2f} nats "
+        f"{more}"
+    )
     if dose.keep:
         what = (
-            "Kept alone while all other heads are ablated, the ranking's top heads save "
-            f"{abs(dose.area):.2f} nats {more}"
+            f"Kept alone while all other heads are ablated at {where}, the ranking's top heads "
+            f"save {abs(dose.area):.2f} nats {more}"
         )
     return (
         f"{what} than random heads of the same layers (area between the curves {dose.area:.2f} "

@@ -17,7 +17,7 @@ from codi_lens.head_names import Head, head_name
 from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.plots.causal.effects import effect_points
-from codi_lens.positions import Scope
+from codi_lens.positions import Scope, scope_name
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.wording import extreme_row
@@ -67,7 +67,7 @@ def transplant_section(
     if others:
         settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
         taken = stand_ins(model, problems, head, own, others, out / "stand_ins", **settings)
-        findings.append(_about_stand_ins(taken, name))
+        findings.append(_about_stand_ins(taken, f"{name} ablated at {scope_name(at)}"))
         figures["stand_ins"] = _stand_ins_figure(taken, name)
         tables["stand_ins"] = taken
     return Section(
@@ -83,11 +83,12 @@ def transplant_section(
     )
 
 
-def nothing_to_transplant(n: int) -> Section:
+def nothing_to_transplant(n: int, min_effect: float | int) -> Section:
     """The section where none of `n` heads matters alone: then no pattern can carry a function.
 
     Args:
         n: how many heads were ablated alone, on other problems.
+        min_effect: the least effect of interest, in nats.
     """
     return Section(
         TRANSPLANTS,
@@ -95,8 +96,8 @@ def nothing_to_transplant(n: int) -> Section:
         "A head whose ablation costs something would get other heads' thought blocks, and give its "
         "own.",
         [
-            f"Of the {n} top-ranked heads, none makes the clean answer less likely when ablated "
-            "alone (p < 0.05), so there is no function to carry."
+            f"Of the {n} top-ranked heads, none is needed when ablated alone (more than "
+            f"{min_effect:g} nats lost, q < 0.05), so there is no function to carry."
         ],
     )
 
@@ -116,12 +117,12 @@ def _about_blocks(table: pd.DataFrame, name: str) -> str:
     )
 
 
-def _about_stand_ins(table: pd.DataFrame, name: str) -> str:
+def _about_stand_ins(table: pd.DataFrame, what: str) -> str:
     better = (table["made_up"] > 0) & (table["over_even"] > 0)
     helping = table[better & (table["q"] < 0.05) & (table["over_even_q"] < 0.05)]
     best = extreme_row(table, "made_up", largest=True)
     return (
-        f"With {name} ablated ({fixed(best['ablated'])} nats), {len(helping)} of "
+        f"With {what} ({fixed(best['ablated'])} nats), {len(helping)} of "
         f"{len(table)} heads of its layer make up for some of it when they get its block, and "
         "more so than with the same mass spread evenly (q < 0.05 each); the most is "
         f"{with_interval(best, 'made_up')} ({best['name']}, chosen on the same problems)."

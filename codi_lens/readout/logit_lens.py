@@ -109,7 +109,7 @@ def logit_lens(
     parts: list[xr.Dataset] = []
     starts = range(0, len(problems), batch_size)
     for start in tqdm(starts, desc="reading", unit="batch", disable=not progress):
-        batch = order[start : start + batch_size]
+        batch = order[start : start + batch_size].tolist()
         run = model.think(
             [prompts[i][:-opening] for i in batch],
             max_new_tokens=max_new_tokens,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,7 +124,7 @@ def step_matches(
     for i, (n_steps, _) in enumerate(results):
         if n_steps:
             groups.setdefault(n_steps, []).append(i)
-    table: list[dict[str, object]] = []
+    table: list[dict[str, Any]] = []
     for n_steps, members in sorted(groups.items()):
         own = [match_steps(top_tokens[i], results[i][1]) for i in members]
         others = [*members[1:], members[0]] if len(members) > 1 else []
@@ -132,12 +133,9 @@ def step_matches(
         for name, chosen in _row_groups(len(top_tokens[0])).items():
             found, n = _count(own, chosen)
             control_found, control_n = _count(control, chosen)
-            table.append(
-                {"steps": n_steps, "rows": name, "found": found, "n": n}
-                | _share("", found, n, level)
-                | {"control_found": control_found, "control_n": control_n}
-                | _share("control_", control_found, control_n, level)
-            )
+            row: dict[str, Any] = {"steps": n_steps, "rows": name}
+            row |= _share("", found, n, level)
+            table.append(row | _share("control_", control_found, control_n, level))
     return pd.DataFrame(table)
 
 
@@ -152,11 +150,12 @@ def _row_groups(n_rows: int) -> dict[str, list[int]]:
 
 
 def _count(found: Sequence[Bool[np.ndarray, "row result"]], rows: list[int]) -> tuple[int, int]:
-    hits = [each[rows].any(axis=0) for each in found]
-    return int(sum(hit.sum() for hit in hits)), sum(map(len, hits))
+    hits = np.concatenate([each[rows].any(axis=0) for each in found] or [np.zeros(0, dtype=bool)])
+    return int(hits.sum()), len(hits)
 
 
-def _share(prefix: str, found: int, n: int, level: float) -> dict[str, float]:
+def _share(prefix: str, found: int, n: int, level: float) -> dict[str, Any]:
     low, high = wilson_interval(found, n, level=level) if n else (np.nan, np.nan)
     share = found / n if n else np.nan
-    return {f"{prefix}share": share, f"{prefix}low": low, f"{prefix}high": high}
+    columns = {"found": found, "n": n, "share": share, "low": low, "high": high}
+    return {f"{prefix}{name}": value for name, value in columns.items()}

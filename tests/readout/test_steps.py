@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,13 +55,16 @@ def test_a_chain_is_read_step_by_step() -> None:
 def test_the_control_is_another_chain_of_the_same_length() -> None:
     tokens = [[["1"], ["+"], ["2"]], [["3"], ["+"], ["9"]], [["7"], ["+"], ["8"]]]
     chains = ["<<=1>> <<=5>>", "<<=2>> <<=5>>", "<<=7>>"]
-    table = step_matches(tokens, chains).set_index(["steps", "rows"])
-    both = table.loc[(2, "any")]
+    table = step_matches(tokens, chains)
+
+    def row(steps: int, rows: str) -> dict[Any, Any]:
+        chosen = table[(table["steps"] == steps) & (table["rows"] == rows)]
+        return chosen.to_dict("records")[0]
+
+    both, alone = row(2, "any"), row(1, "even")
     assert (both["found"], both["n"]) == (1, 2), "the last result is the answer, and is left out"
     assert (both["control_found"], both["control_n"]) == (1, 2)
-    assert table.loc[(2, "0"), "found"] == 1
-    assert table.loc[(2, "odd"), "found"] == 0
-    alone = table.loc[(1, "even")]
+    assert (row(2, "0")["found"], row(2, "odd")["found"]) == (1, 0)
     assert (alone["found"], alone["n"], alone["control_n"]) == (1, 1, 0)
     assert np.isnan(alone["control_share"])
     with pytest.raises(ProblemError, match="3 problems and 1 chains"):
@@ -72,8 +76,8 @@ def test_what_the_authors_printed_is_counted_as_an_independent_count_has_it() ->
     records = json.loads(PRINTED.read_text())["records"]
     tokens, chains = [r["top5"] for r in records], [r["cot"] for r in records]
     table = step_matches(tokens, chains)
-    found = table[table["rows"] == "any"].set_index("steps")
-    counts = {n: (row["found"], row["n"]) for n, row in found.iterrows()}
+    found = table[table["rows"] == "any"].to_dict("records")
+    counts = {row["steps"]: (row["found"], row["n"]) for row in found}
     assert counts == {
         1: (4, 11),
         2: (109, 123),

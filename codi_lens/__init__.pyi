@@ -2,6 +2,7 @@ from codi_lens import interventions as interventions
 from codi_lens import metrics as metrics
 from codi_lens import plots as plots
 from codi_lens import problems as problems
+from codi_lens import readout as readout
 from codi_lens.attention.extract import extract as extract
 from codi_lens.attention.extract import open_attention as open_attention
 from codi_lens.attention.ranking import ConstantMetricWarning as ConstantMetricWarning
@@ -9,6 +10,9 @@ from codi_lens.attention.ranking import rank_heads as rank_heads
 from codi_lens.attention.views import generation_view as generation_view
 from codi_lens.attention.views import thought_view as thought_view
 from codi_lens.causal.agreement import compare_with_exact as compare_with_exact
+from codi_lens.causal.attribution import (
+    IncompleteAttributionWarning as IncompleteAttributionWarning,
+)
 from codi_lens.causal.attribution import attribute_heads as attribute_heads
 from codi_lens.causal.attribution import attribute_thoughts as attribute_thoughts
 from codi_lens.causal.dose import dose_response as dose_response
@@ -55,6 +59,8 @@ from codi_lens.model import CodiModel as CodiModel
 from codi_lens.positions import each_position as each_position
 from codi_lens.problems.pairs import Pair as Pair
 from codi_lens.problems.pairs import operand_pairs as operand_pairs
+from codi_lens.readout.decode import decode_thoughts as decode_thoughts
+from codi_lens.readout.logit_lens import logit_lens as logit_lens
 from codi_lens.study.run import run_study as run_study
 from codi_lens.study.settings import StudyThresholds as StudyThresholds
 from codi_lens.thinking.hooks import Intervention as Intervention

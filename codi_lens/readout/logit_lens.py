@@ -11,7 +11,7 @@ Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
 
 
+@runtime_checkable
 class Translator(Protocol):
     """What maps a layer's states into the basis of the last layer's, such as a tuned lens."""
 
@@ -117,9 +118,8 @@ def logit_lens(
             ids=[ids[i] for i in batch],
         )
         chosen = {name: [each[i] for i in batch] for name, each in ways.items()}
-        parts += _read_run(
-            model, run, prompts, batch, [ids[i] for i in batch], chosen, kept, k, at, translator
-        )
+        names = [ids[i] for i in batch]
+        parts += _read_run(model, run, names, chosen, kept, k, at, translator)
     labels = sorted({str(p) for part in parts for p in part["position"].values}, key=label_rank)
     filled = {"token": "", "text": "", "token_id": -1, "target_rank": 0}
     whole = [part.reindex(position=labels, fill_value=filled | _NAN) for part in parts]
@@ -145,8 +145,6 @@ def _layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
 def _read_run(
     model: CodiModel,
     run: ThoughtRun,
-    prompts: Sequence[Sequence[int]],
-    batch: Sequence[int],
     ids: Sequence[str],
     ways: Mapping[str, Sequence[Sequence[int]]],
     layers: Sequence[int],
@@ -157,7 +155,6 @@ def _read_run(
     """One dataset per problem of a batch, over its own positions."""
     cache = run.cache()
     states = torch.stack([cache[f"blocks.{layer}.hook_resid_post"] for layer in layers], dim=1)
-    texts = tokens_of(model, run, prompts, batch)
     found: list[xr.Dataset] = []
     for row, id in enumerate(ids):
         columns = position_labels(run, at, row, states.shape[2])
@@ -178,30 +175,12 @@ def _read_run(
         data = _variables(model, reading, axes, list(ways), "")
         data |= _variables(model, thoughts, names, list(ways), "thought_")
         data["text"] = xr.DataArray(
-            np.array([texts[row][column] for column in columns.values()], dtype=object),
+            np.array([run.tokens[row][column] for column in columns.values()], dtype=object),
             dims="position",
         )
         coords: dict[str, Any] = {**axes, **names, "rank": range(1, k + 1), "target": list(ways)}
         found.append(xr.Dataset(data, coords).expand_dims(problem=[id]))
     return found
-
-
-def tokens_of(
-    model: CodiModel, run: ThoughtRun, prompts: Sequence[Sequence[int]], batch: Sequence[int]
-) -> list[list[str]]:
-    """The text of every column of a run, as `run.tokens` will name it: thoughts by their names."""
-    config, layout = model.config, run.layout
-    rows: list[list[str]] = []
-    for row, i in enumerate(batch):
-        prompt, answer = prompts[i], run.answer_tokens[row]
-        before = [""] * (layout.bot + 1 - len(prompt)) + _decoded(model, prompt)
-        middle = [*thought_names(layout.n_thoughts), *_decoded(model, config.closing)]
-        rows.append([*before, *middle, *_decoded(model, answer), *[""] * 64])
-    return rows
-
-
-def _decoded(model: CodiModel, tokens: Sequence[int]) -> list[str]:
-    return [str(model.tokenizer.decode([token])) for token in tokens]
 
 
 def _variables(

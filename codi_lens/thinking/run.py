@@ -35,6 +35,8 @@ class ThoughtRun:
         answer_tokens: their tokens, cut at EOS.
         answer_log_probs: where answers were given, the log-probability of each token of each,
             given everything before it, EOS last; otherwise None.
+        tokens: per problem, the text of every column of `cache()`: of each token, of a thought its
+            name, "" of padding.
         layout: where the named positions lie in the batch.
     """
 
@@ -45,6 +47,7 @@ class ThoughtRun:
     answers: list[str]
     answer_tokens: list[list[int]]
     answer_log_probs: list[Float32[Tensor, " _token"]] | None
+    tokens: list[list[str]]
     layout: Layout
     _activations: Activations
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from codi_lens.errors import PositionError, ProblemError, whole_number
 from codi_lens.loading.loaded import Loaded
 from codi_lens.loading.soundness import check_thinks
-from codi_lens.positions import Layout, key_names, query_names
+from codi_lens.positions import Layout, key_names, query_names, thought_names
 from codi_lens.thinking.answers import anchor, decode, force, prepare_answers, text
 from codi_lens.thinking.given import Vectors, as_tensor
 from codi_lens.thinking.hook_names import NamesFilter, hooked_names
@@ -65,6 +65,7 @@ def think(
         loop.check_fired()
     lengths = tuple(map(len, answered.tokens))
     layout = replace(loop.layout, answer_lengths=lengths, anchors=answered.anchors)
+    vectors = torch.cat(loop.fed, dim=1)
     return ThoughtRun(
         thoughts=walked.thoughts,
         predicted_thoughts=walked.predicted,
@@ -73,11 +74,12 @@ def think(
         answers=[text(row, model.tokenizer) for row in answered.tokens],
         answer_tokens=answered.tokens,
         answer_log_probs=answered.log_probs,
+        tokens=_columns(model, prompts, answered.tokens, vectors.shape[1]),
         layout=layout,
         _activations=Activations(
             model.lens,
             layout,
-            vectors=torch.cat(loop.fed, dim=1),
+            vectors=vectors,
             mask=loop.mask,
             kept=None if names_filter is None else loop.stitched(),
             clean=clean and not planned,
@@ -88,6 +90,26 @@ def think(
 def context_of(model: Loaded, prompts: Sequence[Sequence[int]], ids: Sequence[str]) -> Context:
     """What interventions are planned with: a batch, and clean runs of this model."""
     return Context.of(model, prompts, ids, partial(think, model))
+
+
+def _columns(
+    model: Loaded,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    width: int,
+) -> list[list[str]]:
+    """The text of every column of a batch: of tokens, and the names of thoughts."""
+    closing, thoughts = model.config.closing, thought_names(model.config.n_thoughts)
+    ids = {token for row in (*prompts, *answers, closing) for token in row}
+    texts = {token: str(model.tokenizer.decode([token])) for token in ids}
+    longest = max(map(len, prompts))
+    rows = [
+        [""] * (longest - len(prompt))
+        + [texts[token] for token in prompt]
+        + [*thoughts, *(texts[token] for token in (*closing, *answer))]
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    return [(row + [""] * width)[:width] for row in rows]
 
 
 def _given_thoughts(

@@ -1,0 +1,185 @@
+"""The probe of CODI's authors: the likeliest tokens of every state that makes a thought.
+
+Source: Shen et al. 2025, "CODI", section 5, and `probe_latent_token.py` of its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from einops import reduce
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from codi_lens.errors import PositionError, ProblemError, needs, whole_number
+from codi_lens.model import CodiModel
+from codi_lens.positions import thought_names
+from codi_lens.problems.problem import Problems, check_problems, is_correct
+from codi_lens.readout.states import read
+from codi_lens.thinking.given import problems_for
+from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.run import Cache, ThoughtRun
+
+
+def decode_thoughts(
+    model: CodiModel,
+    problems: Problems,
+    k: int = 5,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    batch_size: int = 16,
+    max_new_tokens: int = 64,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The authors' rows: what each state says that makes a thought, and what it attends to.
+
+    Row 0 is the state at `bot`, row i the one at `ct{i-1}`: the hidden state after the final norm
+    and *before* the projection, unembedded. A model of six thoughts has seven rows, the last of
+    which makes no thought that is fed.
+
+    Args:
+        model: the model.
+        problems: what to think about.
+        k: how many tokens of each row.
+        layer, head: attention of one layer, one head, or one head of one layer; by default the mean
+            over all, as the authors have it.
+        batch_size: problems per forward pass.
+        max_new_tokens: longest answer.
+        progress: show a progress bar.
+
+    Returns:
+        One row per problem and state: `problem`, `row`, `position`, `tokens` (the k likeliest, as
+        texts), `probabilities`, `attended` (the texts of the k most attended columns, thoughts by
+        name), `attention` (their shares), and `answer`, `correct` (None without a known answer) of
+        the whole run.
+
+    Raises:
+        ProblemError: no problems, or `k` out of range.
+        PositionError: a layer or head that the model does not have.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+    >>> rows = decode_thoughts(model, word_problems(1), k=2, progress=False)
+    >>> rows["position"].tolist()
+    ['bot', 'ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
+    """
+    problems = problems_for(model, problems, "decode")
+    ids = check_problems(problems, "decode", batch_size=batch_size, k=k)
+    cfg = model.lens.cfg
+    k = whole_number("k", k, 1, cfg.d_vocab_out, error=ProblemError)
+    for name, value, n in (("layer", layer, cfg.n_layers), ("head", head, cfg.n_heads)):
+        if value is not None:
+            whole_number(name, value, high=n - 1, error=PositionError)
+    prompts = prepare_problems(model, problems)
+    opening, last = len(model.config.opening), f"blocks.{cfg.n_layers - 1}.hook_resid_post"
+    layers = range(cfg.n_layers) if layer is None else [layer]
+    patterns = [f"blocks.{each}.attn.hook_pattern" for each in layers]
+    rows: list[dict[str, object]] = []
+    for start in tqdm(
+        range(0, len(problems), batch_size), desc="decoding", unit="batch", disable=not progress
+    ):
+        batch = range(start, min(start + batch_size, len(problems)))
+        run = model.think(
+            [prompts[i][:-opening] for i in batch],
+            max_new_tokens=max_new_tokens,
+            names_filter=[last, *patterns],
+            ids=[ids[i] for i in batch],
+        )
+        cache = run.cache()
+        for row, i in enumerate(batch):
+            known = problems[i].answer
+            answer = run.answers[row]
+            whole = {"problem": ids[i]}
+            after = {
+                "answer": answer,
+                "correct": None if known is None else is_correct(answer, known),
+            }
+            attention = _attention(run, cache, patterns, row, head)
+            states = cache[last][row, run.layout.bot : run.layout.bot + len(attention)]
+            rows += [
+                whole | each | after for each in _rows(model, run.tokens[row], states, attention, k)
+            ]
+    return pd.DataFrame(rows)
+
+
+def _attention(
+    run: ThoughtRun, cache: Cache, patterns: Sequence[str], row: int, head: int | None
+) -> Float[np.ndarray, "query pos"]:
+    """Attention of `bot` and every thought over all columns, mean over the layers and heads."""
+    start = run.layout.bot
+    stop = start + 1 + run.layout.n_thoughts
+    layers = [cache[name][row, :, start:stop].float().cpu().numpy() for name in patterns]
+    every = np.stack(layers)
+    chosen = every if head is None else every[:, [head]]
+    return np.asarray(reduce(chosen, "layer head query pos -> query pos", "mean"))
+
+
+def _rows(
+    model: CodiModel,
+    texts: Sequence[str],
+    states: Float[Tensor, "query d_model"],
+    attention: Float[np.ndarray, "query pos"],
+    k: int,
+) -> list[dict[str, object]]:
+    found = read(model, states, k, [])
+    names = ("bot", *thought_names(len(states) - 1))
+    rows: list[dict[str, object]] = []
+    for i, name in enumerate(names):
+        most = np.argsort(-attention[i], kind="stable")[:k]
+        rows.append(
+            {
+                "row": i,
+                "position": name,
+                "tokens": [str(model.tokenizer.decode([int(t)])) for t in found.tokens[i]],
+                "probabilities": found.probabilities[i].tolist(),
+                "attended": [texts[column] for column in most],
+                "attention": attention[i][most].tolist(),
+            }
+        )
+    return rows
+
+
+def authors_text(rows: pd.DataFrame, problems: Problems, chains: Sequence[str] = ()) -> str:
+    """Rows of `decode_thoughts` in the authors' text format, problem by problem.
+
+    The authors print only problems that are answered right; this prints those that it is given.
+
+    Args:
+        rows: of `decode_thoughts`.
+        problems: the same problems.
+        chains: a reference chain for each, "" without any.
+
+    Raises:
+        CodiLensError: a table of something else.
+        ProblemError: not one chain per problem.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("checkpoints/tiny-gpt2"), word_problems(1)
+    >>> text = authors_text(decode_thoughts(model, some, progress=False), some)
+    >>> text.splitlines()[4].split(" (")[0]
+    'decoded 0th latent'
+    """
+    needs(rows, "problem", "row", "tokens", "attended", advice="give what decode_thoughts returns")
+    problems = list(problems)
+    if chains and len(chains) != len(problems):
+        raise ProblemError(f"{len(chains)} chains for {len(problems)} problems; give one each.")
+    lines: list[str] = []
+    for number, problem in enumerate(problems):
+        own = rows[rows["problem"] == problem.id].to_dict("records")
+        if not own:
+            raise ProblemError(f"The rows hold no problem {problem.id!r}.")
+        chain = chains[number] if chains else ""
+        answer = "" if problem.answer is None else float(problem.answer)
+        lines += [f"Question{number}...", f"{problem.question}..."]
+        lines.append(f"CoT={chain}, Answer={answer}")
+        for row in own:
+            k = len(row["tokens"])
+            named = f"decoded {row['row']}th latent"
+            lines.append(f"{named}'s attended tokens (top{k}): {row['attended']}")
+            lines.append(f"{named} (top{k}): {row['tokens']}")
+        lines += [f"Model Prediction: {own[0]['answer']}", "\n\n"]
+    return "\n".join(lines)

@@ -60,7 +60,7 @@ from codi_lens.positions import each_position as each_position
 from codi_lens.problems.pairs import Pair as Pair
 from codi_lens.problems.pairs import operand_pairs as operand_pairs
 from codi_lens.readout.decode import decode_thoughts as decode_thoughts
-from codi_lens.readout.logit_lens import logit_lens as logit_lens
+from codi_lens.readout.reading import logit_lens as logit_lens
 from codi_lens.study.run import run_study as run_study
 from codi_lens.study.settings import StudyThresholds as StudyThresholds
 from codi_lens.thinking.hooks import Intervention as Intervention

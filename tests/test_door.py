@@ -15,7 +15,7 @@ import pytest
 import tyro
 
 import codi_lens
-from codi_lens import interventions, plots, problems
+from codi_lens import interventions, plots, problems, readout
 from codi_lens.cli.main import main
 
 HEAVY = ("numpy", "torch", "transformers", "transformer_lens", "pandas", "xarray", "plotly")
@@ -70,7 +70,7 @@ def test_module_runs_as_the_command_does() -> None:
     assert done.stdout == f"codi-lens {codi_lens.__version__}\n"
 
 
-@pytest.mark.parametrize("face", [codi_lens, plots, interventions, problems])
+@pytest.mark.parametrize("face", [codi_lens, plots, interventions, problems, readout])
 def test_public_names_are_there(face: ModuleType) -> None:
     namespace: dict[str, object] = {}
     exec(f"from {face.__name__} import *", namespace)
@@ -78,7 +78,7 @@ def test_public_names_are_there(face: ModuleType) -> None:
     for name in face.__all__:
         value = getattr(face, name)
         assert namespace[name] is value
-        if name not in {"interventions", "metrics", "plots", "problems"}:
+        if name not in {"interventions", "metrics", "plots", "problems", "readout"}:
             assert not isinstance(value, ModuleType), "hidden by a module of its name"
         if isinstance(value, type):
             assert pickle.loads(pickle.dumps(value)) is value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from codi_lens import CodiModel
 from codi_lens.errors import CodiLensError, PositionError, ProblemError
 from codi_lens.loading.checkpoint import read_checkpoint
 from codi_lens.problems import word_problems
-from codi_lens.readout.logit_lens import logit_lens, top
+from codi_lens.readout.reading import logit_lens, top
 from codi_lens.readout.targets import ways_to_write
 from codi_lens.verification.reference_model import build_language_model
 
@@ -135,7 +136,7 @@ def test_top_is_a_table_of_one_cell_per_problem(tiny_gpt2: CodiModel) -> None:
 def test_mistakes_are_named(tiny_gpt2: CodiModel) -> None:
     def fails(match: str, error: type[CodiLensError] = ProblemError, **settings: Any) -> None:
         with pytest.raises(error, match=match):
-            logit_lens(tiny_gpt2, PROBLEMS, **settings, **QUIET)
+            inspect.unwrap(logit_lens)(tiny_gpt2, PROBLEMS, **settings, **QUIET)
 
     fails("k must be at least 1", k=0)
     fails("layer must be at most 2, not 3", PositionError, layers=[3])

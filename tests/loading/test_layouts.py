@@ -307,7 +307,7 @@ def test_gated_base_says_what_to_do(
         path.unlink()
     in_hub_cache(made, "zen-E/CODI-llama3.2-1b-Instruct", hub_cache)
     monkeypatch.setattr(
-        "codi_lens.loading.checkpoint.AutoConfig.from_pretrained", response_error(GatedRepoError)
+        "codi_lens.loading.checkpoint.PretrainedConfig.get_config_dict", response_error(GatedRepoError)
     )
     with pytest.raises(CheckpointError, match=r"1B-Instruct is gated: accept .* pass base="):
         CodiModel.from_pretrained("zen-E/CODI-llama3.2-1b-Instruct")

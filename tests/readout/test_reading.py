@@ -14,7 +14,7 @@ from codi_lens.errors import CodiLensError, PositionError, ProblemError
 from codi_lens.loading.checkpoint import read_checkpoint
 from codi_lens.problems import word_problems
 from codi_lens.readout.reading import logit_lens, top
-from codi_lens.readout.targets import ways_to_write
+from codi_lens.readout.targets import chosen_targets, ways_to_write
 from codi_lens.verification.reference_model import build_language_model
 
 PROBLEMS = word_problems(5, seed=31)
@@ -136,13 +136,14 @@ def test_top_is_a_table_of_one_cell_per_problem(tiny_gpt2: CodiModel) -> None:
 def test_mistakes_are_named(tiny_gpt2: CodiModel) -> None:
     def fails(match: str, error: type[CodiLensError] = ProblemError, **settings: Any) -> None:
         with pytest.raises(error, match=match):
-            inspect.unwrap(logit_lens)(tiny_gpt2, PROBLEMS, **settings, **QUIET)
+            logit_lens(tiny_gpt2, PROBLEMS, **settings, **QUIET)
 
     fails("k must be at least 1", k=0)
     fails("layer must be at most 2, not 3", PositionError, layers=[3])
     fails("no position 'ct9'", PositionError, at="ct9")
     fails("has 1 values for 5 problems", targets={"x": [1]})
     fails("No single token of this model writes 1000", targets={"x": [1000] * 5})
-    fails('Targets are "answer"', targets="steps")
+    with pytest.raises(ProblemError, match='Targets are "answer"'):
+        inspect.unwrap(chosen_targets)(PROBLEMS, "steps")  # type: ignore[arg-type]
     with pytest.raises(ProblemError, match="no problems"):
         logit_lens(tiny_gpt2, [], **QUIET)

@@ -265,3 +265,27 @@ def patch(
         **vars(running),
     )
     print_report(console, report)
+
+
+def read(
+    model: Model,
+    /,
+    out: Folder,
+    k: int = 5,
+    corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
+    running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
+    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
+) -> None:
+    """Read what the thoughts say: the logit lens at every layer, and the authors' probe.
+
+    Args:
+        k: How many tokens of each place.
+    """
+    loading.check(model)
+    check_output(out, "read")
+    chosen, _ = corpus.choose()
+    console = Console()
+    loaded = loading.load(model, console)
+    from codi_lens.reports.read import read_thoughts
+
+    print_report(console, read_thoughts(loaded, chosen, out, k=k, **vars(running)))

@@ -25,6 +25,8 @@ codi-lens verify tiny-gpt2
 
 codi-lens analyze tiny-gpt2 --out analysis
 
+codi-lens read tiny-gpt2 --out reading
+
 codi-lens study tiny-gpt2 tiny-llama --out study
 
 codi-lens ablate tiny-gpt2 --all --out ablation
@@ -116,6 +118,7 @@ def _run(arguments: list[str]) -> None:
             "ablate": commands.ablate,
             "analyze": commands.analyze,
             "patch": commands.patch,
+            "read": commands.read,
             "study": commands.study,
             "verify": commands.verify,
         },

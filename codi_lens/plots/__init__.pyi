@@ -31,6 +31,8 @@ from codi_lens.plots.causal.pairs import thought_swap_matrix as thought_swap_mat
 from codi_lens.plots.causal.pairs import total_swap_matrix as total_swap_matrix
 from codi_lens.plots.causal.sweeps import dose_response_curves as dose_response_curves
 from codi_lens.plots.causal.sweeps import score_effect_scatter as score_effect_scatter
+from codi_lens.plots.readout.tokens import run_attention as run_attention
+from codi_lens.plots.readout.tokens import top_tokens as top_tokens
 from codi_lens.plots.study.comparison import model_comparison as model_comparison
 from codi_lens.plots.study.figures import attention_by_layer as attention_by_layer
 from codi_lens.plots.study.figures import critical_heads as critical_heads

@@ -35,8 +35,8 @@ class ThoughtRun:
         answer_tokens: their tokens, cut at EOS.
         answer_log_probs: where answers were given, the log-probability of each token of each,
             given everything before it, EOS last; otherwise None.
-        tokens: per problem, the text of every column of `cache()`: of each token, of a thought its
-            name, "" of padding.
+        tokens: per problem, the text of every column of `cache()`: of each token; of a thought
+            its name, and of `bot` and `eot` where they have no text; "" of padding.
         layout: where the named positions lie in the batch.
     """
 

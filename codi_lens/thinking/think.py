@@ -98,10 +98,13 @@ def _columns(
     answers: Sequence[Sequence[int]],
     width: int,
 ) -> list[list[str]]:
-    """The text of every column of a batch: of tokens, and the names of thoughts."""
+    """The text of every column of a batch; of what has none, its name."""
     closing, thoughts = model.config.closing, thought_names(model.config.n_thoughts)
     ids = {token for row in (*prompts, *answers, closing) for token in row}
     texts = {token: str(model.tokenizer.decode([token])) for token in ids}
+    for name in ("bot", "eot"):  # tokens that CODI adds, and no tokenizer knows
+        token = getattr(model.config, name)
+        texts[token] = texts.get(token) or name
     longest = max(map(len, prompts))
     rows = [
         [""] * (longest - len(prompt))

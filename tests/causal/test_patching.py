@@ -38,7 +38,7 @@ from codi_lens.problems import (
 )
 from codi_lens.problems.pairs import Pair, both_problems, operand_pairs
 from codi_lens.problems.words import split_of, totals_of, with_one_operand_changed
-from codi_lens.reports.pages.section import causal_page
+from codi_lens.reports.pages.section import report_page
 from codi_lens.reports.questions.pairs import restoration_section, running_totals_section
 
 FREE = 2e-5
@@ -421,5 +421,5 @@ def test_sections_state_the_numbers_of_their_tables(tiny_gpt2: CodiModel, tmp_pa
     assert {"operands", "totals"} == {path.name for path in (tmp_path / "b").iterdir()}
     for row in second.tables["total_swaps"].nlargest(2, "predicted_share").to_dict("records"):
         assert f"{row['thought']} {100 * row['predicted_share']:.0f} %" in second.findings[1]
-    page = causal_page("tiny-gpt2", {}, [first, second])
+    page = report_page("tiny-gpt2", {}, [first, second])
     assert "Which thought carries which running total?" in page

@@ -22,7 +22,7 @@ from codi_lens.plots.drawing import style
 from codi_lens.problems import Problem, word_problems
 from codi_lens.problems.pairs import random_pairs
 from codi_lens.reports.ablate import ablate_all, ablate_set, ablate_top
-from codi_lens.reports.pages.section import Section, causal_page
+from codi_lens.reports.pages.section import Section, report_page
 from codi_lens.reports.patch import patch_positions
 
 # The tiny models' answers have fewer tokens; what an intervention broke would talk on to 64.
@@ -176,7 +176,7 @@ def test_the_redundancy_matrix_holds_pairs_below_and_single_heads_on_the_diagona
 
 def test_a_page_escapes_what_it_is_given() -> None:
     section = Section("x", "<b>", "lead & all", ["<script>"], shown={"t": (["a"], [["<i>"]])})
-    page = causal_page("<model>", {"Model": "<m>"}, [section])
+    page = report_page("<model>", {"Model": "<m>"}, [section])
     for raw in ("<script>\n", "<i>", "<model>", "<m>"):
         assert f">{raw}<" not in page
     assert "&lt;script&gt;" in page

@@ -13,7 +13,7 @@ from support.pages import Tags
 
 from codi_lens import plots
 from codi_lens.reports.pages.page import write_figures
-from codi_lens.reports.pages.section import Section, causal_page
+from codi_lens.reports.pages.section import Section, report_page
 
 FORBIDDEN = ("default-src 'none'", "connect-src 'none'", "form-action 'none'", "base-uri 'none'")
 
@@ -38,7 +38,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(written: Path) -> Path:
     path = written / "index.html"
     section = Section("s", "Heads?", "Asked so.", ["Found."], {"map": figures()["map"]})
-    path.write_text(causal_page("tiny", {}, [section]), encoding="utf-8")
+    path.write_text(report_page("tiny", {}, [section]), encoding="utf-8")
     return path
 
 

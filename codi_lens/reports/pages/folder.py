@@ -10,7 +10,7 @@ import pandas as pd
 
 from codi_lens.outputs import write_text
 from codi_lens.reports.pages.page import write_figures
-from codi_lens.reports.pages.section import Section, causal_page
+from codi_lens.reports.pages.section import CAUSAL, Section, report_page
 
 Question = Callable[[Path], Section]
 """What is asked of a model and of problems: it gets a folder for its outcomes, which resumes."""
@@ -55,25 +55,27 @@ def write_report(
     folder: Path,
     model: str,
     facts: Mapping[str, str],
+    **page: str,
 ) -> CausalReport:
-    """Write everything that a causal experiment found.
+    """Write everything that the sections of a report found.
 
     Args:
         sections: in the order of the page.
         folder: where to.
         model: its name.
         facts: short facts for the page.
+        page: `heading` and `lead` of a page that does not ask what is causal.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for section in sections:
         for name, table in section.tables.items():
             write_text(folder / f"{name}.csv", table.to_csv(index=False))
-    text = f"# Is it causal? {model}\n"
+    text = f"# {page.get('heading', CAUSAL)} {model}\n"
     for section in sections:
         text += f"\n## {section.title}\n\n"
         text += "".join(f"- {sentence}\n" for sentence in section.findings)
     write_text(folder / "findings.md", text)
     figures = {name: figure for section in sections for name, figure in section.figures.items()}
     write_figures(folder / "figures", figures)
-    write_text(folder / "index.html", causal_page(model, facts, sections))
+    write_text(folder / "index.html", report_page(model, facts, sections, **page))
     return CausalReport(list(sections), folder)

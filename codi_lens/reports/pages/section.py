@@ -1,4 +1,4 @@
-"""The page "Is it causal?": one section per question that was put to a model by intervening."""
+"""The page of a report on one model: one section per question that was put to it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from codi_lens.plots.html import render
 from codi_lens.reports.pages.page import sections_page, shown_figures
 
+CAUSAL = "Is it causal?"
 _LEAD = (
     "Attention shows where a head looks; only an intervention shows what an answer needs. "
     "Unless a section says otherwise, its outcome is the log-probability of the number that the "
@@ -44,13 +45,21 @@ class Section:
     shown: Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]] = field(default_factory=dict)
 
 
-def causal_page(model: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
+def report_page(
+    model: str,
+    facts: Mapping[str, str],
+    sections: Sequence[Section],
+    heading: str = CAUSAL,
+    lead: str = _LEAD,
+) -> str:
     """The page for one model; it needs no network.
 
     Args:
         model: its name.
         facts: short facts for the row of cards.
         sections: in order.
+        heading: what the page asks.
+        lead: what it is about, in a sentence or two.
     """
     bodies = {
         section.title: render(
@@ -61,5 +70,5 @@ def causal_page(model: str, facts: Mapping[str, str], sections: Sequence[Section
         for section in sections
     }
     figures = {name: figure for section in sections for name, figure in section.figures.items()}
-    title = f"Is it causal? {model}"
-    return sections_page(title, "Is it causal?", _LEAD, [(model, facts)], bodies, figures)
+    title = f"{heading} {model}"
+    return sections_page(title, heading, lead, [(model, facts)], bodies, figures)

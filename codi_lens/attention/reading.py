@@ -19,8 +19,8 @@ from codi_lens.positions import thought_names
 READING_SCORES = {
     "bot_question": "bot → question",
     "thoughts_question": "thoughts → question",
-    "bot_token": "bot → one question token",
-    "thoughts_token": "thoughts → one question token",
+    "bot_token": "bot → question token",
+    "thoughts_token": "thoughts → question token",
     "answer_thoughts": "answer → thoughts",
 }
 """The scores of `reading_scores`, and what pages call them."""
@@ -88,5 +88,7 @@ def _along(
     return chosen.transpose("problem", "layer", "head", "query").values.astype(float)
 
 
-def _mean(values: Float[np.ndarray, "problem layer head query"]) -> Float[np.ndarray, " head"]:
+def _mean(
+    values: Float[np.ndarray, "problem layer head query"],
+) -> Float[np.ndarray, " layer*head"]:
     return values.mean(axis=(0, 3)).ravel()

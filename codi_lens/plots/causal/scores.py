@@ -50,12 +50,12 @@ def rankings_figure(table: pd.DataFrame, ceilings: Mapping[str, float]) -> go.Fi
         "where",
         column="rho",
         title="Which score predicts the loss?",
-        subtitle="Spearman's ρ with 95 % bootstrap intervals over heads; dashed: what a score that "
-        "equals<br>the true effects is expected to reach (split-half reliability of the effects)",
+        subtitle="Spearman's ρ with 95 % bootstrap intervals over heads;<br>dashed: what a score "
+        "equal to the true effects is expected to reach",
         axis="Spearman ρ with the loss when ablated",
     )
     for colour, ceiling in zip(SERIES_COLOURS, (ceilings[each] for each in _SERIES), strict=False):
         if np.isfinite(ceiling):
             figure.add_vline(x=ceiling, line={"color": colour, "width": 1.5, "dash": "dash"})
-    figure.update_layout(xaxis_range=[-1.02, 1.02], margin_l=250)
+    figure.update_layout(xaxis_range=[-1.02, 1.02])
     return figure

@@ -9,6 +9,7 @@ from codi_lens.causal.dose import TOP, DoseResponse
 from codi_lens.errors import InterventionError, needs
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.whiskers import LEGEND, error_bar
+from codi_lens.wording import p_text
 
 _TABLE = "give what the sweep of this kind returns"
 
@@ -98,9 +99,9 @@ def score_effect_scatter(
     figure = go.Figure(
         layout=style.base_layout(
             f"Does the {name} predict the effect?",
-            f"Spearman ρ = {row['rho']:.2f} [{row['low']:.2f}, {row['high']:.2f}], p = "
-            f"{row['p']:.3f};<br>within layers {row['within_rho']:.2f} [{row['within_low']:.2f}, "
-            f"{row['within_high']:.2f}], p = {row['within_p']:.3f}",
+            f"Spearman ρ = {row['rho']:.2f} [{row['low']:.2f}, {row['high']:.2f}], "
+            f"{p_text(row['p'])};<br>within layers {row['within_rho']:.2f} "
+            f"[{row['within_low']:.2f}, {row['within_high']:.2f}], {p_text(row['within_p'])}",
             xaxis=style.value_axis(name),
             yaxis=style.value_axis("loss when ablated (nats)"),
             legend=LEGEND,

@@ -80,13 +80,7 @@ def scores_section(
         "true effects is expected to reach: the square root of the effects' split-half "
         "reliability. Stratified by layer, ranks are centred within each layer, so that what "
         "differs only between layers does not count.",
-        [
-            _against_effects(table, views, scope_name(at), ceilings[""].n_problems),
-            *(_against_baseline(table, prefix) for prefix in STRATA),
-            _about_ceilings(ceilings),
-            _best(table),
-            _composite(table, first),
-        ],
+        score_findings(table, ceilings, first, scope_name(at), views[first].attrs["n_problems"]),
         {
             "rankings": rankings_figure(
                 table.assign(label=_labels(table)),
@@ -106,25 +100,42 @@ def scores_section(
     )
 
 
-def _against_effects(
-    table: pd.DataFrame, views: Mapping[str, pd.DataFrame], scope: str, n_problems: int
-) -> str:
-    scores = table[table["view"] != BASELINE]
-    n_heads, n_scored = int(table["n"].iloc[0]), next(iter(views.values())).attrs["n_problems"]
+def score_findings(
+    table: pd.DataFrame, ceilings: Mapping[str, Reliability], first: str, scope: str, n_scored: int
+) -> list[str]:
+    """What is shown about scores, baseline and ceiling, in sentences.
+
+    Args:
+        table: of `rankings_vs_effect`, with a baseline.
+        ceilings: by the prefix of the columns that they are for: "" and "within_".
+        first: the view whose composite is named.
+        scope: where heads were ablated.
+        n_scored: problems that the scores are of.
+    """
+    return [
+        _against_effects(table, scope, ceilings[""].n_problems, n_scored),
+        *(_against_baseline(table, prefix) for prefix in STRATA),
+        _about_ceilings(ceilings),
+        _best(table),
+        _composite(table, first),
+    ]
+
+
+def _against_effects(table: pd.DataFrame, scope: str, n_problems: int, n_scored: int) -> str:
+    scores, n_heads = table[table["view"] != BASELINE], int(table["n"].iloc[0])
     found = {
         prefix: scores[(scores[f"{prefix}q"] < 0.05) & (scores[f"{prefix}rho"] > 0)]
         for prefix in STRATA
     }
     opposite = scores[(scores["q"] < 0.05) & (scores["rho"] < 0)]
     text = (
-        f"Of {int(scores['rho'].notna().sum())} scores of attention, {len(found[''])} go with the "
-        f"loss over all heads ({_names(found[''])}) and {len(found['within_'])} within layers "
-        f"({_names(found['within_'])}): q < 0.05, corrected once over all scores, the baseline and "
-        f"both questions; effects at {scope} on {n_problems} problems, scores on {n_scored} others, "
-        f"{n_heads} heads."
+        f"Of {int(scores['rho'].notna().sum())} scores of attention, {_counted(found[''])} go with "
+        f"the loss over all heads, {_counted(found['within_'])} within layers: q < 0.05, corrected "
+        "once over all scores, the baseline and both questions; effects at "
+        f"{scope} on {n_problems} problems, scores on {n_scored} others, {n_heads} heads."
     )
     if len(opposite):
-        text += f" Against the loss over all heads (the more, the less needed): {_names(opposite)}."
+        text += f" Heads with more of it are needed less: {_names(opposite)}."
     return text + f" With {n_heads} heads, what the intervals hold is not excluded."
 
 
@@ -141,10 +152,10 @@ def _against_baseline(table: pd.DataFrame, prefix: str) -> str:
         text += f" ({p_text(base[f'{prefix}q'], 'q')})"
     if not len(scores):
         return f"{text}; there is no score to hold against it."
-    beats = f"{_names(better)} beat it" if len(better) else "no score is shown to beat it"
     return (
-        f"{text}; {beats}, and {len(sure) - len(better)} of {len(scores)} are shown to be worse "
-        "(q < 0.05 over all differences, paired bootstrap over heads)."
+        f"{text}. Of {len(scores)} scores {_counted(better)} are shown to beat this baseline, and "
+        f"{len(sure) - len(better)} to fall short of it (q < 0.05, corrected once over all "
+        "differences and both questions; paired bootstrap over heads)."
     )
 
 
@@ -232,8 +243,14 @@ def _name(row: Mapping[Any, Any]) -> str:
         return "output change (baseline)"
     name = READING_SCORES.get(row["metric"], row["metric"])
     view = row["view"].removeprefix("reading").removeprefix(", ")
+    view = view.replace(" view", "").replace("value-weighted", "weighted")
     return f"{name} ({view})" if view else name
 
 
 def _names(table: pd.DataFrame) -> str:
-    return ", ".join(_labels(table)) or "none"
+    return ", ".join(_labels(table))
+
+
+def _counted(table: pd.DataFrame) -> str:
+    """How many scores, and which."""
+    return f"{len(table)} ({_names(table)})" if len(table) else "none"

@@ -61,8 +61,9 @@ def reading_scores(attention: xr.DataArray, strongest: xr.DataArray | None = Non
     rows = {"bot": ["bot"], "thoughts": thoughts}
     for name, queries in rows.items():
         table[f"{name}_question"] = _mean(_given(attention, queries, ["question"]))
-    for name, queries in rows.items() if strongest is not None else ():
-        table[f"{name}_token"] = _mean(_along(strongest, attention, queries))
+    if strongest is not None:
+        for name, queries in rows.items():
+            table[f"{name}_token"] = _mean(_along(strongest, attention, queries))
     answer = _given(attention, ["eot", "anchor"], thoughts)
     answer[..., 1] = np.where(np.isnan(answer[..., 1]), answer[..., 0], answer[..., 1])
     table["answer_thoughts"] = _mean(answer)
@@ -84,7 +85,7 @@ def _along(
 ) -> Float[np.ndarray, "problem layer head query"]:
     """What belongs to attention, for these queries and the heads that it holds."""
     grid = {dim: attention[dim].values for dim in ("layer", "head")}
-    chosen = strongest.sel(query=list(queries), **grid)
+    chosen = strongest.sel({"query": list(queries), **grid})
     return chosen.transpose("problem", "layer", "head", "query").values.astype(float)
 
 

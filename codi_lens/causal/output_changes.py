@@ -108,7 +108,7 @@ def output_changes(
                 results.write(part, _changes(model, *chosen, *edited, max_new_tokens=longest))
             bar.update(len(which))
         table = results.finish()
-    found = table.groupby(["layer", "head"], as_index=False)["output_change"].mean()
+    found = table.groupby(["layer", "head"])["output_change"].mean().reset_index()
     pairs = zip(found["layer"].tolist(), found["head"].tolist(), strict=True)
     found.insert(2, "name", [head_name(pair) for pair in pairs])
     found.insert(3, "n", len(problems))

@@ -78,7 +78,8 @@ def scores_section(
         "positions, in the clean runs of the problems that the effects were measured on; it knows "
         "the replacement, and nothing of the answer. The ceiling is what a score that equals the "
         "true effects is expected to reach: the square root of the effects' split-half "
-        "reliability. Stratified by layer, ranks are centred within each layer, so that what "
+        "reliability; the baseline, measured on the very same problems, may lie above it. "
+        "Stratified by layer, ranks are centred within each layer, so that what "
         "differs only between layers does not count.",
         score_findings(table, ceilings, first, scope_name(at), views[first].attrs["n_problems"]),
         {
@@ -241,7 +242,7 @@ def _labels(table: pd.DataFrame) -> list[str]:
 def _name(row: Mapping[Any, Any]) -> str:
     if row["view"] == BASELINE:
         return "output change (baseline)"
-    name = READING_SCORES.get(row["metric"], row["metric"])
+    name = READING_SCORES.get(row["metric"]) or str(row["metric"])
     view = row["view"].removeprefix("reading").removeprefix(", ")
     view = view.replace(" view", "").replace("value-weighted", "weighted")
     return f"{name} ({view})" if view else name

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from codi_lens.attention.values import value_norms
 from codi_lens.causal.controls import donors_for, head_hooks
-from codi_lens.causal.measure import Running, check_work
+from codi_lens.causal.measure import check_work
 from codi_lens.causal.results import Results
 from codi_lens.errors import check_choice
 from codi_lens.head_names import head_name
@@ -47,7 +47,10 @@ def output_changes(
     donors: Donors | None = None,
     seed: int = 0,
     out: str | Path | None = None,
-    **running: Unpack[Running],
+    problems_at_once: int = 32,
+    rows_at_once: int = 128,
+    max_new_tokens: int = 64,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """How far `sweep_heads` with the same arguments moves what each head writes.
 
@@ -64,7 +67,8 @@ def output_changes(
         donors: whose values replace the heads'; by default the problems themselves.
         seed: of donors.
         out: a folder for the changes on every problem, resumable.
-        running: `problems_at_once`, `max_new_tokens`, `progress`; nothing else counts here.
+        problems_at_once, rows_at_once, max_new_tokens, progress: see `Running`; each problem is one
+            row here, so that the second changes nothing.
 
     Returns:
         One row per head, layer by layer: `layer`, `head`, `name`, `n` problems, and
@@ -84,9 +88,8 @@ def output_changes(
     problems = problems_for(model, problems)
     donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
     positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
-    size = running.get("problems_at_once", 32)
-    ids = check_work(model, problems, size, 1)
-    longest = whole_number("max_new_tokens", running.get("max_new_tokens", 64))
+    ids = check_work(model, problems, problems_at_once, rows_at_once, progress)
+    size, longest = int(problems_at_once), whole_number("max_new_tokens", max_new_tokens)
     prompts = prepare_problems(model, problems)
     order = np.argsort([-len(prompt) for prompt in prompts], kind="stable").tolist()
     settings: dict[str, Any] = {
@@ -96,11 +99,10 @@ def output_changes(
         "batches": size,
         "max_new_tokens": longest,
     }
-    hidden = not running.get("progress", True)
-    bar = tqdm(total=len(problems), desc="comparing outputs", unit="run", disable=hidden)
+    bar = tqdm(total=len(ids), desc="comparing outputs", unit="run", disable=not progress)
     with Results(out, settings) as results, bar:
-        for start in range(0, len(order), int(size)):
-            which = order[start : start + int(size)]
+        for start in range(0, len(order), size):
+            which = order[start : start + size]
             part = f"{start:06d}"
             if not (results.finished or part in results):
                 chosen = [prompts[i] for i in which], [ids[i] for i in which]
@@ -111,7 +113,7 @@ def output_changes(
     found = table.groupby(["layer", "head"])["output_change"].mean().reset_index()
     pairs = zip(found["layer"].tolist(), found["head"].tolist(), strict=True)
     found.insert(2, "name", [head_name(pair) for pair in pairs])
-    found.insert(3, "n", len(problems))
+    found.insert(3, "n", len(ids))
     return found
 
 

@@ -96,7 +96,7 @@ def rankings_vs_effect(
         `beats`, whether the difference is above 0 with q < 0.05. So within layers (`within_…`).
 
     Raises:
-        InterventionError: a head that a table does not have.
+        InterventionError: no view, a view without scores, or a head that a table does not have.
 
     >>> names = [f"L{i // 4}H{i % 4}" for i in range(8)]
     >>> heads = pd.DataFrame({"name": names, "layer": [0] * 4 + [1] * 4, "hub": range(8)})
@@ -106,6 +106,8 @@ def rankings_vs_effect(
     >>> table[["view", "metric", "rho", "ratio"]].round(2).values.tolist()
     [['baseline', 'output_change', 0.9, 1.0], ['position', 'hub', 1.0, 1.11]]
     """
+    if not views:
+        raise InterventionError("rankings_vs_effect was given no view; give at least one.")
     given = {} if baseline is None else {BASELINE: (baseline, ["output_change"])}
     for view, heads in views.items():
         given[view] = heads, [name for name in SCORES if name in heads]

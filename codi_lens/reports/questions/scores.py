@@ -132,7 +132,7 @@ def _against_effects(table: pd.DataFrame, scope: str, n_problems: int, n_scored:
     text = (
         f"Of {int(scores['rho'].notna().sum())} scores of attention, {_counted(found[''])} go with "
         f"the loss over all heads, {_counted(found['within_'])} within layers: q < 0.05, corrected "
-        "once over all scores, the baseline and both questions; effects at "
+        "once over all scores and the baseline, in both together; effects at "
         f"{scope} on {n_problems} problems, scores on {n_scored} others, {n_heads} heads."
     )
     if len(opposite):
@@ -156,7 +156,7 @@ def _against_baseline(table: pd.DataFrame, prefix: str) -> str:
     return (
         f"{text}. Of {len(scores)} scores {_counted(better)} are shown to beat this baseline, and "
         f"{len(sure) - len(better)} to fall short of it (q < 0.05, corrected once over all "
-        "differences and both questions; paired bootstrap over heads)."
+        "differences, in both together; paired bootstrap over heads)."
     )
 
 

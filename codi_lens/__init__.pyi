@@ -7,6 +7,7 @@ from codi_lens.attention.extract import extract as extract
 from codi_lens.attention.extract import open_attention as open_attention
 from codi_lens.attention.ranking import ConstantMetricWarning as ConstantMetricWarning
 from codi_lens.attention.ranking import rank_heads as rank_heads
+from codi_lens.attention.reading import reading_scores as reading_scores
 from codi_lens.attention.views import generation_view as generation_view
 from codi_lens.attention.views import thought_view as thought_view
 from codi_lens.causal.agreement import compare_with_exact as compare_with_exact
@@ -17,9 +18,11 @@ from codi_lens.causal.attribution import attribute_heads as attribute_heads
 from codi_lens.causal.attribution import attribute_thoughts as attribute_thoughts
 from codi_lens.causal.dose import dose_response as dose_response
 from codi_lens.causal.effects import compare_interventions as compare_interventions
+from codi_lens.causal.output_changes import output_changes as output_changes
 from codi_lens.causal.restoration import restore as restore
 from codi_lens.causal.running_totals import operand_swaps as operand_swaps
 from codi_lens.causal.running_totals import total_swaps as total_swaps
+from codi_lens.causal.scores_vs_effects import rankings_vs_effect as rankings_vs_effect
 from codi_lens.causal.scores_vs_effects import score_vs_effect as score_vs_effect
 from codi_lens.causal.sweeps import sweep_edges as sweep_edges
 from codi_lens.causal.sweeps import sweep_heads as sweep_heads

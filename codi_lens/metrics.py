@@ -54,6 +54,24 @@ def incoming_attention(pattern: Float[Array, "*head query key"]) -> Float[Array,
     return reduce(pattern, "... query key -> ... key", "sum")
 
 
+def outgoing_attention(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head query"]:
+    """Row sums: the attention that each query gives to all keys there are, sum over j of A[i, j].
+
+    >>> outgoing_attention(np.array([[0.2, 0.5, 0.1]])).round(2)
+    array([0.8])
+    """
+    return reduce(pattern, "... query key -> ... query", "sum")
+
+
+def strongest_attention(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head query"]:
+    """The attention that each query gives to the one key it attends to most, max over j of A[i, j].
+
+    >>> strongest_attention(np.array([[0.2, 0.5, 0.1]]))
+    array([0.5])
+    """
+    return reduce(pattern, "... query key -> ... query", "max")
+
+
 def hub_score(pattern: Float[Array, "*head query key"]) -> Float[Array, "*head"] | np.floating:
     """Population variance of the attention that the keys receive (the study's formula).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -225,17 +226,16 @@ def rank_association(
     rng = np.random.default_rng(check_seed(seed, CodiLensError))
     groups = np.zeros(len(x), dtype=int) if strata is None else np.asarray(strata)
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    drawn = np.concatenate(
-        [rng.choice(each, size=(n_resamples, len(each))) for each in members], axis=1
-    )
+    drawn = resampled(members, n_resamples, rng)
     shuffled = np.concatenate(
         [rng.permuted(np.tile(m, (n_resamples, 1)), axis=1) for m in members], 1
     )
     order = np.concatenate(members)
     groups, x, y = groups[order], np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    rho = _rho(x[None, order], y[None, order], groups)[0]
-    low, high = percentile_interval(_known(_rho(x[drawn], y[drawn], groups)), level=level)
-    null = _rho(np.repeat(x[None, order], n_resamples, 0), y[shuffled], groups)
+    rho = rank_correlations(x[None, order], y[None, order], groups)[0]
+    sampled = rank_correlations(x[drawn], y[drawn], groups)
+    low, high = percentile_interval(_known(sampled), level=level)
+    null = rank_correlations(np.repeat(x[None, order], n_resamples, 0), y[shuffled], groups)
     p = (1 + (np.abs(null) >= abs(rho) - 1e-9).sum()) / (n_resamples + 1)
     p = p if np.isfinite(rho) else np.nan
     return Association(float(rho), float(low), float(high), float(p), len(x))
@@ -260,10 +260,30 @@ def check_level(level: float) -> None:
         raise CodiLensError(f"The level of an interval lies between 0 and 1, not at {level}.")
 
 
-def _rho(
-    x: Float[np.ndarray, "draw head"], y: Float[np.ndarray, "draw head"], groups: np.ndarray
+def resampled(
+    members: Sequence[Int[np.ndarray, " _member"]], n_resamples: int, rng: np.random.Generator
+) -> Int[np.ndarray, "resample head"]:
+    """Heads drawn with replacement, as many in each stratum as it has, stratum by stratum.
+
+    >>> resampled([np.array([0]), np.array([1])], 2, np.random.default_rng(0))
+    array([[0, 1],
+           [0, 1]])
+    """
+    some = [rng.choice(each, size=(n_resamples, len(each))) for each in members]
+    return np.concatenate(some, axis=1)
+
+
+def rank_correlations(
+    x: Float[np.ndarray, "draw head"],
+    y: Float[np.ndarray, "draw head"],
+    groups: Int[np.ndarray, " head"],
 ) -> Float[np.ndarray, " draw"]:
-    """Correlation of the ranks, centred within groups; NaN where one side is constant."""
+    """Correlation of the ranks, centred within groups; NaN where one side is constant.
+
+    >>> heads = np.array([[0.0, 1.0, 2.0, 3.0]])
+    >>> rank_correlations(heads, heads**2, np.array([0, 0, 1, 1]))
+    array([1.])
+    """
     ranked = [scipy_stats.rankdata(values, axis=1) for values in (x, y)]
     for values in ranked:
         for group in np.unique(groups):

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from zarr.storage import MemoryStore
 
 from codi_lens.attention.store import open_store, read_store
-from codi_lens.attention.values import first_token_attention, value_weighted_attention
+from codi_lens.attention.values import question_tokens, value_weighted_attention
 from codi_lens.errors import OutputError, as_path, check_flags
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.giving import with_donors
@@ -50,8 +50,9 @@ def extract(
         out: a zarr folder; None keeps everything in memory. If it holds part of the same
             extraction, only the missing problems are run; whether the answers are correct is always
             judged by the problems that are given now.
-        value_weighted: also keep how much each key writes (`attention.values`) and the attention
-            sink, the share of the first token, for about a third more time.
+        value_weighted: also keep how much each key writes (`attention.values`), the attention
+            sink, which is the share of the question's first token, and the share of its strongest
+            token, for about a third more time.
         batch_size: problems per forward pass; longer questions come first, beside questions of
             similar length.
         max_new_tokens: see `CodiModel.think`.
@@ -63,8 +64,8 @@ def extract(
         Attention [problem, layer, head, query, key] as in `ThoughtRun.attention`, with the ids as
         problem labels and, along the problems, `question`, `answer` (text), `predicted` and
         `expected` (numbers, NaN where there is none) and `correct` (1, 0, or NaN). With
-        `value_weighted`, the coordinates `value_weighted` (all five axes), `sink` and
-        `sink_value_weighted` (without the keys) go with it, so that
+        `value_weighted`, the coordinates `value_weighted` (all five axes), `sink`, `strongest` and
+        both `…_value_weighted` (without the keys) go with it, so that
         `rank_heads(attention.value_weighted)` ranks by what is written. The folder labels itself:
         plain `xr.open_zarr(out)` selects by the same names and ids.
 
@@ -166,9 +167,10 @@ def _kept(model: CodiModel, run: ThoughtRun, *, value_weighted: bool) -> dict[st
     """What the store keeps of each problem of a run, under the names of its arrays."""
     kept: dict[str, Any] = {"attention": run.attention.values, "answer": run.answers}
     if value_weighted:
-        sinks = [first_token_attention(model.lens, run, weighted=each) for each in (False, True)]
         kept["value_weighted"] = value_weighted_attention(model.lens, run).values
-        kept["sink"], kept["sink_value_weighted"] = (sink.values for sink in sinks)
+        for end, weighted in (("", False), ("_value_weighted", True)):
+            sink, strongest = question_tokens(model.lens, run, weighted=weighted)
+            kept |= {f"sink{end}": sink.values, f"strongest{end}": strongest.values}
     return kept
 
 

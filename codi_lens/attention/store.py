@@ -27,7 +27,13 @@ from codi_lens.problems.problem import is_correct
 
 Store = Path | MemoryStore
 DIMS = ("problem", "layer", "head", "query", "key")
-WEIGHTED = {"value_weighted": DIMS, "sink": DIMS[:-1], "sink_value_weighted": DIMS[:-1]}
+WEIGHTED = {
+    "value_weighted": DIMS,
+    "sink": DIMS[:-1],
+    "sink_value_weighted": DIMS[:-1],
+    "strongest": DIMS[:-1],
+    "strongest_value_weighted": DIMS[:-1],
+}
 """What is kept beside attention where it is asked for, and over which dimensions."""
 _NOT_DAMAGE = {ENOSPC, EDQUOT, EACCES, EPERM, EROFS, EMFILE}
 """What goes wrong with a disk and not with what is on it."""

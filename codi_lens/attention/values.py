@@ -23,6 +23,7 @@ from torch import Tensor
 
 from codi_lens.errors import AttentionError
 from codi_lens.loading.loaded import Lens
+from codi_lens.metrics import strongest_attention
 from codi_lens.positions import key_names, query_names
 from codi_lens.thinking.run import ThoughtRun
 
@@ -101,8 +102,12 @@ def value_weighted_attention(lens: Lens, run: ThoughtRun) -> xr.DataArray:
     return run.attention.copy(data=grouped.numpy())
 
 
-def first_token_attention(lens: Lens, run: ThoughtRun, *, weighted: bool = False) -> xr.DataArray:
-    """The attention sink: attention of each query to the first token of the question.
+def question_tokens(
+    lens: Lens, run: ThoughtRun, *, weighted: bool = False
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Attention of each query to single tokens of the question: the first, and its strongest.
+
+    The first is the attention sink; the strongest is `metrics.strongest_attention`.
 
     Args:
         lens: the model of the run (`model.lens`).
@@ -110,7 +115,7 @@ def first_token_attention(lens: Lens, run: ThoughtRun, *, weighted: bool = False
         weighted: value-weighted, as a share of its row, instead of plain.
 
     Returns:
-        (problem, layer, head, query), for `profiles.destinations`.
+        Each (problem, layer, head, query): for `profiles.destinations`, and for `reading_scores`.
 
     Raises:
         AttentionError, InterventionError: as `value_weighted_attention`.
@@ -118,7 +123,9 @@ def first_token_attention(lens: Lens, run: ThoughtRun, *, weighted: bool = False
     rows = _rows(lens, run, weighted=weighted)
     first = torch.tensor([positions.start for positions in run.span("question")])
     sink = rows[torch.arange(len(rows)), ..., first]
-    return run.attention.isel(key=0, drop=True).copy(data=sink.numpy())
+    strongest: Any = strongest_attention(rows[..., : run.layout.bot])  # padding gets none
+    like = run.attention.isel(key=0, drop=True)
+    return like.copy(data=sink.numpy()), like.copy(data=strongest.numpy())
 
 
 def _rows(

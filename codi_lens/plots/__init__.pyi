@@ -29,6 +29,7 @@ from codi_lens.plots.causal.maps import edge_matrix as edge_matrix
 from codi_lens.plots.causal.pairs import restoration_map as restoration_map
 from codi_lens.plots.causal.pairs import thought_swap_matrix as thought_swap_matrix
 from codi_lens.plots.causal.pairs import total_swap_matrix as total_swap_matrix
+from codi_lens.plots.causal.scores import rankings_figure as rankings_figure
 from codi_lens.plots.causal.sweeps import dose_response_curves as dose_response_curves
 from codi_lens.plots.causal.sweeps import score_effect_scatter as score_effect_scatter
 from codi_lens.plots.readout.tokens import run_attention as run_attention

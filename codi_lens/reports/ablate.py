@@ -12,6 +12,7 @@ import xarray as xr
 
 from codi_lens.attention.extract import extract
 from codi_lens.attention.ranking import ranked_heads
+from codi_lens.attention.reading import reading_scores
 from codi_lens.causal.controls import donors_for, halves
 from codi_lens.causal.effects import check_known, needed
 from codi_lens.causal.means import MIN_EFFECT
@@ -31,9 +32,9 @@ from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.heads import (
     attribution_section,
     positions_section,
-    scores_section,
     sweep_section,
 )
+from codi_lens.reports.questions.scores import scores_section
 from codi_lens.reports.questions.sets import (
     MOST_PAIRED,
     controls_section,
@@ -199,7 +200,7 @@ def ablate_all(
         sections = [
             sweep_section(effects, mode),
             *([positions_section(swept, pooled, mode)] if by_position else []),
-            scores_section(_views(attention), effects, seed=seed),
+            scores_section(model, rest, _views(attention), effects, outcomes, **settings),
             attribution_section(model, rest, effects, outcomes / f"thoughts-{mode}", **settings),
         ]
         facts = _facts(model, len(rest), mode, at) | {"Scored on": f"{len(for_ranking)} others"}
@@ -290,6 +291,10 @@ def _views(attention: xr.DataArray) -> dict[str, pd.DataFrame]:
         "position view": ranked_heads(attention),
         "position view, value-weighted": ranked_heads(attention.value_weighted),
         "generation view": ranked_heads(attention, "generation"),
+        "reading": reading_scores(attention, attention.strongest),
+        "reading, value-weighted": reading_scores(
+            attention.value_weighted, attention.strongest_value_weighted
+        ),
     }
 
 

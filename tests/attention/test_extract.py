@@ -23,7 +23,7 @@ from codi_lens import (
     rank_heads,
 )
 from codi_lens.attention.extract import extract
-from codi_lens.attention.values import first_token_attention, value_weighted_attention
+from codi_lens.attention.values import question_tokens, value_weighted_attention
 from codi_lens.outputs import held
 from codi_lens.problems import Problem, parse_answer, word_problems
 
@@ -315,7 +315,7 @@ def test_value_weighted_attention_is_kept_beside_the_plain_one(
     alone = value_weighted_attention(tiny.lens, run)
     np.testing.assert_allclose(attention.value_weighted.values[2], alone.values[0], atol=1e-5)
     np.testing.assert_allclose(
-        attention.sink.values[2], first_token_attention(tiny.lens, run).values[0], atol=1e-5
+        attention.sink.values[2], question_tokens(tiny.lens, run)[0].values[0], atol=1e-5
     )
     assert (attention.sink <= attention.sel(key="question") + 1e-6).all()
     heads = rank_heads(open_attention(path).value_weighted)

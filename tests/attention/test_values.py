@@ -10,7 +10,7 @@ from support.oracle import Oracle
 from codi_lens import AttentionError, CodiModel
 from codi_lens.attention.profiles import destinations
 from codi_lens.attention.values import (
-    first_token_attention,
+    question_tokens,
     value_weighted,
     value_weighted_attention,
 )
@@ -72,8 +72,10 @@ def test_first_token_is_part_of_the_question(tiny: CodiModel) -> None:
         "How many coins does she have?"
     )
     run = tiny.think(questions, max_new_tokens=8)
-    sink = first_token_attention(tiny.lens, run)
+    sink, strongest = question_tokens(tiny.lens, run)
     question = run.attention.sel(key="question")
+    assert (sink <= strongest).values[..., :-1].all()
+    assert (strongest <= question + 1e-5).values[..., :-1].all()
     assert (sink <= question + 1e-5).values[..., :-1].all()
     assert float(sink.max()) > 0
     start = run.span("question")[0].start
@@ -84,7 +86,7 @@ def test_first_token_is_part_of_the_question(tiny: CodiModel) -> None:
     weighted = value_weighted_attention(tiny.lens, run)
     for attention, first in (
         (run.attention, sink),
-        (weighted, first_token_attention(tiny.lens, run, weighted=True)),
+        (weighted, question_tokens(tiny.lens, run, weighted=True)[0]),
     ):
         shares = destinations(attention, first).sel(query=["bot", "ct0", "ct5", "eot"])
         np.testing.assert_allclose(shares.sum("kind"), 1, atol=1e-5)

@@ -590,10 +590,15 @@ def test_the_command_writes_tables_figures_and_findings(
     assert "Which heads does the answer need?" in (out / "index.html").read_text()
     scores = pd.read_csv(out / "score_vs_effect.csv")
     assert scores["view"].unique().tolist() == [
+        "baseline",
         "position view",
         "position view, value-weighted",
         "generation view",
+        "reading",
+        "reading, value-weighted",
     ]
+    assert len(pd.read_csv(out / "output_changes.csv")) == 24
+    assert pd.read_csv(out / "effect_reliability.csv")["n_problems"].tolist() == [4, 4]
     assert "Of 24 heads" in capsys.readouterr().out
     pooled_only = ["--no-by-position", "--min-effect", "9", "--out", str(tmp_path / "pooled")]
     main([*arguments, "--all", "--mode", "mean", *pooled_only])

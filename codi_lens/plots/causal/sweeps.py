@@ -9,6 +9,7 @@ from codi_lens.causal.dose import TOP, DoseResponse
 from codi_lens.errors import InterventionError, needs
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.whiskers import LEGEND, error_bar
+from codi_lens.wording import p_text
 
 _TABLE = "give what the sweep of this kind returns"
 
@@ -69,7 +70,7 @@ def score_effect_scatter(
     """A score of every head against its causal effect, with the rank correlation.
 
     Args:
-        heads: of `rank_heads`.
+        heads: of `rank_heads`, or of `output_changes`.
         effects: of `sweep_heads`.
         associations: of `codi_lens.causal.scores_vs_effects.score_vs_effect`.
         metric: which score.
@@ -91,16 +92,17 @@ def score_effect_scatter(
     if not len(found):
         raise InterventionError(f"The associations hold no metric {metric!r}.")
     row = found.iloc[0]
+    name = metric.replace("_", " ") if metric == "output_change" else f"{metric} score"
     joined = heads[["name", "layer", metric]].merge(
         effects[["name", "effect", "effect_low", "effect_high"]], on="name"
     )
     figure = go.Figure(
         layout=style.base_layout(
-            f"Does the {metric} score predict the effect?",
-            f"Spearman ρ = {row['rho']:.2f} [{row['low']:.2f}, {row['high']:.2f}], p = "
-            f"{row['p']:.3f};<br>within layers {row['within_rho']:.2f} [{row['within_low']:.2f}, "
-            f"{row['within_high']:.2f}], p = {row['within_p']:.3f}",
-            xaxis=style.value_axis(f"{metric} score"),
+            f"Does the {name} predict the effect?",
+            f"Spearman ρ = {row['rho']:.2f} [{row['low']:.2f}, {row['high']:.2f}], "
+            f"{p_text(row['p'])};<br>within layers {row['within_rho']:.2f} "
+            f"[{row['within_low']:.2f}, {row['within_high']:.2f}], {p_text(row['within_p'])}",
+            xaxis=style.value_axis(name),
             yaxis=style.value_axis("loss when ablated (nats)"),
             legend=LEGEND,
             width=640,

@@ -1,9 +1,9 @@
-"""The report's questions about every head: the sweep, scores of attention, attribution."""
+"""The report's questions about every head: the sweep, and attribution."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,15 +20,12 @@ from codi_lens.causal.effects import needed
 from codi_lens.causal.gradients import Method
 from codi_lens.causal.measure import Running
 from codi_lens.causal.path import Refining
-from codi_lens.causal.scores_vs_effects import rankings_vs_effect
 from codi_lens.causal.sweeps import sweep_thoughts
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.plots.causal.attribution import attribution_scatter, thought_attributions_figure
-from codi_lens.plots.causal.effects import effect_points
 from codi_lens.plots.causal.maps import causal_map
-from codi_lens.plots.causal.sweeps import score_effect_scatter
 from codi_lens.positions import Scope, scope_name
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.section import Section
@@ -41,7 +38,7 @@ from codi_lens.reports.questions.wording import (
     shown_beyond,
     smallest_p,
 )
-from codi_lens.wording import fixed, p_text, percent, with_interval
+from codi_lens.wording import fixed, percent, with_interval
 
 _FEWEST = 3  # a correlation needs so many thoughts
 NAMES: dict[Method, str] = {
@@ -266,63 +263,3 @@ def positions_section(effects: pd.DataFrame, pooled: str, mode: str) -> Section:
             )
         },
     )
-
-
-def scores_section(
-    views: Mapping[str, pd.DataFrame], effects: pd.DataFrame, *, seed: int
-) -> Section:
-    """Every score of every view against the effects."""
-    table = rankings_vs_effect(views, effects, seed=seed)
-    first = next(iter(views))
-    good = table[(table["q"] < 0.05) & (table["rho"] > 0)]
-    where = f"at {effects['scope'].iloc[0]}"
-    within = table[(table["within_q"] < 0.05) & (table["within_rho"] > 0)]
-    sentences = [
-        f"Of {int(table['rho'].notna().sum())} rankings, {len(good)} go with the loss "
-        f"{where} over all heads (q < 0.05: {_labels(good)}), {len(within)} within layers "
-        f"({_labels(within)}). "
-        f"With {len(effects)} heads, what the intervals hold is not excluded."
-    ]
-    best = extreme_row(table, "rho", largest=True)
-    sentences.append(
-        f"The best over all heads (chosen on the same data) is {best['metric']} "
-        f"({best['view']}) with ρ = {best['rho']:.2f} "
-        f"[{best['low']:.2f}, {best['high']:.2f}] ({p_text(best['q'], 'q')}), within layers "
-        f"{best['within_rho']:.2f} [{best['within_low']:.2f}, {best['within_high']:.2f}] "
-        f"({p_text(best['within_q'], 'q')})."
-    )
-    named = (table["view"] == first) & (table["metric"] == "composite")
-    composite = table[named].to_dict("records")[0]
-    sentences.append(
-        f"The composite score ({first}) has ρ = {composite['rho']:.2f} [{composite['low']:.2f}, "
-        f"{composite['high']:.2f}], within layers {composite['within_rho']:.2f}."
-    )
-    drawn = table.dropna(subset=["rho"]).rename(columns={"low": "rho_low", "high": "rho_high"})
-    figures = {
-        "rankings": effect_points(
-            drawn,
-            "metric",
-            "view",
-            column="rho",
-            title="Which score of attention predicts the loss?",
-            subtitle="Spearman's ρ over all heads with 95 % bootstrap intervals over heads",
-            axis=f"Spearman ρ with the loss when ablated {where}",
-        ),
-        "score_vs_effect": score_effect_scatter(
-            views[first], effects, table[table["view"] == first], "composite"
-        ),
-    }
-    return Section(
-        "scores",
-        "Does a score of attention predict what a head is needed for?",
-        "The scores come from other problems than the effects. Stratified by layer, ranks are "
-        "centred within each layer, so that what differs only between layers does not count.",
-        sentences,
-        figures,
-        {"score_vs_effect": table},
-    )
-
-
-def _labels(table: pd.DataFrame) -> str:
-    pairs = zip(table["metric"], table["view"], strict=True)
-    return ", ".join(f"{metric} ({view})" for metric, view in pairs) or "none"

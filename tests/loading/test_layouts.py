@@ -13,7 +13,7 @@ import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from support.checkpoint_maker import ARCHITECTURES, LAYOUTS, Recipe, make, recipe
 from support.hand_written import weight_of
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from codi_lens import CheckpointError, CodiModel, OutputError
 from codi_lens.errors import CheckpointWarning
@@ -306,9 +306,7 @@ def test_gated_base_says_what_to_do(
     for path in made.glob("*.json"):
         path.unlink()
     in_hub_cache(made, "zen-E/CODI-llama3.2-1b-Instruct", hub_cache)
-    monkeypatch.setattr(
-        "codi_lens.loading.checkpoint.PretrainedConfig.get_config_dict", response_error(GatedRepoError)
-    )
+    monkeypatch.setattr(PretrainedConfig, "get_config_dict", response_error(GatedRepoError))
     with pytest.raises(CheckpointError, match=r"1B-Instruct is gated: accept .* pass base="):
         CodiModel.from_pretrained("zen-E/CODI-llama3.2-1b-Instruct")
 

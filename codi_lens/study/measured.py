@@ -223,13 +223,16 @@ def _row(corrected: pd.DataFrame, quantity: str, at: str) -> pd.Series:
 
 
 def _verdict(hub: pd.Series) -> str:
-    """What the permutation test says of the thought with the highest hub ratio."""
+    """What the permutation test says of the thought with the highest hub ratio.
+
+    An interval that does not lie above 1 is no hub's, whatever the p.
+    """
     if np.isnan(hub["p"]) or hub["p_smallest"] > ALPHA:
         return "too few thoughts come after it for the permutation test to call it a hub"
-    result = f"permutation test p = {hub['p']:.2g}"
-    if hub["p"] <= ALPHA:
-        return result
-    return f"{result}, so it is not told apart from rows without preference"
+    result = f"permutation test against an even spread and smooth primacy p = {hub['p']:.2g}"
+    if hub["p"] >= ALPHA:
+        return f"{result}, so it is not told apart from rows that prefer no one thought"
+    return f"{result}, {'a' if hub['low'] > 1 else 'but an interval that reaches 1 is no'} hub"
 
 
 def _interval(row: pd.Series, digits: int = 3) -> str:

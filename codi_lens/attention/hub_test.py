@@ -7,13 +7,15 @@ them alone would call any stable pattern a hub. The maximum over thoughts of the
 statistic corrects for asking about every thought (Westfall & Young 1993).
 
 Rows that all prefer early keys, smoothly, are no rows without preference: the test alone calls ct0
-a hub in 42 to 100 % of constructed ones. So a hub must also stand out from a smooth profile over
-the keys, exponential or a power of their order, fitted to the *other* keys of the same rows (a
-multinomial logit, in which leaving a key out leaves the odds of the others as they were). The
-profile is divided out and the rest tested as above. Where either profile explains a thought, it is
-no hub: in simulations with exponential, power, linear, bell-shaped and step-like primacy at most
-7 % of patterns then hold one. What no such test can tell from a hub is primacy that is not smooth:
-rows that prefer the first key alone.
+a hub in most constructed ones. So a hub must also stand out from a smooth profile over the keys,
+exponential or a power of their order, fitted to the *other* keys of the same rows (a multinomial
+logit, in which leaving a key out leaves the odds of the others as they were). The profile is
+divided out and the rest tested as above. Where either profile explains a thought, it is no hub: in
+simulations with exponential, power, linear, bell-shaped and step-like primacy of several strengths
+at most 10 % of patterns then hold one, and a fourfold weight of ct0 on top of weak primacy is found
+in 76 to 98 %. The price is power on top of strong primacy: where attention falls by half from key
+to key, fourfold at ct0 is found in 40 to 70 %. What no such test can tell from a hub is primacy
+that is not smooth: rows that prefer the first key alone.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def hub_test(
         `ratio_smooth`: what each key receives over what the smooth profile that gives it most
         would give it. `p`: the largest p of the permutation test over the pattern and over what
         either profile leaves of it, so that it is small only where all are; `p_even`, that of the
-        pattern alone; `p_smallest`, the least that `p` could have been.
+        pattern alone; `p_smallest`, the least that this and so `p` could have been.
 
     >>> hub = np.tril(np.full((6, 6), 0.1), -1)
     >>> hub[2:, 1] = 0.5
@@ -66,9 +68,8 @@ def hub_test(
         for profile in _profiles(n):
             given, rest = without_profile(pattern, key, profile)
             expected[..., key] = np.maximum(expected[..., key], given)
-            tested, least = permutation_test(rest, seed=seed)
+            tested, _ = permutation_test(rest, seed=seed)
             p[..., key] = np.maximum(p[..., key], tested[..., key])
-            smallest[..., key] = np.maximum(smallest[..., key], least[..., key])
     received = metrics.attention_from_later(pattern)
     nothing = expected <= 0
     ratio = np.where(nothing, np.nan, received / np.where(nothing, 1, expected))
@@ -187,9 +188,14 @@ def _permutations(
 
 
 def _profiles(n: int) -> list[Float[np.ndarray, " key"]]:
-    """Exponential and power law in the order of the keys, which range from 0 to 1."""
+    """Exponential and power law in the order of the keys, which range from 0 to 1.
+
+    The power law counts from 0.75, not 1: a little steeper at the first key, since a slope that is
+    estimated from four keys is often too flat. It halves the false hubs of exact power laws.
+    """
     order = np.arange(n)
-    return [order / max(n - 1, 1), np.log1p(order) / np.log(max(n, 2))]
+    power = np.log((order + 0.75) / 0.75)
+    return [order / max(n - 1, 1), power / max(power[-1], 1e-9)]
 
 
 def _slope(

@@ -9,12 +9,12 @@ noisy where it almost does.
 The thought with the highest ratio is picked from several, and the highest of several noisy ratios
 is high by chance: its own 95 % interval covers the true ratio in 87 to 88 % of simulated models
 without a hub. Intervals are therefore simultaneous over the thoughts
-(`stats.simultaneous_interval`), so that a thought may be picked by looking: that of the picked one then covers in 95 to 97 %, 98 %
-with a hub, and is as wide as one from half of the problems, had the other half picked the thought
-(which covers in 89 to 94 %). All intervals together cover in 91 to 95 % at 50 and 100 problems, in
-86 to 91 % at 20.
+(`stats.simultaneous_interval`): picked or not, that of the highest ratio covers in 95 to 97 %, in
+98 % with a hub. Picking on half of the problems and estimating on the other half is no narrower and
+covers in 89 to 94 %. All intervals together cover in 89 to 95 % with 50 or 100 problems, in 86 to
+91 % with 20.
 
-Whether it is a hub `hub_test` says. Problems of one chain are drawn together
+`hub_test` says whether a thought is a hub. Problems of one chain are drawn together
 (`codi_lens.attention.repeats`).
 """
 
@@ -143,9 +143,9 @@ def hub_verdict(hubs: pd.DataFrame) -> str:
     times = f"{ratio} times an even spread, {over}"
     if len(found):
         return (
-            f"{_are_hubs(found['thought'].tolist())} by the permutation test: {best['thought']} gets "
-            f"{times}, and {fixed(best['ratio_smooth'])} times what a smooth preference for early "
-            f"or late thoughts would give it ({p_text(best['p'])})."
+            f"{_are_hubs(found['thought'].tolist())} by the permutation test: {best['thought']} "
+            f"gets {times}, and {fixed(best['ratio_smooth'])} times what a smooth preference for "
+            f"early or late thoughts would give it ({p_text(best['p'])})."
         )
     if not best["p_smallest"] < ALPHA:
         why = "too few thoughts come after it for the permutation test to call it one"

@@ -70,9 +70,9 @@ def rank_heads(
         One row per head, best first: layer, head, name, band, every score with `_low` and `_high`
         (NaN with a single problem) and `_constant`, hub_position (the most attended thought for its
         place; there always is one, and `hubs.head_hub_ratios` says whether it is a hub) with
-        `hub_position_share`, the share of resamples in which it is, composite, rank with its interval
-        and `in_top_10` (the share of resamples in which the head is among the best ten), type,
-        max_attention, max_query, max_key (the largest entry of the mean matrix).
+        `hub_position_share`, the share of resamples in which it is, composite, rank with its
+        interval and `in_top_10` (the share of resamples in which the head is among the best ten),
+        type, max_attention, max_query, max_key (the largest entry of the mean matrix).
         `attrs` hold the view, the number of problems, the constant metrics, and the `n_ranked`
         heads that rank and composite are among.
 

@@ -44,8 +44,8 @@ def hub_ratios(tables: Mapping[str, pd.DataFrame] | pd.DataFrame) -> go.Figure:
             "Hub ratio: attention from later thoughts over an even spread",
             "1 = no preference among the thoughts that a query can see; whiskers: 95 % bootstrap "
             "intervals<br>over problems, for all thoughts at once; p: permutation test against an "
-            "even spread and smooth<br>primacy, * where too few come later for it to reach .05; × = "
-            "impossible, no thought comes later",
+            "even spread and smooth<br>primacy, * where too few come later for it to reach .05; × "
+            "= impossible, no thought comes later",
             width=720,
             height=600,
             legend=LEGEND,

@@ -74,10 +74,10 @@ def operand_swaps(
         ("alone" or "with all before") and `operand` (0 for the start, missing where the donor is
         unrelated): `n` distinct pairs, `n_wrong` left out because a clean answer is wrong;
         `donor_share`, `own_share` and `neither_share` of the answers that equal the donor's answer,
-        the problem's own, or neither, with Wilson intervals `_low`, `_high`; `chance`, the share of answers that
-        equal the answer of another pair's donor; `effect`, the mean change of the log-probability
-        of the own number in nats, with its interval and `p` (see
-        `mean_test`), `q` over the rows (Benjamini-Hochberg). Shares are NaN without a pair.
+        the problem's own, or neither, with Wilson intervals `_low`, `_high`; `chance`, the share of
+        answers that equal the answer of another pair's donor; `effect`, the mean change of the
+        log-probability of the own number in nats, with its interval and `p` (see `mean_test`), `q`
+        over the rows (Benjamini-Hochberg). Shares are NaN without a pair.
 
     Raises:
         ProblemError: pairs not of built-in word problems, without a known operand, or with ids that

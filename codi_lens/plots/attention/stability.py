@@ -146,7 +146,7 @@ def clusters(found: HeadClusters) -> go.Figure:
     >>> null = NullClusters(p=0.4, silhouette=0.6, stability=0.9, best=np.zeros((2, 1)))
     >>> found = HeadClusters(heads, patterns, {2: 0.5}, 1.0, 50, null)
     >>> clusters(found).layout.title.text
-    'No clusters of heads by the shape of their attention: 2 groups of one spread'
+    'No clusters of heads by the shape of their attention'
     """
     patterns = found.patterns
     n = patterns.sizes["key"]
@@ -164,21 +164,19 @@ def clusters(found: HeadClusters) -> go.Figure:
     null = found.null
     halves = (
         f"disjoint halves of the problems agree to {found.stability:.2f} (Rand), on groups of such "
-        f"heads to {null.stability:.2f}<br>"
+        f"heads to {null.stability:.2f};<br>"
     )
-    what = "of heads by the shape of their attention"
+    groups = f"{len(panels)} clusters" if found.found else "No clusters"
     return pattern_panels(
         panels,
         shown,
         "position",
-        title=f"{len(panels)} clusters {what}"
-        if found.found
-        else f"No clusters {what}: {len(panels)} groups of one spread",
+        title=f"{groups} of heads by the shape of their attention",
         subtitle=f"mean silhouette {max(found.silhouette.values()):.2f}; heads without groups "
         f"reach {null.silhouette:.2f} in 5 % of draws, {p_text(null.p)};<br>"
         + ("" if np.isnan(found.stability) else halves)
-        + f"mean patterns over {count(found.n_problems, 'distinct problem')}; the rest of each row "
-        "is question and bot;<br>outlined = self-attention, × = impossible",
+        + f"mean patterns of the groups over {count(found.n_problems, 'distinct problem')}; the rest "
+        "of each row<br>is question and bot; outlined = self-attention, × = impossible",
         columns=min(4, len(panels)),
         numbers=True,
         panel_height=270,

@@ -175,7 +175,7 @@ def clusters(found: HeadClusters) -> go.Figure:
         subtitle=f"mean silhouette {max(found.silhouette.values()):.2f}; heads without groups "
         f"reach {null.silhouette:.2f} in 5 % of draws, {p_text(null.p)};<br>"
         + ("" if np.isnan(found.stability) else halves)
-        + f"mean patterns of the groups over {count(found.n_problems, 'distinct problem')}; the rest "
+        + f"mean patterns over {count(found.n_problems, 'distinct problem')}; the rest "
         "of each row<br>is question and bot; outlined = self-attention, × = impossible",
         columns=min(4, len(panels)),
         numbers=True,

@@ -35,8 +35,9 @@ from codi_lens.loading.sources import local_folder
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.chains import chain_of
 from codi_lens.problems.problem import Problem, Problems, problem_list
-from codi_lens.problems.words import MAX_OPERATIONS, WordProblem, built_in, chain_of, word_problems
+from codi_lens.problems.words import MAX_OPERATIONS, WordProblem, built_in, word_problems
 from codi_lens.stats import wilson_interval
 
 MIN_PROBLEMS = 50

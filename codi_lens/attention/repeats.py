@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Int
 
-from codi_lens.problems.words import chain_of
+from codi_lens.problems.chains import chain_of
 
 
 def chains_in(attention: xr.DataArray) -> Int[np.ndarray, " problem"]:

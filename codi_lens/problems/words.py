@@ -171,20 +171,6 @@ def split_of(start: int, operations: Iterable[Operation]) -> Split:
     return "test" if held_out else "train"
 
 
-def chain_of(question: str) -> str:
-    """A story without its names, things and verbs: equal for equal chains. Another text is itself.
-
-    >>> chain_of("Mia has 15 stamps. Then she buys 5 more. How many stamps does she have?")
-    '_ has 15 _. Then _ _ 5 more. How many _ does _ have?'
-    """
-    words = " ".join(question.split())
-    first = re.match(r"(\w+) has \d+ (\w+)\. ", words)
-    if first is None or first[1] not in dict(_PEOPLE) or first[2] not in _ITEMS:
-        return words
-    told = (first[1], dict(_PEOPLE)[first[1]], first[2], *_ADD_VERBS, *_SUBTRACT_VERBS)
-    return re.sub(rf"\b({'|'.join(told)})\b", "_", words)
-
-
 def totals_of(start: int, operations: Iterable[Operation]) -> tuple[int, ...]:
     """The total after each operation; the last one is the answer.
 

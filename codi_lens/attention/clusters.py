@@ -191,7 +191,11 @@ def cluster_heads(
         halves = [head_shapes(scores.mean_under(_of_groups(each, chains))) for each in weights]
     stability = np.nan if halves is None else _stability(*halves, number=best)
     null = null_clusters(
-        shapes, list(tried), halves and np.subtract(*halves) / 2, n_draws=n_draws, seed=seed
+        shapes,
+        list(tried),
+        None if halves is None else np.subtract(*halves) / 2,
+        n_draws=n_draws,
+        seed=seed,
     )
     null = null.against(means[best])
     return HeadClusters(table, patterns, means, stability, n_distinct, null)

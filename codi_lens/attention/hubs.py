@@ -136,7 +136,7 @@ def hub_verdict(hubs: pd.DataFrame) -> str:
     over = f"averaged over all heads and {count(hubs.attrs['n_distinct'], 'distinct problem')}"
     found = known[known["hub"]]
     some = found if len(found) else known
-    best: Any = some.loc[some["ratio"].idxmax()]
+    best: Any = some.iloc[int(some["ratio"].argmax())]
     ratio = fixed(best["ratio"])
     if np.isfinite(best["low"]):
         ratio += f" [{fixed(best['low'])}, {fixed(best['high'])}]"

@@ -128,7 +128,7 @@ def hub_verdict(hubs: pd.DataFrame) -> str:
 
     >>> from codi_lens.attention.example import two_heads
     >>> hub_verdict(hub_ratios(two_heads()))[:34]
-    'No thought is a hub: ct1 gets most'
+    'No thought is a hub: ct0 gets most'
     """
     known = hubs.dropna(subset="ratio")
     if not len(known):

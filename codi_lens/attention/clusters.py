@@ -4,6 +4,11 @@ A head's shape is where each thought looks: one distribution per thought over ev
 thoughts, each thought before it, and itself. Heads are compared by the Hellinger distance between
 these distributions and joined by Ward's criterion; the number of groups is the one with the best
 silhouette.
+
+Ward's criterion divides any heads, and groups of heads that merely differ are the same groups in
+every half of the problems. So the silhouette and the stability are compared with those of heads
+without groups (`codi_lens.attention.cluster_null`); where such heads fall apart as far, or into
+groups that halves of the problems agree on better, there are no clusters.
 """
 
 from __future__ import annotations
@@ -14,15 +19,24 @@ from string import ascii_uppercase
 import numpy as np
 import pandas as pd
 import xarray as xr
-from einops import rearrange
 from jaxtyping import Float, Int
-from scipy.cluster.hierarchy import fcluster, linkage
-from sklearn.metrics import adjusted_rand_score, silhouette_samples
+from sklearn.metrics import adjusted_rand_score
 
 from codi_lens import metrics
+from codi_lens.attention.cluster_null import (
+    NullClusters,
+    grouped,
+    head_shapes,
+    null_clusters,
+    silhouettes,
+)
+from codi_lens.attention.hub_test import ALPHA
+from codi_lens.attention.labels import labelled
+from codi_lens.attention.repeats import chains_in
 from codi_lens.attention.scores import HeadScores
 from codi_lens.attention.stability import half_weights
 from codi_lens.errors import AttentionError
+from codi_lens.wording import count, p_text
 
 MOST_CLUSTERS = 8
 
@@ -40,12 +54,59 @@ class HeadClusters:
         silhouette: mean over heads, for each number of clusters tried.
         stability: adjusted Rand index between the clusterings of two disjoint halves of the
             problems, median over splits; 1 is the same grouping, 0 is chance. NaN for one problem.
+        n_problems: distinct problems.
+        null: what heads without groups would have given (see `null_clusters`).
     """
 
     heads: pd.DataFrame
     patterns: xr.DataArray
     silhouette: dict[int, float]
     stability: float
+    n_problems: int
+    null: NullClusters
+
+    @property
+    def found(self) -> bool:
+        """Whether there are clusters.
+
+        Heads without groups rarely (p < 0.05) fall so far apart, and halves of the problems agree
+        on these groups at least as well as on those that are made of heads without any.
+        """
+        return self.null.p < ALPHA and not self.stability < self.null.stability
+
+    @property
+    def verdict(self) -> str:
+        """Whether there are clusters, and what that rests on."""
+        halves = (
+            ""
+            if np.isnan(self.stability)
+            else f"; disjoint halves of the problems agree on it to {self.stability:.2f} (adjusted "
+            f"Rand index), on groups of such heads to {self.null.stability:.2f}"
+        )
+        return (
+            f"{'Clusters' if self.found else 'No clusters'}: the best grouping of "
+            f"{count(len(self.heads), 'head')} has a mean silhouette of "
+            f"{max(self.silhouette.values()):.2f}; heads of one spread, without groups, reach "
+            f"{self.null.silhouette:.2f} in 5 % of draws ({p_text(self.null.p)}){halves}. "
+            f"Attention between thoughts, {count(self.n_problems, 'distinct problem')}."
+        )
+
+    def summary(self) -> pd.DataFrame:
+        """The verdict and its numbers, in one row."""
+        return pd.DataFrame(
+            {
+                "clusters_found": self.found,
+                "n_groups": self.heads["cluster"].nunique(),
+                "n_heads": len(self.heads),
+                "n_problems": self.n_problems,
+                "silhouette": max(self.silhouette.values()),
+                "null_silhouette_95": self.null.silhouette,
+                "p": self.null.p,
+                "stability": self.stability,
+                "null_stability": self.null.stability,
+            },
+            index=[0],
+        )
 
     def agreement(self, types: pd.Series) -> float:
         """Adjusted Rand index between the clusters and other labels of the heads (types, bands).
@@ -67,15 +128,18 @@ def cluster_heads(
     n_clusters: int | None = None,
     *,
     n_splits: int = 50,
+    n_draws: int = 199,
     seed: int = 0,
 ) -> HeadClusters:
-    """Group the heads of a model by the shape of their attention.
+    """Group the heads of a model by the shape of their attention, and say if there are groups.
 
     Args:
         attention: labelled attention [problem, layer, head, query, key].
         n_clusters: how many groups; by default the number up to 8 with the best mean silhouette.
-        n_splits: how often the problems are halved to measure stability.
-        seed: of the splits.
+        n_splits: how often the problems are halved to measure stability; a repeated problem stays
+            with the first.
+        n_draws: of heads without groups.
+        seed: of the splits and the draws.
 
     Raises:
         AttentionError: not labelled attention, NaN in it, fewer than three heads, or a number of
@@ -96,11 +160,11 @@ def cluster_heads(
             f"{n_heads} heads cannot form {n_clusters or 2} clusters; there must be 2 to "
             f"{len(ascii_uppercase)} of them, and more heads than clusters."
         )
-    shapes = _shapes(scores.mean)
+    shapes = head_shapes(scores.mean)
     tried = range(2, most + 1) if n_clusters is None else [n_clusters]
-    groups = {number: _groups(shapes, number) for number in tried}
-    silhouettes = {number: _silhouettes(shapes, labels) for number, labels in groups.items()}
-    means = {number: float(values.mean()) for number, values in silhouettes.items()}
+    groups = {number: grouped(shapes, number) for number in tried}
+    of_heads = {number: silhouettes(shapes, labels) for number, labels in groups.items()}
+    means = {number: float(values.mean()) for number, values in of_heads.items()}
     best = max(means, key=lambda number: means[number])
     labels = np.array([ascii_uppercase[place] for place in _by_size(groups[best])])
     table = pd.DataFrame(
@@ -109,7 +173,7 @@ def cluster_heads(
             "head": [head for _, head in scores.heads],
             "name": scores.head_names,
             "cluster": labels,
-            "silhouette": silhouettes[best],
+            "silhouette": of_heads[best],
             **_where_thoughts_look(scores.mean),
         }
     )
@@ -119,28 +183,27 @@ def cluster_heads(
         dims=("cluster", "query", "key"),
         coords={"cluster": names, **scores.names},
     )
-    stability = np.nan
-    if scores.n_problems > 1:
-        stability = _stability(scores, best, n_splits, seed)
-    return HeadClusters(table, patterns, means, stability)
+    chains = chains_in(labelled(attention))
+    n_distinct = int(chains.max()) + 1
+    halves = None
+    if n_distinct > 1:
+        weights = half_weights(n_distinct, n_splits=n_splits, seed=seed)
+        halves = [head_shapes(scores.mean_under(_of_groups(each, chains))) for each in weights]
+    stability = np.nan if halves is None else _stability(*halves, number=best)
+    null = null_clusters(
+        shapes,
+        list(tried),
+        None if halves is None else np.subtract(*halves) / 2,
+        n_draws=n_draws,
+        seed=seed,
+    )
+    null = null.against(means[best])
+    return HeadClusters(table, patterns, means, stability, n_distinct, null)
 
 
-def _shapes(mean: Float[np.ndarray, "head query key"]) -> Float[np.ndarray, "head cell"]:
-    """Square roots of the distributions, so that Euclidean distance is Hellinger distance."""
-    visible = np.tril(mean)
-    outside = np.clip(1 - visible.sum(axis=-1, keepdims=True), 0, 1)
-    rows = np.concatenate([outside, visible], axis=-1)
-    return np.sqrt(rearrange(rows, "head query key -> head (query key)"))
-
-
-def _groups(shapes: np.ndarray, number: int) -> Int[np.ndarray, " head"]:
-    return fcluster(linkage(shapes, "ward"), number, criterion="maxclust").astype(int)
-
-
-def _silhouettes(shapes: np.ndarray, labels: np.ndarray) -> Float[np.ndarray, " head"]:
-    if not 2 <= len(set(labels)) < len(labels):
-        return np.full(len(labels), -1.0)  # heads too alike to be told apart
-    return np.asarray(silhouette_samples(shapes, labels))
+def _of_groups(weights: np.ndarray, groups: Int[np.ndarray, " problem"]) -> np.ndarray:
+    """The weight of each group, shared among its problems."""
+    return weights[:, groups] / np.bincount(groups)[groups]
 
 
 def _by_size(labels: Int[np.ndarray, " head"]) -> Int[np.ndarray, " head"]:
@@ -163,14 +226,6 @@ def _where_thoughts_look(mean: Float[np.ndarray, "head query key"]) -> dict[str,
     }
 
 
-def _stability(scores: HeadScores, number: int, n_splits: int, seed: int) -> float:
-    halves = half_weights(scores.n_problems, n_splits=n_splits, seed=seed)
-    means = [scores.mean_under(weights) for weights in halves]
-    return float(
-        np.median(
-            [
-                adjusted_rand_score(_groups(_shapes(one), number), _groups(_shapes(other), number))
-                for one, other in zip(*means, strict=True)
-            ]
-        )
-    )
+def _stability(one: np.ndarray, other: np.ndarray, *, number: int) -> float:
+    groups = [[grouped(shapes, number) for shapes in half] for half in (one, other)]
+    return float(np.median([adjusted_rand_score(*pair) for pair in zip(*groups, strict=True)]))

@@ -83,6 +83,7 @@ class Evidence:
             "destinations": self.goes,
             "skip_profile": distances,
             "head_clusters": None if self.clusters is None else self._clusters_beside_types(),
+            "cluster_test": None if self.clusters is None else self.clusters.summary(),
             "split_halves": self.halves,
             "answer_reads": self.answer,
             "answer_reads_by_length": self.answer_by_length,
@@ -93,7 +94,8 @@ class Evidence:
     def _clusters_beside_types(self) -> pd.DataFrame:
         assert self.clusters is not None
         heads = self.clusters.heads
-        return heads.assign(study_type=self.types[heads["name"]].to_numpy())
+        types = self.types[heads["name"]].to_numpy()
+        return heads.assign(study_type=types, clusters_found=self.clusters.found)
 
 
 def gather_evidence(

@@ -6,7 +6,7 @@ fit on shuffled totals shows what it finds where there is nothing.
 
 Three cautions. Decodable is not used: only an intervention shows that. Neighbouring totals are
 often equal (a condition that does not hold changes nothing), so `accuracy_distinct` counts only
-problems whose total at this step occurs at no other step. And where training *supervised* a thought
+chains whose total at this step occurs at no other step. And where training *supervised* a thought
 to hold a total, that it is decodable is no discovery.
 """
 
@@ -28,18 +28,20 @@ from torch import Tensor
 
 from codi_lens.attention.hubs import hub_ratios
 from codi_lens.attention.profiles import answer_view, sequential_attention, with_intervals
+from codi_lens.attention.repeats import numbered
 from codi_lens.attention.views import n_thoughts_of
 from codi_lens.errors import ProblemError
 from codi_lens.loading.sources import local_folder
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.chains import chain_of
 from codi_lens.problems.problem import Problem, Problems, problem_list
 from codi_lens.problems.words import MAX_OPERATIONS, WordProblem, built_in, word_problems
 from codi_lens.stats import wilson_interval
 
 MIN_PROBLEMS = 50
-"""With fewer problems that have a total, its cells are NaN."""
+"""With fewer distinct chains that have a total, its cells are NaN."""
 
 
 def probe_totals(
@@ -54,8 +56,9 @@ def probe_totals(
     """Held-out accuracy of linear probes of every running total in every thought.
 
     The probe is scikit-learn's linear discriminant analysis with a fixed shrinkage of 0.1, which is
-    linear, needs no iterations and copes with fifty classes. Totals that occur in fewer problems
-    than there are folds are left out.
+    linear, needs no iterations and copes with fifty classes. Of problems that tell one chain in
+    other words only the first counts: a probe that was fitted on the others has seen it. Totals
+    that occur in fewer chains than there are folds are left out.
 
     Args:
         thoughts: `run.thoughts` of the problems, in their order.
@@ -67,9 +70,9 @@ def probe_totals(
 
     Returns:
         One row per thought and total: `thought`; `step`, the operation after which the total holds
-        (0 is the number that the story starts with); `n` problems that have it; `accuracy` with
-        `low` and `high`; `control`, the mean accuracy on shuffled totals, and `control_max`;
-        `accuracy_distinct` and `n_distinct`. NaN below 50 problems.
+        (0 is the number that the story starts with); `n` distinct chains that have it; `accuracy`
+        with `low` and `high`; `control`, the mean accuracy on shuffled totals, and `control_max`;
+        `accuracy_distinct` and `n_distinct`. NaN below 50 chains.
 
     Raises:
         ProblemError: thoughts of another number of problems, or problems without known totals.
@@ -81,7 +84,9 @@ def probe_totals(
             f"There are thoughts of {len(values)} problems but {len(problems)} problems; give both "
             "in the same order."
         )
-    totals = _totals(problems)
+    chains = numbered([chain_of(problem.question) for problem in problems])
+    first = np.unique(chains, return_index=True)[1]
+    values, totals = values[first], _totals(problems)[first]
     draw = np.random.default_rng(check_seed(seed))
     table = []
     for place, thought in enumerate(thought_names(values.shape[1])):

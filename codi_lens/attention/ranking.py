@@ -68,9 +68,11 @@ def rank_heads(
 
     Returns:
         One row per head, best first: layer, head, name, band, every score with `_low` and `_high`
-        (NaN with a single problem) and `_constant`, hub_position, composite, rank with its interval
-        and `in_top_10` (the share of resamples in which the head is among the best ten), type,
-        max_attention, max_query, max_key (the largest entry of the mean matrix).
+        (NaN with a single problem) and `_constant`, hub_position (the most attended thought for its
+        place; there always is one, and `hubs.head_hub_ratios` says whether it is a hub) with
+        `hub_position_share`, the share of resamples in which it is, composite, rank with its
+        interval and `in_top_10` (the share of resamples in which the head is among the best ten),
+        type, max_attention, max_query, max_key (the largest entry of the mean matrix).
         `attrs` hold the view, the number of problems, the constant metrics, and the `n_ranked`
         heads that rank and composite are among.
 
@@ -119,8 +121,8 @@ def ranked_heads(
     n_heads = len(scores.mean)
     undefined = np.full(n_heads, np.nan)
     samples: dict[str, np.ndarray] = {}
+    weights = resample_weights(scores.n_problems, n_resamples=n_resamples, seed=seed)
     if scores.n_problems > 1:
-        weights = resample_weights(scores.n_problems, n_resamples=n_resamples, seed=seed)
         samples = scores.reweighted(weights)
     for name, values in scores.values.items():
         low, high = undefined, undefined
@@ -130,15 +132,14 @@ def ranked_heads(
         table[f"{name}_constant"] = name in scores.constant
     normalised: dict[str, Any] = {name: metrics.normalise(scores.values[name]) for name in TYPES}
     mean = scores.mean
-    hub = (
-        metrics.hub_position(mean) if view == "generation" else metrics.hub_excess(mean).argmax(-1)
-    )
+    hub = scores.hub_positions(mean)
     largest = mean.reshape(n_heads, -1).argmax(axis=1)
     rows, columns = np.unravel_index(largest, mean.shape[1:])
-    table["hub_position"] = np.array(scores.names["key"])[hub]
+    table |= {"hub_position": np.array(scores.names["key"])[hub], "hub_position_share": undefined}
     table["rank"] = ranks(scores.values["composite"])
     table |= {"rank_low": undefined, "rank_high": undefined, f"in_top_{TOP}": undefined}
     if samples:
+        table["hub_position_share"] = scores.hub_position_shares(weights)
         resampled = ranks(samples["composite"])
         table["rank_low"], table["rank_high"] = percentile_interval(resampled, level=level)
         table[f"in_top_{TOP}"] = (resampled <= TOP).mean(axis=0)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from einops import einsum, rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from codi_lens import metrics
 from codi_lens.attention.labels import heads_in, labelled, model_layers
@@ -134,6 +134,28 @@ class HeadScores:
             ]
         )
         return samples
+
+    def hub_positions(
+        self, mean: Float[np.ndarray, "*resample head query key"]
+    ) -> Int[np.ndarray, "*resample head"]:
+        """The key that gets most, in the generation view; most for its place, in the position view.
+
+        There always is one: it is not thereby a hub.
+        """
+        if self.view == "generation":
+            return np.asarray(metrics.hub_position(mean))
+        return np.asarray(metrics.hub_excess(mean)).argmax(-1)
+
+    def hub_position_shares(
+        self, weights: Float[np.ndarray, "resample problem"]
+    ) -> Float[np.ndarray, " head"]:
+        """In what share of the resamples each head's hub position is the same, some at a time."""
+        own, same = self.hub_positions(self.mean), np.zeros(len(self.mean))
+        size = max(1, CHUNK_BYTES // (8 * self.mean.size))
+        for start in range(0, len(weights), size):
+            means = self.mean_under(weights[start : start + size])
+            same += (self.hub_positions(means) == own).sum(axis=0)
+        return same / len(weights)
 
     def mean_under(
         self, weights: Float[np.ndarray, "resample problem"]

@@ -31,15 +31,18 @@ from codi_lens.thinking.plan import Planned
 
 @dataclass(frozen=True)
 class Hub:
-    """The thought with the highest hub ratio, and whether a test calls it a hub.
+    """The thought with the highest hub ratio (of the hubs, if there are any), and if it is one.
 
     Attributes:
         thought: its name.
         share: of their attention that later thoughts give it, averaged over heads and problems.
         ratio: what it receives over what the causal mask alone would give it.
-        low, high: bootstrap interval of the ratio; NaN with a single problem.
-        p: of the permutation test over positions, corrected for the number of thoughts.
+        low, high: bootstrap interval of the ratio, simultaneous over the thoughts, so that it
+            allows for picking the highest; NaN with a single problem.
+        p: of the permutation test over positions, against an even spread and smooth primacy,
+            corrected for the number of thoughts.
         p_smallest: the least p that this thought could have got.
+        n: distinct problems.
     """
 
     thought: str
@@ -49,6 +52,7 @@ class Hub:
     high: float
     p: float
     p_smallest: float
+    n: int
 
     @property
     def significant(self) -> bool:
@@ -57,7 +61,7 @@ class Hub:
 
 
 def hub_of(attention: xr.DataArray, *, seed: int = 0) -> Hub:
-    """The thought with the highest hub ratio: a hub or not, there always is one.
+    """The hub with the highest ratio; where no thought is one, the highest ratio there is.
 
     Args:
         attention: labelled attention, of problems other than those to intervene on.
@@ -77,14 +81,15 @@ def hub_of(attention: xr.DataArray, *, seed: int = 0) -> Hub:
     table = hub_ratios(attention, seed=seed).dropna(subset="ratio")
     if not len(table):
         raise AttentionError("No thought gets attention from a later one, so none can be a hub.")
-    best: Any = table.iloc[int(table["ratio"].argmax())]
+    some = table[table["hub"]] if table["hub"].any() else table
+    best: Any = some.iloc[int(some["ratio"].argmax())]
     hub = str(best["thought"])
     block = thought_view(attention).mean(["problem", "layer", "head"])
     names = [str(name) for name in block["key"].values]
     later = names[names.index(hub) + 1 :]
     share = float(block.sel(query=later, key=hub).mean())
     values = {name: float(best[name]) for name in ("ratio", "low", "high", "p", "p_smallest")}
-    return Hub(hub, share, **values)
+    return Hub(hub, share, **values, n=table.attrs["n_distinct"])
 
 
 def hub_moves(

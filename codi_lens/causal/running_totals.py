@@ -36,6 +36,7 @@ from codi_lens.errors import ProblemError, needs
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.chains import chain_of
 from codi_lens.problems.pairs import Pairs, both_problems, pair_list
 from codi_lens.problems.problem import Number, Problems
 from codi_lens.problems.words import MAX_TOTAL, WordProblem, built_in, totals_of
@@ -58,7 +59,8 @@ def operand_swaps(
     Each thought is swapped alone, and with all thoughts before it. As a baseline the same thoughts
     come from an unrelated problem of the same pairs: the answer should then be that problem's only
     by coincidence of their operations (see `total_swaps`, which leaves such pairs out).
-    A pair counts only where the model answers the problem and the donor right.
+    A pair counts only where the model answers the problem and the donor right. Pairs that tell the
+    same two chains in other words count once.
 
     Args:
         model: the model.
@@ -71,12 +73,12 @@ def operand_swaps(
     Returns:
         One row per `n_operations`, `donor` ("counterpart" or "unrelated"), `thought`, `swapped`
         ("alone" or "with all before") and `operand` (0 for the start, missing where the donor is
-        unrelated): `n` pairs, `n_wrong` left out because a clean answer is wrong; `donor_share`,
-        `own_share` and `neither_share` of the answers that equal the donor's answer, the problem's
-        own, or neither, with Wilson intervals `_low`, `_high`; `chance`, the share of answers that
-        equal the answer of another pair's donor; `effect`, the mean change of the log-probability
-        of the own number in nats, with its interval and `p` (see
-        `mean_test`), `q` over the rows (Benjamini-Hochberg). Shares are NaN without a pair.
+        unrelated): `n` distinct pairs, `n_wrong` left out because a clean answer is wrong;
+        `donor_share`, `own_share` and `neither_share` of the answers that equal the donor's answer,
+        the problem's own, or neither, with Wilson intervals `_low`, `_high`; `chance`, the share of
+        answers that equal the answer of another pair's donor; `effect`, the mean change of the
+        log-probability of the own number in nats, with its interval and `p` (see `mean_test`), `q`
+        over the rows (Benjamini-Hochberg). Shares are NaN without a pair.
 
     Raises:
         ProblemError: pairs not of built-in word problems, without a known operand, or with ids that
@@ -111,9 +113,14 @@ def operand_swaps(
     answers = {problem.id: problem.answer for problem in every}
     operands = {pair.clean.id: pair.operand for pair in pairs}
     lengths = {problem.id: len(problem.operations) for problem in problems}
+    chains = {
+        pair.clean.id: (chain_of(pair.clean.question), chain_of(pair.corrupted.question))
+        for pair in pairs
+    }
+    distinct = _first_of_each(chains)
     rows: list[dict[str, Any]] = []
     for n_operations in sorted(set(lengths.values())):
-        group = [problem.id for problem in problems if lengths[problem.id] == n_operations]
+        group = [id for id in distinct if lengths[id] == n_operations]
         for swap in swaps:
             paired = swap.donor == COUNTERPART
             for operand in range(n_operations + 1) if paired else [None]:
@@ -142,7 +149,8 @@ def total_swaps(
     operations after k. A pair counts where the model answers both problems right and the prediction
     lies in 0..49 and differs from the problem's own answer, from the donor's answer, and from the
     predictions of all other k: then one prediction at most can come true, and neither a thought
-    that carries the donor's answer nor one that carries nothing makes it so.
+    that carries the donor's answer nor one that carries nothing makes it so. Of problems that tell
+    one chain in other words only the first counts.
 
     Args:
         model: the model.
@@ -181,9 +189,10 @@ def total_swaps(
     ]
     outcomes = run_swaps(model, chosen, chosen, swaps, out, **running)
     by_id = {problem.id: problem for problem in chosen}
+    distinct = _first_of_each({problem.id: chain_of(problem.question) for problem in chosen})
     rows: list[dict[str, Any]] = []
     for n_operations in sorted({len(problem.operations) for problem in chosen}):
-        group = [id for id in by_id if len(by_id[id].operations) == n_operations]
+        group = [id for id in distinct if len(by_id[id].operations) == n_operations]
         for swap in swaps:
             for operation in range(n_operations):
                 found = {
@@ -274,6 +283,14 @@ def _shares(
     row |= share_of("own_share", given == own, level)
     row |= share_of("neither_share", (given != donor) & (given != own), level)
     return row | {"chance": chance(given, donor)}
+
+
+def _first_of_each(chains: Mapping[str, object]) -> list[str]:
+    """The first id of every chain, so that a repeat is not counted as another trial."""
+    first: dict[object, str] = {}
+    for id, chain in chains.items():
+        first.setdefault(chain, id)
+    return list(first.values())
 
 
 def _with_q(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

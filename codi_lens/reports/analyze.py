@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from codi_lens import metrics
 from codi_lens.attention.extract import accuracy, extract
+from codi_lens.attention.hubs import hub_ratios, hub_verdict
 from codi_lens.attention.profiles import destinations
 from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.views import VIEWS, View, n_thoughts_of, thought_view
@@ -161,10 +161,9 @@ def _about_hub(summary: dict[str, Any]) -> list[str]:
     hub = position["hub"]
     if hub is None:
         return []
-    amount = f"{position['hub_ratio'][hub]:.2f} times what uniform causal attention would give it"
     return [
-        f"Among the thoughts, {hub} receives most attention from later thoughts relative to "
-        f"chance: {amount}, averaged over heads (position view, self-attention set apart).",
+        f"{position['hub_verdict']} (Attention from later thoughts, position view, self-attention "
+        "set apart.)",
         "Attention from a thought to the one before it averages "
         f"{position['sequential_mean']:.3f}, to itself {position['self_mean']:.3f}.",
     ]
@@ -239,11 +238,19 @@ def _where_attention_goes(attention: xr.DataArray) -> dict[str, dict[str, float]
 def _position_summary(attention: xr.DataArray) -> dict[str, Any]:
     names = list(thought_names(n_thoughts_of(attention)))
     mean = thought_view(attention).mean(["problem", "layer", "head"]).values
-    ratios = metrics.hub_ratio(mean)[:-1]
+    hubs = hub_ratios(attention)
+    ratios = hubs["ratio"].to_numpy()[:-1]
+    by_name = hubs.set_index("thought")[:-1]
     sequential = np.diagonal(mean, -1)
     return {
         "hub": names[int(np.nanargmax(ratios))] if np.isfinite(ratios).any() else None,
         "hub_ratio": dict(zip(names, map(float, ratios), strict=False)),
+        "hub_ratio_low": {name: _number(value) for name, value in by_name["low"].items()},
+        "hub_ratio_high": {name: _number(value) for name, value in by_name["high"].items()},
+        "hub_p": {name: _number(value) for name, value in by_name["p"].items()},
+        "hubs": by_name.index[by_name["hub"]].tolist(),
+        "hub_verdict": hub_verdict(hubs),
+        "n_distinct_problems": hubs.attrs["n_distinct"],
         "sequential": {
             f"{names[i + 1]}→{names[i]}": float(value) for i, value in enumerate(sequential)
         },
@@ -254,6 +261,11 @@ def _position_summary(attention: xr.DataArray) -> dict[str, Any]:
             str(back): float(np.diagonal(mean, -back).mean()) for back in range(1, len(names))
         },
     }
+
+
+def _number(value: Any) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _generation_summary(attention: xr.DataArray) -> dict[str, Any]:

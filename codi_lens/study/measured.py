@@ -66,7 +66,8 @@ def _hub(study: Study, corrected: pd.DataFrame) -> Measured:
     ratios = corrected[corrected["quantity"] == "hub ratio"].dropna(subset="value")
     answer = "Undefined: no thought attends to an earlier one."
     if len(ratios):
-        best = ratios.sort_values("value").iloc[-1]
+        hubs = ratios[(ratios["p"] < ALPHA) & (ratios["low"] > 1)]
+        best = (hubs if len(hubs) else ratios).sort_values("value").iloc[-1]
         answer = (
             f"{best['at']}: {_interval(best, 2)} times what an even spread over earlier thoughts "
             f"would give it; {_verdict(best)}. All: "
@@ -223,13 +224,13 @@ def _row(corrected: pd.DataFrame, quantity: str, at: str) -> pd.Series:
 
 
 def _verdict(hub: pd.Series) -> str:
-    """What the permutation test says of the thought with the highest hub ratio."""
+    """What interval and permutation test say of the thought with the highest hub ratio."""
     if np.isnan(hub["p"]) or hub["p_smallest"] > ALPHA:
         return "too few thoughts come after it for the permutation test to call it a hub"
-    result = f"permutation test p = {hub['p']:.2g}"
-    if hub["p"] <= ALPHA:
-        return result
-    return f"{result}, so it is not told apart from rows without preference"
+    result = f"permutation test against an even spread and smooth primacy p = {hub['p']:.2g}"
+    if hub["p"] >= ALPHA:
+        return f"{result}, so it is not told apart from rows that prefer no one thought"
+    return f"{result}, {'a' if hub['low'] > 1 else 'but an interval that reaches 1 is no'} hub"
 
 
 def _interval(row: pd.Series, digits: int = 3) -> str:

@@ -60,6 +60,18 @@ def test_rows_count_the_problems_that_have_a_total(planted: pd.DataFrame) -> Non
     assert (planted["accuracy"] <= planted["high"])[known].all()
 
 
+def test_a_chain_in_other_words_is_counted_once() -> None:
+    """Noise that repeats with its chain would be read perfectly from its own repeat."""
+    once = word_problems(150, seed=4, n_operations=3)
+    thoughts = np.random.default_rng(0).normal(size=(150, 1, 16))
+    table, repeated = (
+        probe_totals(np.tile(thoughts, (times, 1, 1)), once * times, n_shuffles=0)
+        for times in (1, 4)
+    )
+    pd.testing.assert_frame_equal(table, repeated)
+    assert table["n"].max() <= 150 and table["accuracy"].max() < 0.2
+
+
 def test_too_few_problems_are_undefined_and_wrong_ones_an_error() -> None:
     problems = word_problems(60, seed=1)
     thoughts = torch.zeros(60, 2, 8)

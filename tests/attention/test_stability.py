@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, silhouette_samples
 from support.constructed import block, from_blocks, noisy, of_shape, random_attention
 from support.reading import number
 
 from codi_lens import AttentionError, metrics, rank_heads, thought_view
 from codi_lens.attention import scores
+from codi_lens.attention.cluster_null import grouped, null_clusters, silhouettes
 from codi_lens.attention.clusters import cluster_heads
 from codi_lens.attention.ranking import ConstantMetricWarning, ranks
 from codi_lens.attention.scores import POSITION_SCORES, HeadScores, score_problems
@@ -173,6 +175,57 @@ def test_clusters_recover_the_shapes_that_were_put_there() -> None:
     np.testing.assert_allclose(own[["previous", "further"]], 0, atol=1e-6)
     names = found.heads.set_index("name")["layer"].astype(str)
     assert found.agreement(names) == 1
+    assert found.found and found.null.p < 0.01 and found.verdict.startswith("Clusters: ")
+
+
+def structureless(kind: str, seed: int) -> xr.DataArray:
+    """Twenty-four heads of one spread, over 30 problems that differ little."""
+    rng = np.random.default_rng(seed)
+    if kind == "gradient":
+        share = rng.uniform(size=(24, 1, 1))
+        blocks = share * block("sequential") + (1 - share) * block("self")
+    else:
+        weight = np.tril(np.exp(rng.normal(size=(24, 6, 6))))
+        outside = np.exp(rng.normal(size=(24, 6, 1)))
+        blocks = weight / (weight.sum(axis=-1, keepdims=True) + outside)
+    heads = np.array([noisy(each, 30, rng) for each in blocks]).reshape(4, 6, 30, 6, 6)
+    return from_blocks(np.moveaxis(heads, 2, 0))
+
+
+@pytest.mark.parametrize("kind", ["gradient", "random"])
+def test_heads_without_groups_are_no_clusters_however_stable(kind: str) -> None:
+    found = [cluster_heads(structureless(kind, s), n_splits=5, n_draws=49) for s in range(10)]
+    assert np.mean([each.found for each in found]) <= 0.1
+    assert max(each.stability for each in found) > 0.6, "which says nothing of groups"
+    assert sum("No clusters: " in each.verdict for each in found) >= 9
+
+
+def test_groups_that_halves_do_not_agree_on_are_no_clusters() -> None:
+    found = cluster_heads(model_of_shapes(), n_splits=5, n_draws=49)
+    assert found.found and not replace(found, stability=found.null.stability - 0.1).found
+    assert replace(found, stability=np.nan).found, "one problem has no halves"
+    assert not replace(found, null=found.null.against(0.0)).found
+
+
+def test_own_silhouettes_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    shapes = rng.normal(size=(20, 6))
+    for n_groups in (2, 5, 9):
+        labels = grouped(shapes, n_groups)
+        np.testing.assert_allclose(silhouettes(shapes, labels), silhouette_samples(shapes, labels))
+    assert (silhouettes(np.zeros((3, 2)), np.array([1, 1, 1])) == -1).all()
+
+
+def test_drawn_heads_have_the_spread_of_the_real_ones_and_are_distributions() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.dirichlet(np.full(7, 20.0), size=(40, 6))
+    shapes = np.sqrt(rows.reshape(40, 42))
+    null = null_clusters(shapes, [2, 3], None, n_draws=20)
+    assert null.best.shape == (2, 20) and np.isnan(null.stability)
+    assert null.against(1.0).p == pytest.approx(1 / 21)
+    assert null.against(-1.0).p == 1
+    again = null_clusters(shapes, [2, 3], None, n_draws=20)
+    np.testing.assert_array_equal(null.best, again.best)
 
 
 def test_clusters_are_named_by_size_and_their_number_can_be_given() -> None:

@@ -360,7 +360,7 @@ def test_pure_hub_is_found_and_passes_the_permutation_test() -> None:
     rows, corrected = compare_with_corrected(planted_attention(pattern))
     _, answer = answers(rows, "read most")
     assert answer.startswith("ct1: ")
-    assert "permutation test p = 0.017." in answer
+    assert "smooth primacy p = 0.017, a hub." in answer
     assert corrected.loc["hub ratio"]["value"].idxmax() == "ct1"
     goes = corrected.loc["destination"]["value"]
     assert goes.sum() == pytest.approx(1)

@@ -43,8 +43,9 @@ def hub_ratios(tables: Mapping[str, pd.DataFrame] | pd.DataFrame) -> go.Figure:
         style.base_layout(
             "Hub ratio: attention from later thoughts over an even spread",
             "1 = no preference among the thoughts that a query can see; whiskers: 95 % bootstrap "
-            "interval<br>over problems; p: permutation test over all thoughts, * where too few "
-            "come later for it<br>to reach .05; × = impossible, no thought comes later",
+            "intervals<br>over problems, for all thoughts at once; p: permutation test against an "
+            "even spread and smooth<br>primacy, * where too few come later for it to reach .05; × "
+            "= impossible, no thought comes later",
             width=720,
             height=600,
             legend=LEGEND,

@@ -12,6 +12,7 @@ from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_numbers, pattern_panels
 from codi_lens.plots.drawing.views import Cells, best_heads, constant_metrics
 from codi_lens.plots.drawing.whiskers import error_bar
+from codi_lens.wording import count, p_text
 
 
 def score_intervals(heads: pd.DataFrame, metric: str = "composite", n: int = 20) -> go.Figure:
@@ -137,13 +138,15 @@ def clusters(found: HeadClusters) -> go.Figure:
         found: from `cluster_heads`.
 
     >>> import xarray as xr
+    >>> from codi_lens.attention.cluster_null import NullClusters
     >>> heads = pd.DataFrame({"cluster": ["A", "B"], "silhouette": 0.5, "outside": 0.4,
     ...     "self": [0.6, 0.0], "previous": [0.0, 0.6], "further": 0.0})
     >>> patterns = xr.DataArray(np.stack([np.eye(2), np.eye(2, k=-1)]), {"cluster": ["A", "B"]},
     ...     ("cluster", "query", "key"))
-    >>> figure = clusters(HeadClusters(heads, patterns, silhouette={2: 0.5}, stability=1.0))
-    >>> figure.layout.title.text
-    '2 clusters of heads by the shape of their attention'
+    >>> null = NullClusters(p=0.4, silhouette=0.6, stability=0.9, best=np.zeros((2, 1)))
+    >>> found = HeadClusters(heads, patterns, {2: 0.5}, 1.0, 50, null)
+    >>> clusters(found).layout.title.text
+    'No clusters of heads by the shape of their attention'
     """
     patterns = found.patterns
     n = patterns.sizes["key"]
@@ -158,16 +161,22 @@ def clusters(found: HeadClusters) -> go.Figure:
             f"<br>further {shares['further']:.0%}"
         )
         panels.append((heading, np.where(possible, patterns.sel(cluster=name).values, np.nan)))
-    halves = f"; agreement of disjoint halves of the problems {found.stability:.2f} (Rand)"
+    null = found.null
+    halves = (
+        f"disjoint halves of the problems agree to {found.stability:.2f} (Rand), on groups of such "
+        f"heads to {null.stability:.2f};<br>"
+    )
+    groups = f"{len(panels)} clusters" if found.found else "No clusters"
     return pattern_panels(
         panels,
         shown,
         "position",
-        title=f"{len(panels)} clusters of heads by the shape of their attention",
-        subtitle="mean patterns; the rest of each row is question and bot;<br>outlined = "
-        "self-attention, × = impossible;<br>"
-        f"mean silhouette {found.heads['silhouette'].mean():.2f}"
-        + ("" if np.isnan(found.stability) else halves),
+        title=f"{groups} of heads by the shape of their attention",
+        subtitle=f"mean silhouette {max(found.silhouette.values()):.2f}; heads without groups "
+        f"reach {null.silhouette:.2f} in 5 % of draws, {p_text(null.p)};<br>"
+        + ("" if np.isnan(found.stability) else halves)
+        + f"mean patterns over {count(found.n_problems, 'distinct problem')}; the rest "
+        "of each row<br>is question and bot; outlined = self-attention, × = impossible",
         columns=min(4, len(panels)),
         numbers=True,
         panel_height=270,
@@ -185,8 +194,10 @@ def clusters_and_types(found: HeadClusters, types: pd.Series) -> go.Figure:
         AttentionError: a head without a label.
 
     >>> import xarray as xr
+    >>> from codi_lens.attention.cluster_null import NullClusters
     >>> heads = pd.DataFrame({"name": ["L0H0", "L0H1"], "cluster": ["A", "B"]})
-    >>> found = HeadClusters(heads, xr.DataArray(), silhouette={}, stability=1.0)
+    >>> null = NullClusters(p=0.005, silhouette=0.4, stability=0.9, best=np.zeros((2, 1)))
+    >>> found = HeadClusters(heads, xr.DataArray(), {2: 0.5}, 1.0, 50, null)
     >>> types = pd.Series({"L0H0": "Forward Flow", "L0H1": "Hub Aggregator"})
     >>> clusters_and_types(found, types).data[0].z.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -195,7 +206,8 @@ def clusters_and_types(found: HeadClusters, types: pd.Series) -> go.Figure:
     own = types[found.heads["name"]].to_numpy()
     counts = pd.crosstab(found.heads["cluster"].to_numpy(), own)
     values = counts.to_numpy(dtype=float)
-    rows = [f"cluster {name}" for name in counts.index]
+    group = "cluster" if found.found else "group"
+    rows = [f"{group} {name}" for name in counts.index]
     columns = [str(name).replace(" ", "<br>") for name in counts.columns]
     figure = go.Figure(
         go.Heatmap(
@@ -211,7 +223,9 @@ def clusters_and_types(found: HeadClusters, types: pd.Series) -> go.Figure:
             hovertemplate="%{y}, %{x}: %{z} heads<extra></extra>",
         ),
         layout=style.base_layout(
-            "Clusters of heads beside the study's types",
+            "Clusters of heads beside the study's types"
+            if found.found
+            else "No clusters of heads; their groups beside the study's types",
             f"number of heads; agreement {agreement:.2f} (adjusted Rand index: 1 = the same "
             "grouping,<br>0 = chance)",
             xaxis=style.cell_axis("type by the study's thresholds"),

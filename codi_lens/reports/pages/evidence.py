@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from codi_lens.attention.evidence import Evidence
+from codi_lens.attention.hubs import hub_verdict
 from codi_lens.plots.attention import hubs, profiles
 from codi_lens.plots.attention import probes as truth
 from codi_lens.plots.attention import stability as structure
@@ -16,23 +17,27 @@ from codi_lens.plots.html import render
 from codi_lens.reports.pages.page import ShownFigure
 
 _FIRM = "How firm is the ranking?"
+_HUB = "Is there a hub, and would more problems show one?"
+_TYPES = "Do heads fall into types?"
 _PARTS = {
     "Where attention goes": (
         "Most of a head's attention may lie outside the thoughts, where the study never looks.",
         ("destinations", "skip_profile"),
     ),
-    "Is there a hub, and would more problems show one?": (
-        "A ratio of 1 is no preference. A band that narrows around its line without moving says "
-        "that the number of problems is not what decides.",
+    _HUB: (
+        "A ratio of 1 is no preference. A hub gets more than an even spread and than a smooth "
+        "preference for early thoughts explain. A band that narrows around its line without "
+        "moving says that the number of problems is not what decides.",
         ("hub_ratios", "hub_ratio_by_n_problems"),
     ),
     _FIRM: (
         "Ranks of heads with similar scores change places between samples of problems.",
         ("rank_intervals",),
     ),
-    "Do heads fall into types?": (
+    _TYPES: (
         "The study sets thresholds on three scores; clusters group heads by where their thoughts "
-        "look, with nothing set by hand.",
+        "look, with nothing set by hand. Any heads can be grouped: whether there are groups, a "
+        "comparison with heads that have none says.",
         ("clusters", "clusters_and_types"),
     ),
     "What the answer reads, and what it would find": (
@@ -88,7 +93,7 @@ def evidence_section(evidence: Evidence, shown: Mapping[str, ShownFigure], prefi
     parts = [
         {
             "title": title,
-            "caption": caption,
+            "caption": " ".join([caption, *_verdicts(evidence, title)]),
             "figures": [shown[prefix + name] for name in names if prefix + name in shown],
             "halves": _halves(evidence.halves) if title == _FIRM else [],
         }
@@ -96,6 +101,14 @@ def evidence_section(evidence: Evidence, shown: Mapping[str, ShownFigure], prefi
     ]
     kept = [part for part in parts if part["figures"] or part["halves"]]
     return render("reports/pages/evidence.html", parts=kept)
+
+
+def _verdicts(evidence: Evidence, title: str) -> list[str]:
+    if title == _TYPES and evidence.clusters is not None:
+        return [evidence.clusters.verdict]
+    if title == _HUB and evidence.n_thoughts > 1:
+        return [hub_verdict(evidence.hubs)]
+    return []
 
 
 def _halves(halves: pd.DataFrame | None) -> list[list[str]]:

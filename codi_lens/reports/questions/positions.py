@@ -24,7 +24,7 @@ from codi_lens.positions import thought_names
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.wording import about_strata, effect_rows, rule, shown_beyond
-from codi_lens.wording import fixed, p_text, with_interval
+from codi_lens.wording import count, fixed, p_text, with_interval
 
 HUB_TITLE = "Is the hub position necessary, and can it be moved?"
 _DONE = {
@@ -208,19 +208,32 @@ def hub_section(
 def about_hub(hub: Hub) -> str:
     """Which thought is asked about, and whether a test calls it a hub.
 
-    >>> about_hub(Hub("ct1", 0.5, 2.0, 1.9, 2.1, 0.017, 0.017)).partition(";")[0]
-    'The most attended thought is ct1, with 2.00 [1.90, 2.10] times what the causal mask alone \
-gives it (permutation test over positions: p = 0.017)'
+    >>> about_hub(Hub("ct1", 0.5, 2.0, 1.9, 2.1, 0.017, 0.017, 40)).partition(";")[0]
+    'By a permutation test over positions ct1 is a hub: averaged over all heads and 40 distinct \
+problems, it gets 2.00 [1.90, 2.10] times what the causal mask alone gives it (interval for all \
+thoughts at once), more than an even spread and smooth primacy explain (p = 0.017)'
     """
-    value = f"{fixed(hub.ratio)} [{fixed(hub.low)}, {fixed(hub.high)}]"
-    text = (
-        f"The most attended thought is {hub.thought}, with {value} "
-        "times what the causal mask alone gives it (permutation test over positions: "
-        f"{p_text(hub.p)}); later thoughts give it {hub.share:.1%} of their attention on average."
+    known = hub.low == hub.low
+    value = (
+        f"{fixed(hub.ratio)} [{fixed(hub.low)}, {fixed(hub.high)}]"
+        if known
+        else (f"{fixed(hub.ratio)} (one problem has no interval)")
     )
+    over = f"averaged over all heads and {count(hub.n, 'distinct problem')}"
+    times = f"{value} times what the causal mask alone gives it"
+    times += " (interval for all thoughts at once)" if known else ""
+    share = f"; later thoughts give it {hub.share:.1%} of their attention on average."
     if hub.significant:
-        return text
-    text += " By that test no thought is a hub; the most attended one is asked about all the same."
+        return (
+            f"By a permutation test over positions {hub.thought} is a hub: {over}, it gets "
+            f"{times}, more than an even spread and smooth primacy explain ({p_text(hub.p)}){share}"
+        )
+    text = (
+        f"The most attended thought is {hub.thought}: {over}, it gets {times}{share} By a "
+        "permutation test over positions, against an even spread and smooth primacy, no thought is "
+        f"a hub ({p_text(hub.p)} for {hub.thought}); the most attended one is asked about all the "
+        "same."
+    )
     if not hub.p_smallest < 0.05:
         text += (
             f" So few thoughts come after {hub.thought} that no pattern could give it a p below "

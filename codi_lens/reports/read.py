@@ -163,9 +163,7 @@ def _probe_section(rows: pd.DataFrame) -> Section:
         )
         for row in first.to_dict("records")
     ]
-    flat = rows.assign(
-        **{name: rows[name].map(lambda each: " | ".join(map(str, each))) for name in _LISTS}
-    )
+    joined = {name: [" | ".join(map(str, each)) for each in rows[name]] for name in _LISTS}
     return Section(
         "probe",
         "As CODI's authors print it",
@@ -174,7 +172,7 @@ def _probe_section(rows: pd.DataFrame) -> Section:
         "all, decoded_latent.txt in the authors' format.",
         [],
         {},
-        {"tokens": flat},
+        {"tokens": rows.assign(**joined)},
         {f"Problem {first['problem'].iloc[0]}": (("position", "tokens", "attended"), lines)},
     )
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from codi_lens import plots
+from codi_lens import CodiModel, logit_lens, plots
+from codi_lens.problems import word_problems
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -28,6 +29,10 @@ def main(reports: Path) -> None:
         "restoration": plots.restoration_map(pd.read_csv(patching / "restoration_resid_pre.csv")),
         "edges": plots.edge_matrix(pd.read_csv(patching / "edges.csv")),
     }
+    model, some = CodiModel.from_pretrained("tiny-gpt2"), word_problems(2, seed=5, n_operations=4)
+    figures["tokens"] = plots.top_tokens(logit_lens(model, some, progress=False))
+    run = model.think([problem.question for problem in some])
+    figures["run_attention"] = plots.run_attention(run, "L1H7")
     figures["edges"].update_layout(width=790)  # as long as its subtitle
     for name, figure in figures.items():
         figure.write_image(IMAGES / f"{name}.png", scale=2)

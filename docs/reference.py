@@ -20,5 +20,5 @@ class Faces(griffe.Extension):
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Take for public what a lazy package declares in the stub beside it."""
-        for module in (pkg, pkg["plots"], pkg["interventions"]):
+        for module in (pkg, pkg["plots"], pkg["interventions"], pkg["readout"]):
             module.exports = [name for name, it in module.members.items() if it.is_alias]

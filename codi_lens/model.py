@@ -23,10 +23,12 @@ from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.think import think
+from codi_lens.thinking.ways import in_way
 from codi_lens.verification.verify import Verification, verify
+from codi_lens.wording import card, count, html_card
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CodiModel(Loaded):
     """A CODI model that can think, verify itself and be saved.
 
@@ -159,6 +161,78 @@ class CodiModel(Loaded):
             ids=ids,
         )
 
+    def skip(
+        self,
+        questions: Iterable[str] | Iterable[Sequence[int]],
+        *,
+        answers: Iterable[str] | Iterable[Sequence[int]] | None = None,
+        max_new_tokens: int = 64,
+        names_filter: NamesFilter = None,
+        interventions: Intervention | Planned | Iterable[Intervention | Planned] = (),
+        ids: Sequence[str] | None = None,
+    ) -> ThoughtRun:
+        """Answer with no thoughts: question, `bot`, `eot`, answer.
+
+        CODI trains no model to do this, the shipped ones included, so what comes is what the answer
+        owes to something other than thoughts. It equals `truncate_thoughts(0)`, without the cost of
+        thinking first.
+
+        Arguments and errors as of `think`. The attention has the rows `bot`, `eot`, `anchor`;
+        interventions act at "question", "bot", "eot", "answer" or "all".
+
+        >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+        >>> question = "Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"
+        >>> model.skip([question]).attention["query"].values.tolist()
+        ['bot', 'eot', 'anchor']
+        """
+        return think(
+            in_way(self, "skip"),
+            questions,
+            answers=answers,
+            max_new_tokens=max_new_tokens,
+            names_filter=names_filter,
+            interventions=interventions,
+            ids=ids,
+        )
+
+    def explain(
+        self,
+        questions: Iterable[str] | Iterable[Sequence[int]],
+        *,
+        max_new_tokens: int = 128,
+        names_filter: NamesFilter = None,
+        interventions: Intervention | Planned | Iterable[Intervention | Planned] = (),
+        ids: Sequence[str] | None = None,
+    ) -> ThoughtRun:
+        """Write the explicit chain of thought, greedily: CODI's teacher, in the same weights.
+
+        The teacher's prompt is the question alone, with EOS where the model keeps it; a model that
+        does has a second EOS between chain and answer, which is fed too. All that is written is
+        `run.answers`: the chain, then the answer. As in `think`, `eot` is never decoded.
+
+        CODI trains teacher and student together, so a model trained by its code can do this; one
+        whose teacher was another model, or that was trained on answers only, writes whatever its
+        base model makes of a bare question, often the answer at once.
+
+        Arguments and errors as of `think`. `step0`, `step1` … are the results of the chain, numbers
+        behind "=", before the answer's number; see `ThoughtRun.attention`. Interventions act at
+        "question", "answer" (all that is written) or "all".
+
+        >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+        >>> question = "Zoe has 14 coins. Then she finds 7 more. Then she loses 2. "
+        >>> run = model.explain([question + "How many coins does she have?"])
+        >>> run.answers, run.attention["query"].values.tolist()
+        (['<< 14 + 7 = 21 >>The answer is: 19'], ['step0', 'anchor'])
+        """
+        return think(
+            in_way(self, "explain"),
+            questions,
+            max_new_tokens=max_new_tokens,
+            names_filter=names_filter,
+            interventions=interventions,
+            ids=ids,
+        )
+
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the model as a folder that `from_pretrained` loads back identically.
 
@@ -228,3 +302,21 @@ class CodiModel(Loaded):
         how it was stored do not: a copy and a merged save have the same digest.
         """
         return fingerprint(self)
+
+    def __repr__(self) -> str:
+        """A few lines: where it comes from, its shape and its dtype."""
+        return card(*self._card())
+
+    def _repr_html_(self) -> str:
+        """The same, for notebooks."""
+        return html_card(*self._card())
+
+    def _card(self) -> tuple[str, dict[str, str]]:
+        cfg = self.lens.cfg
+        dtype = str(cfg.dtype).removeprefix("torch.")
+        return f"CodiModel: {self.config.source}", {
+            "architecture": self.backbone.model_type,
+            "size": f"{count(cfg.n_layers, 'layer')} × {count(cfg.n_heads, 'head')}",
+            "thinks": count(self.config.n_thoughts, "thought"),
+            "runs": f"{dtype} on {cfg.device}",
+        }

@@ -1,7 +1,9 @@
 """Names of the positions of a run, the scopes made of them, and where they lie in a batch.
 
-A run is question → `bot` → `ct0` … `ct{n-1}` → `eot` → answer. Everything public speaks of
-positions by these names; `Layout` turns them into indices where a tensor needs one.
+A run is question → `bot` → `ct0` … `ct{n-1}` → `eot` → answer; a written run (`CodiModel.explain`)
+is question → answer, in which `step0`, `step1` … are the results that it writes before its number.
+Everything public speaks of positions by these names; `Layout` turns them into indices where a
+tensor needs one.
 """
 
 from __future__ import annotations
@@ -61,23 +63,48 @@ def possible_cells(n_thoughts: int) -> Bool[np.ndarray, "query key"]:
     return np.array([[order[key] <= order[query] for key in keys] for query in queries])
 
 
-def resolve(at: Scope, n_thoughts: int) -> frozenset[str]:
+def step_names(n_steps: int) -> tuple[str, ...]:
+    """The names of the results that a written run gives before its number.
+
+    >>> step_names(2)
+    ('step0', 'step1')
+    """
+    return tuple(f"step{i}" for i in range(n_steps))
+
+
+def is_step(name: object) -> bool:
+    """Whether a name is one of `step_names`.
+
+    >>> is_step("step12"), is_step("steps")
+    (True, False)
+    """
+    return isinstance(name, str) and name[:4] == "step" and name[4:].isdecimal() and len(name) < 10
+
+
+def resolve(at: Scope, n_thoughts: int, *, written: bool = False) -> frozenset[str]:
     """The single positions that a scope stands for.
 
     "thinking" is `bot` and every thought but the last: the queries that generate thoughts which
     are consumed. "thoughts" is `ct0` … `ct{n-1}`. "all" is the whole run.
 
+    Args:
+        at: names of positions or scopes.
+        n_thoughts: how many thoughts the run has.
+        written: whether it is a written run, without `bot` and `eot`.
+
     Raises:
-        PositionError: a name that no position or scope has.
+        PositionError: a name that no position or scope has, or a scope that is empty in the run.
 
     >>> sorted(resolve("thinking", 3)), sorted(resolve(["ct2", "eot"], 3))
     (['bot', 'ct0', 'ct1'], ['ct2', 'eot'])
+    >>> sorted(resolve("all", 0, written=True))
+    ['answer', 'question']
     """
     thoughts = thought_names(n_thoughts)
     scopes: dict[str, tuple[str, ...]] = {
-        "thinking": ("bot", *thoughts[:-1]),
+        "thinking": ("bot", *thoughts[:-1]) if thoughts else (),
         "thoughts": thoughts,
-        "all": ("question", "bot", *thoughts, "eot", "answer"),
+        "all": ("question", *(() if written else ("bot", *thoughts, "eot")), "answer"),
     }
     names: set[str] = set()
     for name in _names_of(at):
@@ -85,9 +112,9 @@ def resolve(at: Scope, n_thoughts: int) -> frozenset[str]:
             names.update(scopes[name])
         elif name in scopes["all"]:
             names.add(name)
-        elif name == "anchor":
+        elif name == "anchor" or (written and is_step(name)):
             raise PositionError(
-                "'anchor' is known only once the answer is decoded; use 'answer', which holds it."
+                f"{name!r} is known only once the answer is decoded; use 'answer', which holds it."
             )
         else:
             raise PositionError(
@@ -95,7 +122,8 @@ def resolve(at: Scope, n_thoughts: int) -> frozenset[str]:
                 f"there are {', '.join((*scopes, *scopes['all']))}."
             )
     if not names:
-        raise PositionError("The scope names no position; give at least one.")
+        where = f" of a run without thoughts: {scope_name(at)!r}" if _names_of(at) else ""
+        raise PositionError(f"The scope names no position{where}; give at least one.")
     return frozenset(names)
 
 
@@ -191,9 +219,12 @@ class Layout:
     Attributes:
         question_lengths: tokens before `bot` of each problem (an EOS before `bot` included).
         n_thoughts: the number of thoughts.
-        n_closing: tokens that close thinking, 1 or 2 (`eot`, or `eot` and EOS).
-        answer_lengths: answer tokens of each problem, EOS not counted.
+        n_closing: tokens that close thinking, 1 or 2 (`eot`, or `eot` and EOS); 0 in a written run,
+            where none opened it either.
+        answer_lengths: answer tokens of each problem, the EOS that ends them not counted.
         anchors: for each problem the number of answer tokens before its number, or None.
+        steps: of a written run, for each problem where the results of its steps begin and end among
+            the answer tokens.
     """
 
     question_lengths: tuple[int, ...]
@@ -201,16 +232,22 @@ class Layout:
     n_closing: int
     answer_lengths: tuple[int, ...] = ()
     anchors: tuple[int | None, ...] = ()
+    steps: tuple[tuple[tuple[int, int], ...], ...] = ()
+
+    @property
+    def written(self) -> bool:
+        """Whether the run writes its chain of thought: it has neither `bot` nor `eot`."""
+        return self.n_closing == 0
 
     @property
     def bot(self) -> int:
-        """The column of `bot`, which is the same for every problem of a left-padded batch."""
+        """The column behind the question, the same for every problem of a left-padded batch."""
         return max(self.question_lengths)
 
     @property
     def eot(self) -> int:
-        """The column of the last token that closes thinking."""
-        return self.bot + self.n_thoughts + self.n_closing
+        """The column before the answer: the last token that closes thinking."""
+        return self.bot - 1 if self.written else self.bot + self.n_thoughts + self.n_closing
 
     def names(self, length: int) -> list[str]:
         """The position that each of the first `length` columns belongs to.
@@ -218,16 +255,17 @@ class Layout:
         >>> Layout((2, 1), n_thoughts=1, n_closing=1).names(6)
         ['question', 'question', 'bot', 'ct0', 'eot', 'answer']
         """
-        fixed = ["question"] * self.bot + ["bot", *thought_names(self.n_thoughts)]
-        fixed += ["eot"] * self.n_closing
+        fixed = ["question"] * self.bot
+        if not self.written:
+            fixed += ["bot", *thought_names(self.n_thoughts), *["eot"] * self.n_closing]
         return (fixed + ["answer"] * max(0, length - len(fixed)))[:length]
 
     def index(self, name: str) -> Int[Tensor, "problem"]:
-        """The column of a single position, for each problem.
+        """The column of a single position, for each problem; the last token of a step's result.
 
         Raises:
             PositionError: `name` is a group of positions ("question", "answer") or unknown, or
-                it is "anchor" and an answer holds no number.
+                it is "anchor" and an answer holds no number, or a step that an answer lacks.
         """
         n_problems = len(self.question_lengths)
         if name == "anchor":
@@ -239,12 +277,15 @@ class Layout:
             return torch.tensor(
                 [self.eot + anchor for anchor in self.anchors if anchor is not None]
             )
-        columns = {"bot": self.bot, "eot": self.eot}
+        if self.written and is_step(name):
+            return torch.tensor([stop - 1 for _, stop in self._step(name)])
+        columns = {} if self.written else {"bot": self.bot, "eot": self.eot}
         columns |= {ct: self.bot + 1 + i for i, ct in enumerate(thought_names(self.n_thoughts))}
         if name not in columns:
+            known = (*columns, *step_names(max(map(len, self.steps), default=0)), "anchor")
             raise PositionError(
                 f"{name!r} is not a single position of a run; there are "
-                f"{', '.join((*columns, 'anchor'))} (use `span` for question and answer)."
+                f"{', '.join(known)} (use `span` for question and answer)."
             )
         return torch.full((n_problems,), columns[name])
 
@@ -259,7 +300,17 @@ class Layout:
         if name == "answer":
             start = self.eot + 1
             return [slice(start, start + length) for length in self.answer_lengths]
-        if name == "eot":
+        if self.written and is_step(name):
+            return [slice(*columns) for columns in self._step(name)]
+        if name == "eot" and not self.written:
             stop = self.eot + 1
             return [slice(stop - self.n_closing, stop) for _ in self.question_lengths]
         return [slice(int(i), int(i) + 1) for i in self.index(name)]
+
+    def _step(self, name: str) -> list[tuple[int, int]]:
+        """Where the columns of a step's result begin and end, for each problem."""
+        number, start = int(name.removeprefix("step")), self.eot + 1
+        without = [i for i, steps in enumerate(self.steps) if len(steps) <= number]
+        if without or not self.steps:
+            raise PositionError(f"The answers of problems {without} write no {name}.")
+        return [(start + first, start + stop) for first, stop in (s[number] for s in self.steps)]

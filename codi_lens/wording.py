@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 from tqdm import tqdm
@@ -52,6 +54,30 @@ def count(n: int, noun: str) -> str:
     ('1 problem', '1,200 problems')
     """
     return f"{n:,} {noun}{'s' if n != 1 else ''}"
+
+
+def card(title: str, rows: Mapping[str, str]) -> str:
+    """What something is in a few lines, for a terminal.
+
+    >>> print(card("A model", {"thoughts": "6", "device": "cpu"}))
+    A model
+      thoughts  6
+      device    cpu
+    """
+    width = max(map(len, rows), default=0)
+    return "\n".join([title, *(f"  {name:<{width}}  {value}" for name, value in rows.items())])
+
+
+def html_card(title: str, rows: Mapping[str, str]) -> str:
+    """The same as HTML, for a notebook.
+
+    >>> html_card("A < B", {"device": "cpu"})
+    '<b>A &lt; B</b><table><tr><th>device</th><td>cpu</td></tr></table>'
+    """
+    cells = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows.items()
+    )
+    return f"<b>{escape(title)}</b><table>{cells}</table>"
 
 
 class Stages:

@@ -39,6 +39,11 @@ def labelled(attention: object) -> xr.DataArray:
     """
     found = _on_grid(attention)
     n = sum(name.startswith("ct") for name in _names(found, "key"))
+    if n == 0 and {"question", "answer"} <= set(_names(found, "key")):
+        raise AttentionError(
+            "This is attention of a run without thoughts (model.skip, model.explain), so nothing "
+            "can be measured between them; give that of model.think or extract."
+        )
     wanted = {"query": query_names(n), "key": key_names(n)}
     if n < 1 or any(sorted(_names(found, dim)) != sorted(wanted[dim]) for dim in wanted):
         raise AttentionError(

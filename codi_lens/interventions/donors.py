@@ -30,6 +30,7 @@ from codi_lens.thinking.hooks import position_axis
 from codi_lens.thinking.plan import Context, digest
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import think
+from codi_lens.thinking.ways import Way, in_way, way_of
 
 _GROUPS = ("question", "answer")
 
@@ -62,6 +63,7 @@ class Donors:
         *,
         seed: int = 0,
         batch_size: int = 32,
+        way: Way = "think",
     ) -> None:
         """Take the problems as donors; nothing is run yet.
 
@@ -70,6 +72,7 @@ class Donors:
             problems: the donor corpus.
             seed: of the draws.
             batch_size: problems per clean run.
+            way: how they are run: "think", "skip" or "explain", as what is intervened on.
 
         Raises:
             InterventionError: no problem, a batch size below 1, or a seed below 0.
@@ -81,6 +84,7 @@ class Donors:
         if not problems:
             raise InterventionError("Donors needs at least one problem; it was given none.")
         batch_size = whole_number("batch_size", batch_size, 1)
+        model = in_way(model, way)
         self._set(model, prepare_problems(model, problems), [p.id for p in problems])
         self.seed, self._batch_size = check_seed(seed), batch_size
 
@@ -250,7 +254,7 @@ class Donors:
                     f"Donors have no values at {shown(name)}; give a hook of this model whose "
                     "values have no key axis."
                 )
-        asked = {(name, position): None for name in hook_names for position in (*groups, "bot")}
+        asked = {(name, position): None for name in hook_names for position in (*groups, *singles[:1])}
         missing = {each: None for each in asked if each not in self._kept}
         if later:
             self._awaited.update(missing)
@@ -260,18 +264,25 @@ class Donors:
             names, places = (list(dict.fromkeys(each)) for each in zip(*missing, strict=True))
             self._run(names, tuple(place for place in places if place in _GROUPS))
 
-    def check_model(self, lens: Lens) -> None:
-        """Refuse donors of another model.
+    def check_model(self, model: Loaded) -> None:
+        """Refuse donors of another model, or of the same one in another way.
 
         Raises:
-            InterventionError: the donors were made with a different model.
+            InterventionError: the donors were made with a different model, or way.
         """
-        if lens is not self._model.lens:
+        if model.lens is not self._model.lens:
             raise InterventionError(
                 "These donors were made with another model; make Donors with the model that runs."
             )
+        if way_of(model) != way_of(self._model):
+            raise InterventionError(
+                f"These donors {way_of(self._model)} and the run {way_of(model)}s; make Donors "
+                f"with way={way_of(model)!r}."
+            )
 
     def _singles(self) -> tuple[str, ...]:
+        if not self._model.config.closing:  # a written run
+            return ()
         return ("bot", *thought_names(self._model.config.n_thoughts), "eot")
 
     def _draw(
@@ -313,7 +324,8 @@ class Donors:
         found: dict[tuple[str, str], list[Tensor]] = {}
         for start in range(0, len(self), self._batch_size):
             prompts = self._prompts[start : start + self._batch_size]
-            questions = [list(prompt[: -len(self._model.config.opening)]) for prompt in prompts]
+            opening = len(self._model.config.opening)
+            questions = [list(prompt[: len(prompt) - opening]) for prompt in prompts]
             run = think(self._model, questions, names_filter=hook_names or None, **decode)
             answers += [parse_answer(answer) for answer in run.answers]
             cache = run.cache() if hook_names else {}

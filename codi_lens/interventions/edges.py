@@ -80,8 +80,8 @@ def knock_out(
         ]
 
     def build(context: Context) -> list[Intervention]:
-        cut = resolve(keys, context.n_thoughts)
-        lasting = [q for q in resolve(queries, context.n_thoughts) if _sees_any(q, cut)]
+        cut = context.resolve(keys)
+        lasting = [q for q in context.resolve(queries) if _sees_any(q, cut)]
         if not lasting:
             raise InterventionError(
                 f"There is no edge from {scope_name(queries)} to {scope_name(keys)}: no query "
@@ -294,7 +294,7 @@ def _later_queries(context: Context, positions: Sequence[str], at: Scope | None)
         if not queries:
             raise PositionError(f"No thought comes after {latest!r}; name the queries with at=.")
         return queries
-    queries = sorted(resolve(at, context.n_thoughts), key=rank)
+    queries = sorted(context.resolve(at), key=rank)
     if rank(queries[0]) < rank(latest):
         raise PositionError(
             f"The query {queries[0]!r} comes before {latest!r}, so it sees no such key."

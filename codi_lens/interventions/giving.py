@@ -15,13 +15,13 @@ def donors_of(context: Context, given: Donors | None, seed: int) -> Donors:
     """The given donors, the default ones drawn with this seed, or the problems of this call.
 
     Raises:
-        InterventionError: the donors were made with another model.
+        InterventionError: the donors were made with another model, or run in another way.
     """
     if given is not None:
-        given.check_model(context.lens)
+        given.check_model(context.model)
         return given
     if context.default_donors is not None:
-        context.default_donors.check_model(context.lens)
+        context.default_donors.check_model(context.model)
         return context.default_donors.with_seed(seed)
     key = ("donors", seed)
     if key not in context.shared:

@@ -121,7 +121,7 @@ def set_pattern(pattern: xr.DataArray, heads: GivenHeads, name: str = "set") -> 
     def build(context: Context) -> list[Intervention]:
         heads_name(heads)
         check_heads(heads, all_heads(context.lens.cfg))
-        groups = resolve(queries, context.n_thoughts) & {"question", "answer"}
+        groups = context.resolve(queries) & {"question", "answer"}
         if groups:
             raise PositionError(f"{min(groups)!r} is a group of queries; give single ones.")
         keys = key_names(context.n_thoughts)
@@ -299,7 +299,7 @@ def _per_key(weights: Tensor, index: Tensor, n_keys: int) -> Tensor:
 
 
 def _queries(at: Scope, context: Context) -> list[str]:
-    names = sorted(resolve(at, context.n_thoughts), key=rank)
+    names = sorted(context.resolve(at), key=rank)
     if "answer" in names:
         raise PositionError("'answer' has no pattern to give, since answers differ in length.")
     return names

@@ -43,7 +43,7 @@ def replacements(
     seed: int,
 ) -> dict[tuple[str, str], Callable[[Tensor], Tensor]]:
     """For each hook and single position, what gives the replacement of an activation there."""
-    positions = sorted(resolve(at, context.n_thoughts), key=rank)
+    positions = sorted(context.resolve(at), key=rank)
     if mode == "zero":
         return {(h, p): torch.zeros_like for h in hook_names for p in positions}
     source = donors_of(context, donors, seed)

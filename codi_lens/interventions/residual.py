@@ -84,7 +84,7 @@ def check_layers(layers: Sequence[int], n_layers: int) -> None:
 
 
 def _given(context: Context, hook_name: str, at: Scope, vectors: Tensor) -> list[Intervention]:
-    names = sorted(resolve(at, context.n_thoughts), key=rank)
+    names = sorted(context.resolve(at), key=rank)
     groups = [name for name in names if name in ("question", "answer")]
     if groups:
         raise PositionError(f"{groups[0]!r} is a group of positions; vectors are for single ones.")

@@ -66,6 +66,8 @@ _NUMBER = re.compile(
 )
 """A number, from its sign (which may stand before or after a currency symbol) or first digit."""
 _MARKER = re.compile(r"####|answer\s+is", re.IGNORECASE)
+_EQUALS = re.compile(r"=\s*[$€£¥]?")
+_OPERATOR = re.compile(r"\s*[-−+*/×÷=]")
 
 
 def parse_answer(text: str) -> Number | None:
@@ -109,6 +111,20 @@ def answer_span(text: str) -> tuple[int, int] | None:
     else:
         found = next(iter(reversed(list(_NUMBER.finditer(text)))), None)
     return found.span() if found and len(found[0]) <= MOST_DIGITS else None
+
+
+def result_spans(text: str) -> list[tuple[int, int]]:
+    """Where in a written chain of thought the results of its steps begin and end, in characters.
+
+    A result is a number right behind "=" that no operator follows, so that only the last one of
+    "2 + 3 = 4 + 1 = 5" is.
+
+    >>> text = "<<16-3-4=9>> so 9 * 2 = $18.50, which is 18.5"
+    >>> [text[slice(*span)] for span in result_spans(text)]
+    ['9', '18.50']
+    """
+    found = (_NUMBER.match(text, sign.end()) for sign in _EQUALS.finditer(text))
+    return [each.span() for each in found if each and not _OPERATOR.match(text, each.end())]
 
 
 def is_correct(text: str, answer: object) -> bool:

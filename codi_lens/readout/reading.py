@@ -30,6 +30,7 @@ from codi_lens.readout.targets import Targets, chosen_targets, ways_to_write
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
+from codi_lens.thinking.ways import Way, in_way
 
 
 @runtime_checkable
@@ -52,6 +53,7 @@ def logit_lens(
     at: Scope = "all",
     layers: Sequence[int] | None = None,
     translator: Translator | None = None,
+    way: Way = "think",
     batch_size: int = 8,
     max_new_tokens: int = 64,
     progress: bool = True,
@@ -71,6 +73,8 @@ def logit_lens(
         at: positions by name, "anchor" too; "all" are all tokens of question, thoughts and answer.
         layers: after which blocks; all by default.
         translator: a tuned lens.
+        way: "think", "skip" or "explain": which runs are read; see `CodiModel`. Those of "explain"
+            have the positions `step0` … too, and no positions of thoughts.
         batch_size: problems per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.
@@ -96,6 +100,7 @@ def logit_lens(
     {'problem': 2, 'layer': 3, 'position': 6, 'rank': 2}
     """
     problems = problems_for(model, problems, "read")
+    model = in_way(model, way)
     ids = check_problems(problems, "read", batch_size=batch_size, k=k)
     cfg = model.lens.cfg
     k = whole_number("k", k, 1, cfg.d_vocab_out, error=ProblemError)
@@ -112,7 +117,7 @@ def logit_lens(
     for start in tqdm(starts, desc="reading", unit="batch", disable=not progress):
         batch = order[start : start + batch_size].tolist()
         run = model.think(
-            [prompts[i][:-opening] for i in batch],
+            [prompts[i][: len(prompts[i]) - opening] for i in batch],
             max_new_tokens=max_new_tokens,
             names_filter=[f"blocks.{layer}.hook_resid_post" for layer in kept],
             ids=[ids[i] for i in batch],
@@ -191,7 +196,7 @@ def _variables(
     prefix: str,
 ) -> dict[str, xr.DataArray]:
     shape, dims = tuple(map(len, axes.values())), tuple(axes)
-    ids = reading.tokens.numpy().reshape(*shape, -1)
+    ids = reading.tokens.numpy().reshape(*shape, reading.tokens.shape[-1])
     names = {token: str(model.tokenizer.decode([int(token)])) for token in np.unique(ids)}
     text = np.array([names[token] for token in ids.ravel()], dtype=object).reshape(ids.shape)
     rank, target = (*dims, "rank"), (*dims, "target")

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from codi_lens.loading.loaded import Loaded
-from codi_lens.positions import Scope, resolve, thought_names
+from codi_lens.positions import Scope, is_step, rank, resolve
 from codi_lens.thinking.run import ThoughtRun
 
 AT_ONCE = 2**24
@@ -22,7 +22,8 @@ def position_labels(run: ThoughtRun, at: Scope, problem: int, width: int) -> dic
 
     Tokens of the question and of the answer are labelled one by one, "question 0" being the first
     token; `eot` is the last token that closes thinking; `anchor` is left out where the answer holds
-    no number, and answer tokens that were never fed.
+    no number, and answer tokens that were never fed. A written run has `step0` …, the last token
+    of each result, too.
 
     Args:
         run: the run.
@@ -35,17 +36,19 @@ def position_labels(run: ThoughtRun, at: Scope, problem: int, width: int) -> dic
     """
     layout = run.layout
     names = [at] if isinstance(at, str) else list(at)
-    others = [name for name in names if name != "anchor"]
-    chosen = resolve(others, layout.n_thoughts) if others else frozenset()
+    late = [name for name in names if name == "anchor" or (layout.written and is_step(name))]
+    others = [name for name in names if name not in late]
+    chosen = resolve(others, layout.n_thoughts, written=layout.written) if others else frozenset()
     labels: dict[str, int] = {}
-    for name in ("question", "bot", *thought_names(layout.n_thoughts), "eot", "answer"):
-        if name not in chosen:
-            continue
+    for name in sorted(chosen, key=rank):
         span = layout.span(name)[problem]
         if name in ("question", "answer"):
             labels |= {f"{name} {i}": span.start + i for i in range(span.stop - span.start)}
         else:
             labels[name] = span.stop - 1
+    for i, (_, stop) in enumerate(layout.steps[problem] if layout.written else ()):
+        if f"step{i}" in names or "all" in names:
+            labels[f"step{i}"] = layout.eot + stop
     anchors = layout.anchors
     if ("anchor" in names or "all" in names) and anchors and anchors[problem] is not None:
         labels["anchor"] = layout.eot + int(anchors[problem] or 0)
@@ -54,10 +57,11 @@ def position_labels(run: ThoughtRun, at: Scope, problem: int, width: int) -> dic
 
 def label_rank(label: str) -> tuple[int, int]:
     """Sorts labels in the order of a run, `anchor` last."""
-    kinds = {"question": 0, "bot": 1, "eot": 3, "answer": 4, "anchor": 5}
+    kinds = {"question": 0, "bot": 1, "eot": 3, "answer": 4, "anchor": 6}
     kind, _, number = label.partition(" ")
-    if kind.startswith("ct") and kind not in kinds:
-        return 2, int(kind[2:])
+    for start, place in (("ct", 2), ("step", 5)):
+        if kind.startswith(start):
+            return place, int(kind.removeprefix(start))
     return kinds[kind], int(number or 0)
 
 
@@ -99,7 +103,7 @@ def read(
     at_once = max(1, AT_ONCE // lens.cfg.d_vocab_out)
     n_targets = len(targets[0]) if targets else 0
     parts: list[tuple[Tensor, ...]] = []
-    for start in range(0, len(vectors), at_once):
+    for start in range(0, max(1, len(vectors)), at_once):  # of no vectors, nothing in its shape
         some = vectors[start : start + at_once]
         logits = lens.unembed(lens.ln_final(some[None]))[0].float()
         log_probs = logits.log_softmax(dim=-1)

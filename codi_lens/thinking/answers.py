@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from codi_lens.errors import ProblemError, listed
 from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.loaded import Loaded
-from codi_lens.problems.problem import answer_span
+from codi_lens.problems.problem import answer_span, result_spans
 from codi_lens.thinking.given import token_ids, warn_of_unknown
 from codi_lens.thinking.loop import Loop
 
@@ -79,6 +79,7 @@ def decode(
     config: CodiConfig,
     rooms: Sequence[int],
     max_new_tokens: int,
+    n_ends: int = 1,
 ) -> list[list[int]]:
     """Greedy decoding; every row stops at EOS, at `max_new_tokens` or at the context's end.
 
@@ -92,6 +93,7 @@ def decode(
         config: for EOS and `eot`.
         rooms: how many answer tokens of each problem the context has room for.
         max_new_tokens: the most tokens of an answer.
+        n_ends: which EOS ends an answer; an earlier one is a token of it.
 
     Raises:
         ActivationError: NaN or infinity; says where it began.
@@ -100,6 +102,7 @@ def decode(
     forbidden = torch.tensor(config.never_decoded(logits.shape[-1]), device=logits.device)
     lengths = torch.zeros_like(limits)
     alive = torch.ones_like(limits, dtype=torch.bool)
+    ends = torch.zeros_like(limits)
     chosen: list[Tensor] = []
     finite = torch.ones_like(alive)
     while True:
@@ -107,7 +110,8 @@ def decode(
         chosen.append(best)
         peak = logits.gather(-1, best[:, None])[:, 0]  # NaN is the largest of logits
         finite = finite & (torch.isfinite(peak) | ~alive)
-        alive = alive & (best != config.eos)
+        ends = ends + (best == config.eos)
+        alive = alive & (ends < n_ends)
         lengths = lengths + alive
         alive = alive & (lengths < limits)
         if len(chosen) == max_new_tokens or not alive.any():
@@ -214,9 +218,32 @@ def text(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
 def anchor(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int | None:
     """How many answer tokens come before the first token of the answer's number."""
     span = answer_span(text(tokens, tokenizer))
-    if span is None:
-        return None
+    return None if span is None else _token_of(span[0], tokens, tokenizer)
+
+
+def steps(
+    tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase
+) -> tuple[tuple[int, int], ...]:
+    """Where the results of a written chain's steps begin and end among the tokens.
+
+    Those are the results before the answer's number; see `result_spans`.
+    """
+    written = text(tokens, tokenizer)
+    number = answer_span(written)
+    limit = len(written) if number is None else number[0]
+    found: list[tuple[int, int]] = []
+    for first, stop in result_spans(written[:limit]):
+        start, last = (_token_of(at, tokens, tokenizer) for at in (first, stop - 1))
+        if start is not None and last is not None:
+            found.append((start, last + 1))
+    return tuple(found)
+
+
+def _token_of(
+    character: int, tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase
+) -> int | None:
+    """Which token writes a character of the text."""
     for count in range(1, len(tokens) + 1):
-        if len(text(tokens[:count], tokenizer)) > span[0]:
+        if len(text(tokens[:count], tokenizer)) > character:
             return count - 1
     return None

@@ -36,7 +36,7 @@ class Loop:
         mask: 1 where a column holds a position of the problem, 0 where it is padding.
         fed: per pass, what entered the first block before positions were added.
         rows: per pass, the attention of the queries that it was asked for, summed over the
-            positions of each key's name.
+            positions of each key's name; of a written run, over the question alone.
     """
 
     mask: Int[Tensor, "problem pos"]
@@ -75,7 +75,7 @@ class Loop:
         self._pass_fired: set[int] = set()
         self._kept_names = matching(lens, names_filter)
         self._interventions = [
-            (name, function, resolve(intervention.at, layout.n_thoughts))
+            (name, function, resolve(intervention.at, layout.n_thoughts, written=layout.written))
             for intervention in interventions
             for name, function in intervention.hooks
         ]
@@ -223,8 +223,8 @@ class Loop:
         """
         good = good.all()
         if self.rows[self._checked :] and not self._may_mask:
-            sums = torch.cat(self.rows[self._checked :], dim=1).sum(dim=-1)
-            good = good & (sums > 0).all()
+            sums = [row.sum(dim=-1) for row in self.rows[self._checked :]]
+            good = good & (torch.cat(sums, dim=1) > 0).all()
             self._checked = len(self.rows)
         if not good:
             raise first_broken(self.lens, self._again, lambda: self._names)
@@ -330,6 +330,12 @@ class Loop:
         """The asked queries' attention, summed over the positions of each key's name."""
         layers = [self._patterns.pop(layer) for layer in range(self.lens.cfg.n_layers)]
         rows = torch.stack(layers, dim=2).float()
-        keys = {name: i for i, name in enumerate(key_names(self.layout.n_thoughts))}
-        index = torch.tensor([keys[name] for name in self._names], device=rows.device)
-        return rows.new_zeros(*rows.shape[:-1], len(keys)).index_add_(-1, index, rows)
+        if self.layout.written:  # which tokens give results is known once all are written
+            rest = range(1, len(self._names) - self.layout.bot + 1)
+            columns = [0] * self.layout.bot + list(rest)
+            n_keys = 1 + len(rest)
+        else:
+            keys = {name: i for i, name in enumerate(key_names(self.layout.n_thoughts))}
+            columns, n_keys = [keys[name] for name in self._names], len(keys)
+        index = torch.tensor(columns, device=rows.device)
+        return rows.new_zeros(*rows.shape[:-1], n_keys).index_add_(-1, index, rows)

@@ -15,8 +15,9 @@ from torch import Tensor
 from codi_lens.errors import InterventionError, listed, shown, whole_number
 from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.loaded import Lens, Loaded
-from codi_lens.positions import Layout, resolve
+from codi_lens.positions import Layout, Scope, resolve
 from codi_lens.thinking.hooks import Intervention, on_rows
+from codi_lens.thinking.prompts import layout_of
 from codi_lens.thinking.run import ThoughtRun
 
 
@@ -24,7 +25,7 @@ from codi_lens.thinking.run import ThoughtRun
 class DonorCorpus(Protocol):
     """What a context knows of the donors that it hands on."""
 
-    def check_model(self, lens: Lens) -> None:
+    def check_model(self, model: Loaded) -> None:
         """Refuse donors of another model."""
 
     def with_seed(self, seed: int) -> Any:
@@ -68,7 +69,7 @@ class Context:
     ) -> Context:
         """The context of one batch."""
         fixed = tuple(map(tuple, prompts))
-        bot = max(map(len, fixed)) - 1
+        bot = layout_of(model, fixed).bot
         rows = tuple(range(len(fixed)))
         names = tuple(ids)
         return cls(model, fixed, names, bot, think, fixed, names, _rows=rows)
@@ -112,13 +113,19 @@ class Context:
             _rows=tuple(self._rows[row] for row in rows),
         )
 
+    def resolve(self, at: Scope) -> frozenset[str]:
+        """The single positions of the run that a scope stands for; see `positions.resolve`."""
+        return resolve(at, self.n_thoughts, written=not self.config.closing)
+
     def names(self, length: int) -> list[str]:
         """The position that each of the first `length` columns of the batch belongs to."""
         return Layout((self.bot,), self.n_thoughts, len(self.config.closing)).names(length)
 
     def question_mask(self) -> Bool[Tensor, "problem pos"]:
         """Which columns before `bot` hold the question, not padding."""
-        lengths = torch.tensor([len(prompt) - 1 for prompt in self.prompts], device=self.device)
+        lengths = torch.tensor(
+            layout_of(self.model, self.prompts).question_lengths, device=self.device
+        )
         columns = torch.arange(self.bot, device=self.device)
         return columns >= self.bot - lengths[:, None]
 
@@ -129,7 +136,8 @@ class Context:
         """
         missing = [name for name in hook_names if name not in self.shared]
         if missing:
-            questions = [list(prompt[: -len(self.config.opening)]) for prompt in self.batch]
+            opening = len(self.config.opening)
+            questions = [list(prompt[: len(prompt) - opening]) for prompt in self.batch]
             run = self.think(questions, max_new_tokens=1, names_filter=missing)
             cache = run.cache()
             self.shared.update({name: cache[name] for name in missing})
@@ -234,7 +242,7 @@ def plan_all(
         else:
             planned.append(intervention)
     for intervention in planned:
-        resolve(intervention.at, context.n_thoughts)
+        context.resolve(intervention.at)
     return planned
 
 

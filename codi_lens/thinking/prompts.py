@@ -119,8 +119,9 @@ def prepare_problems(model: Loaded, problems: Sequence[Problem]) -> list[list[in
 
 def layout_of(model: Loaded, prompts: Sequence[Sequence[int]]) -> Layout:
     """Where the named positions of a batch lie, before anything is answered."""
-    lengths = tuple(len(prompt) - 1 for prompt in prompts)
-    return Layout(lengths, model.config.n_thoughts, len(model.config.closing))
+    n_closing = len(model.config.closing)
+    lengths = tuple(len(prompt) - (n_closing > 0) for prompt in prompts)  # without `bot`
+    return Layout(lengths, model.config.n_thoughts, n_closing)
 
 
 def answer_rooms(model: Loaded, prompts: Sequence[Sequence[int]]) -> list[int]:

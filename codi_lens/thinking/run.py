@@ -10,16 +10,22 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 from transformer_lens import ActivationCache
 
+from codi_lens.errors import shown
 from codi_lens.positions import Layout
 from codi_lens.thinking.replay import Activations
+from codi_lens.wording import card, count, html_card
 
 Cache = ActivationCache
 """Activations by hook name; elsewhere than in loading/ and thinking/ known by this name."""
+_SHOWN = 3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ThoughtRun:
     """What one pass of question → thoughts → answer gave, for a batch of problems.
+
+    A run of `CodiModel.skip` or `CodiModel.explain` has no thoughts: its tensors of thoughts have
+    none, and its attention has fewer rows.
 
     It can be pickled, saved and sent to other processes; the model does not go along, nor does a
     graph of gradients.
@@ -29,8 +35,11 @@ class ThoughtRun:
         predicted_thoughts: the projection's outputs; equal to `thoughts` unless those were forced.
         attention: attention probabilities, labelled; queries `bot`, `ct0` …, `eot`, `anchor`, keys
             `question` (summed), `bot`, `ct0` …, `eot`, `answer` (summed). Rows sum to 1; cells that
-            causality forbids are 0; the `anchor` row is NaN where the answer holds no number.
-        logits: at the last position of `eot`: they give the answer's first token.
+            causality forbids are 0; the `anchor` row is NaN where the answer holds no number. Of
+            `CodiModel.explain`: queries `step0` …, `anchor`, keys `question`, `step0` … (the tokens
+            of a result, summed), `answer` (all else that is written, summed); the row of a step is
+            of its result's last token, and NaN in problems with fewer steps.
+        logits: before the answer (at the last position of `eot`): they give its first token.
         answers: the decoded answers, or the given ones.
         answer_tokens: their tokens, cut at EOS.
         answer_log_probs: where answers were given, the log-probability of each token of each,
@@ -54,6 +63,8 @@ class ThoughtRun:
     def index(self, name: str) -> Int[Tensor, "problem"]:
         """Where `bot`, a thought, `eot` or `anchor` lies in the tensors of `cache()`, per problem.
 
+        Of `CodiModel.explain`: `step0` … (a result's last token) or `anchor`.
+
         Raises:
             PositionError: not a single position of this run; or "anchor" without a number.
         """
@@ -75,6 +86,27 @@ class ThoughtRun:
                 process without its model.
         """
         return self._activations.cache()
+
+    def __repr__(self) -> str:
+        """A few lines: how many problems, and the first answers."""
+        return card(*self._card())
+
+    def _repr_html_(self) -> str:
+        """The same, for notebooks."""
+        return html_card(*self._card())
+
+    def _card(self) -> tuple[str, dict[str, str]]:
+        n = len(self.answers)
+        rows = {
+            "model": str(self.attention.attrs["model"]),
+            "accuracy": "not known to a run, which holds no right answers",
+        }
+        rows |= {f"answer {i}": shown(answer) for i, answer in enumerate(self.answers[:_SHOWN])}
+        if n > _SHOWN:
+            rows["…"] = f"{n - _SHOWN} more"
+        thoughts = count(self.layout.n_thoughts, "thought")
+        kind = "in written words" if self.layout.written else f"with {thoughts}"
+        return f"ThoughtRun: {count(n, 'problem')} {kind}", rows
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle takes: tensors without their graphs, which do not leave a process."""

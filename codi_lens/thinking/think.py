@@ -11,21 +11,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-import xarray as xr
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from codi_lens.errors import PositionError, ProblemError, whole_number
 from codi_lens.loading.loaded import Loaded
 from codi_lens.loading.soundness import check_thinks
-from codi_lens.positions import Layout, key_names, query_names, thought_names
-from codi_lens.thinking.answers import anchor, decode, force, prepare_answers, text
+from codi_lens.positions import Layout, thought_names
+from codi_lens.thinking.answers import anchor, decode, force, prepare_answers, steps, text
 from codi_lens.thinking.given import Vectors, as_tensor
 from codi_lens.thinking.hook_names import NamesFilter, hooked_names
 from codi_lens.thinking.hooks import Intervention
+from codi_lens.thinking.labelled_rows import labelled_rows
 from codi_lens.thinking.lock import locked
 from codi_lens.thinking.loop import Loop
 from codi_lens.thinking.plan import Context, Planned, kept_thoughts, plan_all
@@ -63,13 +61,14 @@ def think(
             walked = walk(model, loop, prompts, kept_counts, forced=given)
             answered = _answer(model, loop, walked.logits, rooms, max_new_tokens, tokens)
         loop.check_fired()
-    lengths = tuple(map(len, answered.tokens))
-    layout = replace(loop.layout, answer_lengths=lengths, anchors=answered.anchors)
+    layout = _finished(loop.layout, answered, model)
     vectors = torch.cat(loop.fed, dim=1)
     return ThoughtRun(
         thoughts=walked.thoughts,
         predicted_thoughts=walked.predicted,
-        attention=_attention(loop.rows, layout, model.config.source, one_pass=tokens is not None),
+        attention=labelled_rows(
+            loop.rows, layout, model.config.source, one_pass=tokens is not None
+        ),
         logits=walked.logits,
         answers=[text(row, model.tokenizer) for row in answered.tokens],
         answer_tokens=answered.tokens,
@@ -145,8 +144,11 @@ def _answer(
     given: list[list[int]] | None,
 ) -> _Answered:
     """Decode the answers, or score given ones."""
-    config, tokenizer = model.config, model.tokenizer
-    tokens = decode(loop, logits, config, rooms, max_new_tokens) if given is None else given
+    config, tokenizer, tokens = model.config, model.tokenizer, given
+    if tokens is None:
+        # The teacher that has an EOS behind the question has one between chain and answer too.
+        n_ends = 1 + len(config.opening) if loop.layout.written else 1
+        tokens = decode(loop, logits, config, rooms, max_new_tokens, n_ends)
     anchors = tuple(anchor(row, tokenizer) for row in tokens)
     if given is None:
         return _Answered(tokens, anchors, None)
@@ -156,36 +158,12 @@ def _answer(
     return _Answered(tokens, anchors, log_probs)
 
 
-def _attention(
-    rows: Sequence[Float[Tensor, "problem row layer head key"]],
-    layout: Layout,
-    source: str,
-    *,
-    one_pass: bool,
-) -> xr.DataArray:
-    """The labelled attention of a run, from the rows that its passes kept.
-
-    Rows of the answer are one per token fed, or, where the answer went in as one pass, the
-    anchor's alone.
-    """
-    n_problems, n = len(layout.question_lengths), layout.n_thoughts
-    fixed, answer = rows[: n + 2], rows[n + 2 :]  # bot, the thoughts, eot; then the answer
-    anchors = torch.full_like(fixed[0], torch.nan)
-    for problem, before in enumerate(layout.anchors):
-        if before is not None:
-            source_rows = fixed[-1] if before == 0 else answer[0 if one_pass else before - 1]
-            anchors[problem] = source_rows[problem]
-    stacked = torch.cat([*fixed, anchors], dim=1).cpu()
-    return xr.DataArray(
-        rearrange(stacked, "problem query layer head key -> problem layer head query key").numpy(),
-        dims=("problem", "layer", "head", "query", "key"),
-        coords={
-            "problem": np.arange(n_problems),
-            "layer": np.arange(stacked.shape[2]),
-            "head": np.arange(stacked.shape[3]),
-            "query": list(query_names(n)),
-            "key": list(key_names(n)),
-        },
-        name="attention",
-        attrs={"model": source, "n_layers": stacked.shape[2]},
+def _finished(layout: Layout, answered: _Answered, model: Loaded) -> Layout:
+    """A layout that knows the answers."""
+    written = answered.tokens if layout.written else ()
+    return replace(
+        layout,
+        answer_lengths=tuple(map(len, answered.tokens)),
+        anchors=answered.anchors,
+        steps=tuple(steps(row, model.tokenizer) for row in written),
     )

@@ -63,7 +63,8 @@ def walk(
     n, bot = model.config.n_thoughts, loop.layout.bot
     hidden = None
     if first in ("question", "bot"):
-        ids, mask = left_pad(prompts, model.config.pad, loop.mask.device, width=bot + 1)
+        width = bot + (not loop.layout.written)
+        ids, mask = left_pad(prompts, model.config.pad, loop.mask.device, width=width)
         embedded, done = loop.embed(ids), 0
         if first == "bot" or bot_apart:
             done = bot
@@ -89,8 +90,10 @@ def walk(
         columns = torch.arange(loop.mask.shape[1], device=loop.mask.device)
         limits = bot + torch.tensor(list(kept), device=loop.mask.device)
         loop.forget(columns > limits[:, None])
-    closing = torch.tensor(model.config.closing, device=loop.mask.device)
-    loop.feed(loop.embed(closing.expand(len(prompts), -1)))
-    thoughts = torch.cat(fed, dim=1)
+    if model.config.closing:
+        closing = torch.tensor(model.config.closing, device=loop.mask.device)
+        loop.feed(loop.embed(closing.expand(len(prompts), -1)))
+    nothing = loop.fed[-1][:, :0]  # the thoughts of a run that has none
+    thoughts = torch.cat(fed or [nothing], dim=1)
     loop.check_finite(torch.isfinite(thoughts.detach()))
-    return Walked(thoughts, torch.cat(predicted, dim=1), loop.logits())
+    return Walked(thoughts, torch.cat(predicted or [nothing], dim=1), loop.logits())

@@ -24,6 +24,10 @@ def check_untouched(clean: ThoughtRun, run: ThoughtRun, first: str) -> None:
     """
     if clean.layout.question_lengths != run.layout.question_lengths:
         raise InterventionError("The clean and the intervened run are of different problems.")
+    if clean.layout.written:  # no named row comes before what is written, but its first logits do
+        if first == "answer" and not torch.equal(clean.logits, run.logits):
+            raise InterventionError("The run differs from the clean one before 'answer'.")
+        return
     thoughts = thought_names(clean.layout.n_thoughts)
     for name in ("bot", *thoughts, "eot"):
         if rank(name) >= rank(first):

@@ -20,7 +20,7 @@ from codi_lens.errors import (
     shown,
     whole_number,
 )
-from codi_lens.loading.loaded import Lens, Loaded
+from codi_lens.loading.loaded import Loaded
 from codi_lens.positions import rank, thought_names
 from codi_lens.problems.problem import Number, Problems, parse_answer, problem_list
 from codi_lens.stats import seeded
@@ -254,7 +254,9 @@ class Donors:
                     f"Donors have no values at {shown(name)}; give a hook of this model whose "
                     "values have no key axis."
                 )
-        asked = {(name, position): None for name in hook_names for position in (*groups, *singles[:1])}
+        asked = {
+            (name, position): None for name in hook_names for position in (*groups, *singles[:1])
+        }
         missing = {each: None for each in asked if each not in self._kept}
         if later:
             self._awaited.update(missing)

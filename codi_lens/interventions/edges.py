@@ -35,7 +35,6 @@ from codi_lens.positions import (
     Scope,
     first_position,
     rank,
-    resolve,
     scope_name,
     thought_names,
 )

@@ -25,7 +25,6 @@ from codi_lens.positions import (
     first_position,
     key_names,
     rank,
-    resolve,
     scope_name,
     thought_names,
 )

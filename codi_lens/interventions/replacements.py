@@ -12,7 +12,7 @@ from torch import Tensor
 from codi_lens.errors import check_seed
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.giving import check_donors, donors_of
-from codi_lens.positions import Scope, rank, resolve
+from codi_lens.positions import Scope, rank
 from codi_lens.stats import seeded
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context

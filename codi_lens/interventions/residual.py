@@ -11,7 +11,7 @@ from torch import Tensor
 from codi_lens.errors import InterventionError, PositionError, check_choice, whole_number
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode, replaced, source_details
-from codi_lens.positions import Scope, first_position, rank, resolve, scope_name
+from codi_lens.positions import Scope, first_position, rank, scope_name
 from codi_lens.thinking.given import Vectors, as_tensor
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, digest

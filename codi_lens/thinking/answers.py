@@ -221,9 +221,7 @@ def anchor(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int | N
     return None if span is None else _token_of(span[0], tokens, tokenizer)
 
 
-def steps(
-    tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase
-) -> tuple[tuple[int, int], ...]:
+def steps(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, int], ...]:
     """Where the results of a written chain's steps begin and end among the tokens.
 
     Those are the results before the answer's number; see `result_spans`.

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from codi_lens.positions import Layout, key_names, query_names, step_names
 
-Row = Float[Tensor, "problem row layer head key"]
+Row = Float[Tensor, "problem row layer head _"]
+"""Of a written run, later passes have more keys."""
+Named = Float[Tensor, "problem query layer head key"]
 
 
 def labelled_rows(
@@ -50,7 +52,7 @@ def labelled_rows(
     )
 
 
-def _rows_of_thoughts(rows: Sequence[Row], layout: Layout, *, one_pass: bool) -> Row:
+def _rows_of_thoughts(rows: Sequence[Row], layout: Layout, *, one_pass: bool) -> Named:
     """The rows `bot`, `ct0` …, `eot`, `anchor`."""
     n = layout.n_thoughts
     # The first row is of the pass that ends with `bot`; then the thoughts, eot, and the answer.
@@ -63,7 +65,7 @@ def _rows_of_thoughts(rows: Sequence[Row], layout: Layout, *, one_pass: bool) ->
     return torch.cat([*fixed, anchors], dim=1).cpu()
 
 
-def _written_rows(rows: Sequence[Row], layout: Layout) -> Row:
+def _written_rows(rows: Sequence[Row], layout: Layout) -> Named:
     """The rows `step0` …, `anchor` of a written run, whose rows have a key per written token."""
     n_steps = max(map(len, layout.steps))
     n_problems, _, n_layers, n_heads, _ = rows[0].shape

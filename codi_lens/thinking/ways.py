@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from codi_lens.errors import ProblemError, check_choice
 from codi_lens.loading.config import CodiConfig
@@ -31,7 +31,8 @@ def in_way(model: _Model, way: Way) -> _Model:
     if way == "think":
         return model
     kind = CodiConfig if way == "skip" else _WrittenConfig
-    return replace(model, config=kind(**vars(model.config) | {"n_thoughts": 0}))
+    settings: dict[str, Any] = vars(model.config) | {"n_thoughts": 0}
+    return replace(model, config=kind(**settings))
 
 
 def way_of(model: Loaded) -> Way:

@@ -128,7 +128,7 @@ def reorder_thoughts(order: Sequence[str]) -> Planned:
     first = next(moved, "ct0")
 
     def build(context: Context) -> list[Intervention]:
-        names = thought_names(context.n_thoughts)
+        names = tuple(thoughts_of("thoughts", context.n_thoughts))
         if sorted(order, key=rank) != list(names):
             raise PositionError(
                 f"reorder_thoughts was given {', '.join(order)}; give each of {', '.join(names)} "

@@ -20,15 +20,20 @@ from codi_lens import (
     CodiModel,
     Donors,
     InterventionError,
+    Planned,
     PositionError,
     ThoughtRun,
     ablate_heads,
     check_untouched,
     generation_view,
     logit_lens,
+    patch_thoughts,
     rank_heads,
+    reorder_thoughts,
     run_study,
+    steer_thoughts,
     thought_view,
+    transplant_pattern,
     truncate_thoughts,
 )
 from codi_lens.problems import is_correct, parse_answer, word_problems
@@ -281,6 +286,24 @@ def test_donors_run_in_the_same_way(tiny: CodiModel, way: str) -> None:
 def test_scopes_that_the_way_lacks(tiny_gpt2: CodiModel, way: str, at: str, message: str) -> None:
     with pytest.raises(PositionError, match=message):
         getattr(tiny_gpt2, way)(QUESTIONS[:1], interventions=[ablate_heads("L1H3", "zero", at=at)])
+
+
+@pytest.mark.parametrize("way", ["skip", "explain"])
+@pytest.mark.parametrize(
+    "intervention",
+    [
+        patch_thoughts(),
+        steer_thoughts(torch.ones(96)),
+        reorder_thoughts([]),
+        transplant_pattern(torch.eye(6) / 2, "L0H1"),
+    ],
+    ids=lambda each: each.name,
+)
+def test_what_changes_thoughts_refuses(
+    tiny_gpt2: CodiModel, intervention: Planned, way: str
+) -> None:
+    with pytest.raises(PositionError, match="no position of a run without thoughts"):
+        getattr(tiny_gpt2, way)(QUESTIONS[:2], interventions=[intervention])
 
 
 @pytest.mark.parametrize("way", ["skip", "explain"])

@@ -9,7 +9,7 @@ noisy where it almost does.
 The thought with the highest ratio is picked from several, and the highest of several noisy ratios
 is high by chance: its own 95 % interval covers the true ratio in 87 to 88 % of simulated models
 without a hub. Intervals are therefore simultaneous over the thoughts
-(`stats.simultaneous_interval`): picked or not, that of the highest ratio covers in 95 to 97 %, in
+(`attention.intervals`): picked or not, that of the highest ratio covers in 95 to 97 %, in
 98 % with a hub. Picking on half of the problems and estimating on the other half is no narrower and
 covers in 89 to 94 %. All intervals together cover in 89 to 95 % with 50 or 100 problems, in 86 to
 91 % with 20.
@@ -30,6 +30,7 @@ from jaxtyping import Float, Int
 
 from codi_lens import metrics
 from codi_lens.attention.hub_test import ALPHA, hub_test
+from codi_lens.attention.intervals import grouped_weights, simultaneous_interval
 from codi_lens.attention.labels import heads_in, labelled
 from codi_lens.attention.repeats import chains_in
 from codi_lens.attention.scores import problem_blocks
@@ -38,9 +39,7 @@ from codi_lens.errors import AttentionError
 from codi_lens.head_names import head_name
 from codi_lens.stats import (
     benjamini_hochberg,
-    grouped_weights,
     percentile_interval,
-    simultaneous_interval,
 )
 from codi_lens.wording import count, fixed, p_text
 

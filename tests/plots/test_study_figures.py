@@ -281,6 +281,7 @@ def test_study_folder_is_complete(folder: Path) -> None:
         assert {path.stem for path in (folder / "results" / model / "evidence").iterdir()} == {
             "answer_reads",
             "answer_reads_by_length",
+            "cluster_test",
             "destinations",
             "head_clusters",
             "hub_ratio_by_n_problems",

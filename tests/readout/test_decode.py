@@ -39,8 +39,8 @@ def test_rows_are_what_the_reference_unembeds_before_the_projection(name: str) -
             expected = attention[i].topk(5)
             np.testing.assert_allclose(row["attention"], expected.values, atol=1e-4)
             column, n = int(expected.indices[0]), len(run.prompt)
-            prompt = [model.tokenizer.decode([token]) for token in run.prompt]
-            named = prompt[column] if column < n else f"ct{column - n}"
+            prompt = [model.tokenizer.decode([token]) for token in run.prompt[:-1]]
+            named = [*prompt, "bot"][column] if column < n else f"ct{column - n}"
             assert row["attended"][0] == named
         assert own["answer"].tolist() == [run.answer] * 7
 

@@ -216,7 +216,7 @@ def _sentences(table: pd.DataFrame) -> Iterator[str]:
     if len(likelier):
         names = "; ".join(likelier["setting"])
         yield (
-            f"Answers do not tell the given settings from {names}, but the right answer is a "
-            f"little likelier there (by {likelier['difference'].max():.2f} nats at most); this "
-            "changes no verdict."
+            f"Answers do not tell the given settings from {names}, but the right answer is "
+            f"likelier there (by up to {likelier['difference'].max():.2f} nats); this changes no "
+            "verdict."
         )

@@ -32,6 +32,7 @@ from codi_lens.plots.causal.pairs import total_swap_matrix as total_swap_matrix
 from codi_lens.plots.causal.scores import rankings_figure as rankings_figure
 from codi_lens.plots.causal.sweeps import dose_response_curves as dose_response_curves
 from codi_lens.plots.causal.sweeps import score_effect_scatter as score_effect_scatter
+from codi_lens.plots.readout.attribution import answer_attribution as answer_attribution
 from codi_lens.plots.readout.tokens import run_attention as run_attention
 from codi_lens.plots.readout.tokens import top_tokens as top_tokens
 from codi_lens.plots.study.comparison import model_comparison as model_comparison

@@ -35,6 +35,7 @@ from codi_lens.plots.causal.sweeps import score_effect_scatter as score_effect_s
 from codi_lens.plots.readout.attribution import answer_attribution as answer_attribution
 from codi_lens.plots.readout.tokens import run_attention as run_attention
 from codi_lens.plots.readout.tokens import top_tokens as top_tokens
+from codi_lens.plots.readout.tuned import tuned_lens_losses as tuned_lens_losses
 from codi_lens.plots.study.comparison import model_comparison as model_comparison
 from codi_lens.plots.study.figures import attention_by_layer as attention_by_layer
 from codi_lens.plots.study.figures import critical_heads as critical_heads

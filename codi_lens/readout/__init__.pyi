@@ -6,3 +6,6 @@ from codi_lens.readout.reading import logit_lens as logit_lens
 from codi_lens.readout.reading import top as top
 from codi_lens.readout.steps import match_steps as match_steps
 from codi_lens.readout.steps import step_matches as step_matches
+from codi_lens.readout.tuned import TunedLens as TunedLens
+from codi_lens.readout.tuned import load_tuned_lens as load_tuned_lens
+from codi_lens.readout.tuned import train_tuned_lens as train_tuned_lens

@@ -32,8 +32,15 @@ from codi_lens.plots.causal.pairs import total_swap_matrix as total_swap_matrix
 from codi_lens.plots.causal.scores import rankings_figure as rankings_figure
 from codi_lens.plots.causal.sweeps import dose_response_curves as dose_response_curves
 from codi_lens.plots.causal.sweeps import score_effect_scatter as score_effect_scatter
+from codi_lens.plots.readout.attribution import answer_attribution as answer_attribution
+from codi_lens.plots.readout.geometry import thought_geometry as thought_geometry
+from codi_lens.plots.readout.geometry import thought_trajectories as thought_trajectories
+from codi_lens.plots.readout.shares import rank_trajectories as rank_trajectories
+from codi_lens.plots.readout.shares import readable_and_used as readable_and_used
+from codi_lens.plots.readout.shares import stopped_answers as stopped_answers
 from codi_lens.plots.readout.tokens import run_attention as run_attention
 from codi_lens.plots.readout.tokens import top_tokens as top_tokens
+from codi_lens.plots.readout.tuned import tuned_lens_losses as tuned_lens_losses
 from codi_lens.plots.study.comparison import model_comparison as model_comparison
 from codi_lens.plots.study.figures import attention_by_layer as attention_by_layer
 from codi_lens.plots.study.figures import critical_heads as critical_heads

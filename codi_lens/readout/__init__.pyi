@@ -1,6 +1,16 @@
+from codi_lens.readout.attribution import answer_attribution as answer_attribution
+from codi_lens.readout.attribution import answer_parts as answer_parts
 from codi_lens.readout.decode import authors_text as authors_text
 from codi_lens.readout.decode import decode_thoughts as decode_thoughts
+from codi_lens.readout.geometry import ThoughtGeometry as ThoughtGeometry
+from codi_lens.readout.geometry import thought_geometry as thought_geometry
+from codi_lens.readout.readable import readable_and_used as readable_and_used
 from codi_lens.readout.reading import logit_lens as logit_lens
 from codi_lens.readout.reading import top as top
 from codi_lens.readout.steps import match_steps as match_steps
 from codi_lens.readout.steps import step_matches as step_matches
+from codi_lens.readout.trajectories import rank_trajectories as rank_trajectories
+from codi_lens.readout.trajectories import stopped_answers as stopped_answers
+from codi_lens.readout.tuned import TunedLens as TunedLens
+from codi_lens.readout.tuned import load_tuned_lens as load_tuned_lens
+from codi_lens.readout.tuned import train_tuned_lens as train_tuned_lens

@@ -19,16 +19,15 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from codi_lens.errors import PositionError, ProblemError, shown, whole_number
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, thought_names
 from codi_lens.problems.problem import Problems, check_problems
+from codi_lens.readout.batches import batched_runs
 from codi_lens.readout.states import Reading, label_rank, position_labels, read
 from codi_lens.readout.targets import Targets, chosen_targets, ways_to_write
 from codi_lens.thinking.given import problems_for
-from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.ways import Way, in_way
 
@@ -109,19 +108,16 @@ def logit_lens(
     ways = {
         name: [ways_to_write(model, value) for value in values] for name, values in wanted.items()
     }
-    prompts = prepare_problems(model, problems)
-    opening = len(model.config.opening)
-    order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
     parts: list[xr.Dataset] = []
-    starts = range(0, len(problems), batch_size)
-    for start in tqdm(starts, desc="reading", unit="batch", disable=not progress):
-        batch = order[start : start + batch_size].tolist()
-        run = model.think(
-            [prompts[i][: len(prompts[i]) - opening] for i in batch],
-            max_new_tokens=max_new_tokens,
-            names_filter=[f"blocks.{layer}.hook_resid_post" for layer in kept],
-            ids=[ids[i] for i in batch],
-        )
+    for batch, run in batched_runs(
+        model,
+        problems,
+        [f"blocks.{layer}.hook_resid_post" for layer in kept],
+        "reading",
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        progress=progress,
+    ):
         chosen = {name: [each[i] for i in batch] for name, each in ways.items()}
         names = [ids[i] for i in batch]
         parts += _read_run(model, run, names, chosen, kept, k, at, translator)

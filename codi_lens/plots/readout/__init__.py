@@ -1,1 +1,1 @@
-"""Figures of what thoughts say."""
+"""Figures of what thoughts say, and of what writes the answer."""

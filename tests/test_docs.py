@@ -39,7 +39,7 @@ COMMANDS = {
 }
 PUBLIC = {
     "codi_lens",
-    *(f"codi_lens.{m}" for m in ("metrics", "problems", "plots", "interventions")),
+    *(f"codi_lens.{m}" for m in ("metrics", "problems", "plots", "interventions", "readout")),
 }
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 

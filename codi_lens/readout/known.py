@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,7 +101,7 @@ def known_values(table: xr.Dataset, *, level: float = 0.95) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _share(ranks: np.ndarray, level: float) -> dict[str, float]:
+def _share(ranks: np.ndarray, level: float) -> dict[str, Any]:
     known = ranks[ranks > 0]
     if not len(known):
         return {"n": 0, "share": np.nan, "low": np.nan, "high": np.nan}

@@ -84,9 +84,9 @@ def logit_lens(
         [problem, layer, position, target]: `log_prob` (nats, all single tokens that write the value
         summed: "9" and " 9") and `target_rank` (1 is the likeliest token; 0 where the problem has
         no such target). Of the thoughts as fed, over [problem, thought, …], the same names with
-        `thought_` in front. `text` [problem, position] is the token at a position. Tokens of
-        question and answer are positions of their own ("question 0"); where a problem has no such
-        position, texts are "" and numbers NaN, ids -1.
+        `thought_` in front. `text` [problem, position] is the token at a position, and `question`
+        goes with the problems. Tokens of question and answer are positions of their own
+        ("question 0"); where a problem has no such position, texts are "" and numbers NaN, ids -1.
 
     Raises:
         ProblemError: no problems, or targets that fit neither problems nor tokenizer.
@@ -125,6 +125,8 @@ def logit_lens(
     filled = {"token": "", "text": "", "token_id": -1, "target_rank": 0}
     whole = [part.reindex(position=labels, fill_value=filled | _NAN) for part in parts]
     table = xr.concat(whole, dim="problem").sel(problem=ids)
+    questions = {id: problem.question for id, problem in zip(ids, problems, strict=True)}
+    table = table.assign_coords(question=("problem", [questions[id] for id in ids]))
     table.attrs = {"model": model.config.source, "translated": int(translator is not None)}
     return table
 

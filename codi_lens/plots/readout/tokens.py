@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -92,12 +93,12 @@ def top_tokens(table: xr.Dataset, problem: str | None = None) -> go.Figure:
         ),
         layout=style.base_layout(
             f"What the lens reads: {own['problem'].item()}",
-            "likeliest token after each layer, ␣ is a space; last row: the thoughts as they are "
-            "fed,<br>after the projection. The state at bot makes ct0",
+            f"{_escaped(_wrapped(str(own['question'].item())))}<br>likeliest token after each "
+            "layer, ␣ is a space; last row: the thoughts as fed, after the projection",
             xaxis=style.cell_axis("position"),
             yaxis=style.cell_axis("", rows=True),
             width=860,
-            height=190 + 46 * len(rows),
+            height=240 + 46 * len(rows),
         ),
     )
     figure.add_trace(cell_labels(labels, best, rows, columns, style.SCORE_SCALE, 0.0, 1.0))
@@ -114,7 +115,13 @@ def _hover(tokens: list[str], probabilities: Any, row: str, column: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("\n", "<br>")
+
+
+def _wrapped(question: str) -> str:
+    """The first lines of a question."""
+    return "\n".join(textwrap.wrap(question, 110, max_lines=3, placeholder=" …"))
 
 
 def run_attention(run: ThoughtRun, head: str | Head, problem: int = 0) -> go.Figure:

@@ -136,7 +136,7 @@ def _codi_settings(model: Loaded, checkpoint: Checkpoint) -> Iterator[Variant]:
 
 def _other_alphas(alpha: int | float) -> list[float]:
     """A third and a half off, and usual values between these."""
-    near = [alpha / 2, alpha * 2 / 3, alpha * 3 / 2, alpha * 2]
+    near = [float(each) for each in (alpha / 2, alpha * 2 / 3, alpha * 3 / 2, alpha * 2)]
     return sorted({*near, *(a for a in ALPHAS if near[0] <= a <= near[-1])} - {alpha})
 
 

@@ -220,7 +220,8 @@ A tiny CODI model that ships with codi_lens, genuinely trained to reason in six 
 
 **Training supervised `ct0`..`ct3`:** for the first three quarters of the CODI steps an extra
 cross-entropy made these thoughts decode to the running totals. That they hold running totals is
-therefore no discovery; published models are not trained this way.
+therefore no discovery, and neither is that no attention between thoughts is needed; published
+models are not trained this way (docs/validity.md).
 
 ## Data
 

@@ -93,6 +93,8 @@ def score_effect_scatter(
         raise InterventionError(f"The associations hold no metric {metric!r}.")
     row = found.iloc[0]
     name = metric.replace("_", " ") if metric == "output_change" else f"{metric} score"
+    scopes = list(dict.fromkeys(effects["scope"])) if "scope" in effects else []
+    where = f" at {scopes[0]}" if len(scopes) == 1 else ""
     joined = heads[["name", "layer", metric]].merge(
         effects[["name", "effect", "effect_low", "effect_high"]], on="name"
     )
@@ -103,7 +105,7 @@ def score_effect_scatter(
             f"{p_text(row['p'])};<br>within layers {row['within_rho']:.2f} "
             f"[{row['within_low']:.2f}, {row['within_high']:.2f}], {p_text(row['within_p'])}",
             xaxis=style.value_axis(name),
-            yaxis=style.value_axis("loss when ablated (nats)"),
+            yaxis=style.value_axis(f"loss when ablated{where} (nats)"),
             legend=LEGEND,
             width=640,
             height=460,

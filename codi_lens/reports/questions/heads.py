@@ -100,7 +100,7 @@ def attribution_section(
             thoughts[name] = attribute_thoughts(model, problems, [mode], out=kept[1], **asked)
         top = min(5, len(heads[name]))
         agreements[name] = compare_with_exact(heads[name], effects, top=top, seed=seed)
-        findings.append(_about(name, agreements[name]))
+        findings.append(_about(f"{name} at {scope_name(at)}", agreements[name]))
         if len(measured) >= _FEWEST:
             findings.append(_about_thoughts(name, thoughts[name], measured, seed))
     figures = {

@@ -83,7 +83,13 @@ def random_attention(n_problems: int, n_layers: int, n_heads: int) -> xr.DataArr
     return xr.DataArray(
         values,
         dims=("problem", "layer", "head", "query", "key"),
-        coords={"query": list(query_names(N_THOUGHTS)), "key": list(key_names(N_THOUGHTS))},
+        coords={
+            "problem": [str(i) for i in range(n_problems)],
+            "layer": range(n_layers),
+            "head": range(n_heads),
+            "query": list(query_names(N_THOUGHTS)),
+            "key": list(key_names(N_THOUGHTS)),
+        },
     )
 
 

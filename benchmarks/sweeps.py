@@ -67,8 +67,11 @@ def compare(quick: bool, every: int) -> list[str]:
     model = random_model(quick)
     cfg = model.lens.cfg
     generator = torch.Generator().manual_seed(0)
-    tokens = [torch.randint(cfg.d_vocab - 4, (k,), generator=generator).tolist() for k in LENGTHS]
-    problems = [Problem(row, None, f"p{i}") for i, row in enumerate(tokens)]  # type: ignore[arg-type]
+    pieces = [str(model.tokenizer.decode([i])) for i in range(len(model.tokenizer))]
+    words = [piece for piece in pieces if piece[:1] == " " and piece[1:].isalpha()]
+    drawn = [torch.randint(len(words), (k,), generator=generator).tolist() for k in LENGTHS]
+    texts = ["".join(words[i] for i in row) for row in drawn]
+    problems = [Problem(text, None, f"p{i}") for i, text in enumerate(texts)]
     donors = Donors(model, problems)
     donors.prepare([f"blocks.{layer}.attn.hook_z" for layer in range(cfg.n_layers)])
     heads = [(layer, head) for layer in range(cfg.n_layers) for head in range(cfg.n_heads)]
@@ -81,7 +84,7 @@ def compare(quick: bool, every: int) -> list[str]:
     outcomes = measure(model, problems, arms, max_new_tokens=NEW_TOKENS, progress=False)
     sweep = (time.thread_time() - begin) / len(arms)
 
-    clean = model.think(tokens, ids=ids, max_new_tokens=NEW_TOKENS)
+    clean = model.think(texts, ids=ids, max_new_tokens=NEW_TOKENS)
     by_arm = dict(list(outcomes.groupby("arm")))
     assert by_arm[CLEAN]["answer"].tolist() == clean.answers
     decoding = scoring = worst = 0.0
@@ -89,10 +92,10 @@ def compare(quick: bool, every: int) -> list[str]:
     chosen = list(arms)[every // 2 :: every]
     for name in chosen:
         begin = time.thread_time()
-        run = model.think(tokens, ids=ids, interventions=[arms[name]], max_new_tokens=NEW_TOKENS)
+        run = model.think(texts, ids=ids, interventions=[arms[name]], max_new_tokens=NEW_TOKENS)
         decoding += time.thread_time() - begin
         begin = time.thread_time()
-        model.think(tokens, ids=ids, interventions=[arms[name]], answers=clean.answer_tokens)
+        model.think(texts, ids=ids, interventions=[arms[name]], answers=clean.answer_tokens)
         scoring += time.thread_time() - begin
         distance = (run.thoughts - clean.thoughts).norm(dim=-1) / clean.thoughts.norm(dim=-1)
         ours = by_arm[name].filter(like="change_ct").to_numpy()
@@ -105,11 +108,11 @@ def compare(quick: bool, every: int) -> list[str]:
     naive = decoding + scoring
     shape = f"{cfg.n_layers} layers x {cfg.n_heads} heads, width {cfg.d_model}"
     machine = platform.processor() or platform.machine()
-    share = f"{differing} of {len(chosen) * len(tokens)}"
+    share = f"{differing} of {len(chosen) * len(texts)}"
     return [
         f"torch {torch.__version__}, transformers {transformers.__version__}, {machine}.",
         "",
-        f"{shape}; {len(tokens)} problems of {min(LENGTHS)} to {max(LENGTHS)} tokens, six",
+        f"{shape}; {len(texts)} problems of {min(LENGTHS)} to {max(LENGTHS)} tokens, six",
         f"thoughts, answers of {NEW_TOKENS} tokens; every head resampled at `thinking`. Rerunning",
         f"is timed on {len(chosen)} of the {len(arms)} heads.",
         "",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.oracle import ROOT
 
@@ -44,6 +45,23 @@ def test_every_way_is_measured(output: str, title: str) -> None:
 def test_think_is_faster_than_the_studys_way(output: str, title: str) -> None:
     study, _, ours, _ = (ms for ms, _ in table(output, title).values())
     assert ours < study
+
+
+def test_a_sweep_gives_what_rerunning_gives() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "sweeps.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Answers that differ between the ways: 0 of " in done.stdout
+
+
+def test_scores_are_those_of_a_loop_over_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    timed = importlib.import_module("metrics")
+    attention = timed.random_attention(4, 2, 3)
+    vectorised = timed.HeadScores.of(attention).values
+    for loop in (timed.loop_over_matrices, timed.loop_over_heads):
+        for name, values in loop(attention).items():
+            np.testing.assert_allclose(values.mean(axis=0).ravel(), vectorised[name], atol=1e-9)
 
 
 def test_results_are_written_only_where_asked(

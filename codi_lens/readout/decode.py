@@ -12,15 +12,14 @@ import pandas as pd
 from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from codi_lens.errors import PositionError, ProblemError, needs, whole_number
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.problem import Problems, check_problems, is_correct
+from codi_lens.readout.batches import batched_runs
 from codi_lens.readout.states import read
 from codi_lens.thinking.given import problems_for
-from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import Cache, ThoughtRun
 
 
@@ -74,36 +73,30 @@ def decode_thoughts(
     for name, value, n in (("layer", layer, cfg.n_layers), ("head", head, cfg.n_heads)):
         if value is not None:
             whole_number(name, value, high=n - 1, error=PositionError)
-    prompts = prepare_problems(model, problems)
-    opening, last = len(model.config.opening), f"blocks.{cfg.n_layers - 1}.hook_resid_post"
+    last = f"blocks.{cfg.n_layers - 1}.hook_resid_post"
     layers = range(cfg.n_layers) if layer is None else [layer]
     patterns = [f"blocks.{each}.attn.hook_pattern" for each in layers]
-    rows: list[dict[str, object]] = []
-    for start in tqdm(
-        range(0, len(problems), batch_size), desc="decoding", unit="batch", disable=not progress
+    found: dict[int, list[dict[str, object]]] = {}
+    for batch, run in batched_runs(
+        model,
+        problems,
+        [last, *patterns],
+        "decoding",
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        progress=progress,
     ):
-        batch = range(start, min(start + batch_size, len(problems)))
-        run = model.think(
-            [prompts[i][:-opening] for i in batch],
-            max_new_tokens=max_new_tokens,
-            names_filter=[last, *patterns],
-            ids=[ids[i] for i in batch],
-        )
         cache = run.cache()
         for row, i in enumerate(batch):
-            known = problems[i].answer
-            answer = run.answers[row]
-            whole = {"problem": ids[i]}
-            after = {
-                "answer": answer,
-                "correct": None if known is None else is_correct(answer, known),
-            }
+            known, answer = problems[i].answer, run.answers[row]
+            correct = None if known is None else is_correct(answer, known)
             attention = _attention(run, cache, patterns, row, head)
             states = cache[last][row, run.layout.bot : run.layout.bot + len(attention)]
-            rows += [
-                whole | each | after for each in _rows(model, run.tokens[row], states, attention, k)
+            found[i] = [
+                {"problem": ids[i]} | each | {"answer": answer, "correct": correct}
+                for each in _rows(model, run.tokens[row], states, attention, k)
             ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([row for i in range(len(problems)) for row in found[i]])
 
 
 def _attention(

@@ -37,10 +37,7 @@ def readable_and_used(table: pd.DataFrame) -> go.Figure:
     advice = "give what readable_and_used returns"
     needs(table, "thought", "operation", "lens_n", *columns, advice=advice, error=ProblemError)
     headings = ("the lens reads", "a probe reads", "a swap moves")
-    panels = [
-        (heading, table.pivot(index="thought", columns="operation", values=column))
-        for heading, column in zip(headings, columns, strict=True)
-    ]
+    panels = _pivoted(table, "thought", "operation", dict(zip(headings, columns, strict=True)))
     return _maps(
         panels,
         [str(name) for name in table["thought"].unique()],
@@ -70,10 +67,7 @@ def stopped_answers(table: pd.DataFrame) -> go.Figure:
     advice = "give what stopped_answers returns"
     needs(table, "last", "target", "n", *columns, advice=advice, error=ProblemError)
     headings = ("answered", "read in the state", "read in the thought as fed")
-    panels = [
-        (heading, table.pivot(index="last", columns="target", values=column))
-        for heading, column in zip(headings, columns, strict=True)
-    ]
+    panels = _pivoted(table, "last", "target", dict(zip(headings, columns, strict=True)))
     targets = [str(name) for name in table["target"].unique()]
     return _maps(
         [(heading, grid[targets]) for heading, grid in panels],
@@ -173,6 +167,16 @@ def _maps(
     )
     figure.update_layout(margin_t=132)
     return figure
+
+
+def _pivoted(
+    table: pd.DataFrame, rows: str, columns: str, values: dict[str, str]
+) -> list[tuple[str, pd.DataFrame]]:
+    """A grid of each of these columns, by its heading."""
+    return [
+        (heading, table.pivot(index=rows, columns=columns, values=column))
+        for heading, column in values.items()
+    ]
 
 
 def _cells(

@@ -26,7 +26,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +44,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from codi_lens.problems import MAX_OPERATIONS, MAX_TOTAL, WordProblem, word_problems
+from codi_lens.problems import MAX_OPERATIONS, MAX_TOTAL, Family, WordProblem, word_problems
 
 N_THOUGHTS = 6
 IGNORED = -100
@@ -62,7 +62,11 @@ class Recipe:
     codi_steps: int
     codi_learning_rate: float
     history: str = ""
-    supervised: bool = True
+    family: Family = "plain"
+    n_operations: tuple[int, ...] | None = None
+    supervised: Literal["all totals", "all but the answer", "none"] = "all totals"
+    d_projection: int | None = None
+    constant_thoughts: bool = False
     d_model: int = 96
     n_layers: int = 3
     n_heads: int = 8
@@ -108,6 +112,37 @@ RECIPES = {
             history="Seed 0 only. A first recipe (2,000 CODI steps, no supervision of the last "
             "running total) reached 98.9 % and was dropped.",
         ),
+        Recipe(
+            "tiny-recall",
+            "llama",
+            lora_rank=None,
+            lora_alpha=None,
+            cot_cycles=(1200,),
+            codi_steps=2800,
+            codi_learning_rate=2e-3,
+            batch_size=64,
+            n_parts=1,
+            family="mixed",
+            n_operations=(3, 4, 4, 5, 5, 5),
+            supervised="all but the answer",
+            d_projection=12,
+        ),
+        Recipe(
+            "tiny-recall-4",
+            "llama",
+            lora_rank=None,
+            lora_alpha=None,
+            cot_cycles=(1200,),
+            codi_steps=2800,
+            codi_learning_rate=2e-3,
+            batch_size=64,
+            n_parts=1,
+            family="mixed",
+            n_operations=(3, 4, 4, 5, 5, 5),
+            supervised="all but the answer",
+            d_projection=12,
+            n_layers=4,
+        ),
     )
 }
 
@@ -141,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def train(recipe: Recipe, *, out: Path, work: Path, seed: int = 0, control: bool = False) -> None:
     """Run every phase of `recipe` (resuming from `work`) and write the checkpoint to `out`."""
     work.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(recipe.architecture)
+    tokenizer = build_tokenizer(recipe.architecture, recipe.family)
     torch.manual_seed(seed)
     base = build_base(recipe, tokenizer)
     data = Data(tokenizer, recipe, seed)
@@ -187,7 +222,10 @@ def train(recipe: Recipe, *, out: Path, work: Path, seed: int = 0, control: bool
             work=work,
             groups=[
                 (trained, recipe.codi_learning_rate),
-                (model.prj.parameters(), recipe.projection_learning_rate),
+                (
+                    [p for p in model.prj.parameters() if p.requires_grad],
+                    recipe.projection_learning_rate,
+                ),
             ],
         )
     save(model, recipe, tokenizer, out, seed=seed)
@@ -210,11 +248,16 @@ class Codi(nn.Module):
                     weight = module.get_parameter("weight")
                     delta = LoraDelta(weight, recipe.lora_rank, recipe.lora_alpha or 1)
                     parametrize.register_parametrization(module, "weight", delta)
+        inner = recipe.d_projection or recipe.d_model
+        last = nn.Linear(inner, recipe.d_model)
+        if recipe.constant_thoughts:  # what is left is the bias of the LayerNorm, which trains
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter).requires_grad_(False)
         self.prj = nn.Sequential(
             nn.Dropout(0.0),
-            nn.Linear(recipe.d_model, recipe.d_model),
+            nn.Linear(recipe.d_model, inner),
             nn.GELU(),
-            nn.Linear(recipe.d_model, recipe.d_model),
+            last,
         )
         self.prj.add_module("ln", nn.LayerNorm(recipe.d_model))
 
@@ -267,7 +310,13 @@ class Data:
 
     def problems(self, step: int) -> list[WordProblem]:
         seed = 1_000_003 * (self.seed + 1) + step
-        return word_problems(self.recipe.batch_size, seed=seed, split="train")
+        return word_problems(
+            self.recipe.batch_size,
+            seed=seed,
+            split="train",
+            family=self.recipe.family,
+            n_operations=self.recipe.n_operations,
+        )
 
     def batch(self, step: int) -> list[dict[str, Tensor]]:
         """The problems of one step, as parts of similar length (less padding, same gradient)."""
@@ -288,7 +337,8 @@ class Data:
         length = max(map(len, solutions))
         totals = torch.full((len(problems), MAX_OPERATIONS - 1), IGNORED)
         for row, problem in enumerate(problems):
-            for i, total in enumerate(problem.totals[: MAX_OPERATIONS - 1]):
+            last = len(problem.totals) - (self.recipe.supervised == "all but the answer")
+            for i, total in enumerate(problem.totals[: min(last, MAX_OPERATIONS - 1)]):
                 totals[row, i] = self._ids(f" {total}")[0]
         answers = [[self.eot, *self._ids(answer_text(problem)), self.eos] for problem in problems]
         return {
@@ -306,7 +356,7 @@ def answer_text(problem: WordProblem) -> str:
     return f"The answer is: {problem.answer}"
 
 
-def build_tokenizer(architecture: str) -> PreTrainedTokenizerFast:
+def build_tokenizer(architecture: str, family: Family = "plain") -> PreTrainedTokenizerFast:
     """A word-level tokenizer: a token carries the space before it, numbers are single tokens."""
     begin, end = (
         ("<|begin_of_text|>", "<|end_of_text|>")
@@ -316,7 +366,7 @@ def build_tokenizer(architecture: str) -> PreTrainedTokenizerFast:
     pieces = r" ?[A-Za-z]+| ?\d+| ?[^\sA-Za-z\d]+"
     split = pre_tokenizers.Split(Regex(pieces), "isolated")
     words: set[str] = set()
-    for problem in word_problems(20_000, split="train"):
+    for problem in word_problems(20_000, split="train", family=family):
         for text in (problem.question, problem.solution, answer_text(problem)):
             words.update(piece for piece, _ in split.pre_tokenize_str(text))
     numbers = [f" {number}" for number in range(MAX_TOTAL + 1)]
@@ -433,7 +483,9 @@ def codi_loss(recipe: Recipe) -> Callable[[Codi, dict[str, Tensor], float], Tens
             target = reference[rows, part["anchors"]].detach()
             distance = F.smooth_l1_loss(own[:, anchor], target) / target.std()
             total = total + distance / len(teacher)
-        weight = min(1.0, max(0.0, (0.75 - progress) / 0.25)) if recipe.supervised else 0.0
+        weight = min(1.0, max(0.0, (0.75 - progress) / 0.25))
+        if recipe.supervised == "none":
+            weight = 0.0
         if weight > 0:
             logits = _unembed(model.codi, thoughts[:, : part["totals"].shape[1]])
             supervised = (part["totals"] != IGNORED).sum().clamp(min=1)

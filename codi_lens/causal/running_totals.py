@@ -39,7 +39,8 @@ from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.chains import chain_of
 from codi_lens.problems.pairs import Pairs, both_problems, pair_list
 from codi_lens.problems.problem import Number, Problems
-from codi_lens.problems.words import MAX_TOTAL, WordProblem, built_in, totals_of
+from codi_lens.problems.operations import MAX_TOTAL, totals_of
+from codi_lens.problems.words import WordProblem, built_in
 from codi_lens.stats import benjamini_hochberg
 
 _HALF = 0.5
@@ -302,7 +303,10 @@ def _with_q(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def _prediction(problem: WordProblem, donor: WordProblem, operation: int) -> int | None:
     """The donor's total after an operation and the own operations after it, if it tells apart."""
     before = (donor.start, *donor.totals)
-    steps = [(before[k], *totals_of(before[k], problem.operations[k:])) for k in range(len(before))]
+    steps = [
+        (value, *totals_of(problem.start, problem.operations, given={k: value})[k:])
+        for k, value in enumerate(before)
+    ]
     value = steps[operation][-1]
     possible = all(0 <= total <= MAX_TOTAL for total in steps[operation])
     alike = [value == other[-1] for k, other in enumerate(steps) if k != operation]

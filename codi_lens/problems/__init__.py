@@ -9,21 +9,21 @@ thing; a gold answer has to be one number as a whole, and `read_gold` reads it o
 from codi_lens.problems.arguments import Split
 from codi_lens.problems.corpora import gsm8k, load_problems, sample_indices
 from codi_lens.problems.gold import Number, read_gold
-from codi_lens.problems.problem import Problem, answer_span, is_correct, parse_answer
-from codi_lens.problems.words import (
+from codi_lens.problems.operations import (
     MAX_OPERATIONS,
     MAX_TOTAL,
     Operation,
-    WordProblem,
     split_of,
     totals_of,
-    with_one_operand_changed,
-    word_problems,
 )
+from codi_lens.problems.problem import Problem, answer_span, is_correct, parse_answer
+from codi_lens.problems.stories import Family
+from codi_lens.problems.words import WordProblem, with_one_operand_changed, word_problems
 
 __all__ = [
     "MAX_OPERATIONS",
     "MAX_TOTAL",
+    "Family",
     "Number",
     "Operation",
     "Problem",

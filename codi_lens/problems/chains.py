@@ -22,5 +22,4 @@ def chain_of(question: str) -> str:
     if story is None:
         return words
     told = re.sub(rf"\b({'|'.join(story.groups())})\b", "_", words)
-    told = re.sub(r"Then _ \w+ ", "Then _ _ ", told)
-    return re.sub(r"_ \w+ (\d+)\.", r"_ _ \1.", told)
+    return re.sub(r"_ \w+ (\d+)( more)?\.", r"_ _ \1\2.", told)

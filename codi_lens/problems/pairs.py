@@ -21,12 +21,11 @@ from codi_lens.problems.arguments import (
     repeated,
     whole_number,
 )
+from codi_lens.problems.operations import MAX_OPERATIONS, split_of
 from codi_lens.problems.problem import Problem, Problems, problem_list
 from codi_lens.problems.words import (
-    MAX_OPERATIONS,
     WordProblem,
     built_in,
-    split_of,
     with_one_operand_changed,
     word_problems,
 )

@@ -48,6 +48,11 @@ class Problem:
         question = check_text(f"The question of the problem {shown(id)}", self.question)
         self._keep(question=question, answer=read_gold(self.answer, of=of), id=id)
 
+    @property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """The reads that are known to be needed, as (query, key): none, but see `WordProblem`."""
+        return ()
+
     def _keep(self, **values: object) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)  # as dataclasses do where they are frozen

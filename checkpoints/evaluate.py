@@ -1,11 +1,13 @@
 """Measure a tiny model through codi_lens and write its model card.
 
     python checkpoints/evaluate.py tiny-gpt2 --control .training/tiny-gpt2-control-seed0-final
+    python checkpoints/evaluate.py tiny-recall --control checkpoints/tiny-recall-control
 
 Everything is measured on held-out problems, by number of operations: answers after explicit chain
 of thought, after six thoughts, with thoughts zeroed, replaced by their mean or taken from another
 problem, the control trained without thoughts, and donor interchange: one thought taken from a
-donor, where the answer ought to be "the donor's total, then the own remaining steps".
+donor, where the answer ought to be "the donor's total, then the own remaining steps". Of a model
+whose problems refer back also what cutting the known edges costs, which `edges.json` keeps.
 """
 
 from __future__ import annotations
@@ -16,35 +18,44 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import torch
+from card import model_card
 from torch import Tensor
 from tqdm import tqdm
 
 from codi_lens import CodiModel, Intervention
-from codi_lens.problems import MAX_OPERATIONS, WordProblem, is_correct, word_problems
-from codi_lens.stats import wilson_interval
+from codi_lens.causal.edge_costs import costs_by_reference, edge_costs, known_against_others
+from codi_lens.causal.references import write_used
+from codi_lens.loading.sources import learnt_family
+from codi_lens.problems import Family, WordProblem, is_correct, totals_of, word_problems
 
 HERE = Path(__file__).parent
 BATCH = 200
+Counts = dict[str, dict[str, int]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measure a tiny model and write its model card.")
     parser.add_argument("name", help="a folder beside this file, such as tiny-gpt2")
+    parser.add_argument("--folder", type=Path, help="where the checkpoint is, if not there")
     parser.add_argument("--control", type=Path, help="checkpoint trained without thoughts")
     parser.add_argument("--n", type=int, default=2600, help="held-out problems")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    folder = HERE / options.name
+    folder = options.folder or HERE / options.name
+    family = learnt_family(folder)
     model = CodiModel.from_pretrained(folder)
     control = CodiModel.from_pretrained(options.control) if options.control else None
-    problems = word_problems(options.n, seed=options.seed)
-    reference = word_problems(500, seed=options.seed, split="train")
+    problems = word_problems(options.n, seed=options.seed, family=family)
+    reference = word_problems(500, seed=options.seed, split="train", family=family)
     results = evaluate(model, control, problems, reference)
+    if family != "plain":
+        results |= {"family": family, "edges": evaluate_edges(model, problems, folder, options.n)}
     results["command"] = (
         f"python checkpoints/evaluate.py {options.name} --n {options.n} --seed {options.seed}"
         + (f" --control {options.control}" if options.control else "")
@@ -75,19 +86,41 @@ def evaluate(
         "thoughts of another problem": lambda: run_thoughts(model, problems, thoughts[donors])[0],
     }
     if control is not None:
-        tokens = [control.config.bot, control.config.eot]
-        conditions["control without thoughts"] = lambda: continue_greedily(
-            control, problems, tokens
-        )
+        conditions["control without thoughts"] = lambda: answers_of_control(control, problems)
     results: dict[str, Any] = {"n": len(problems), "conditions": {}, "interchange": {}}
     for name, answer in conditions.items():
         texts = answer()
         results["conditions"][name] = count(
             problems, [is_correct(t, p.answer or 0) for t, p in zip(texts, problems, strict=True)]
         )
-    for thought in range(MAX_OPERATIONS - 1):
+    for thought in range(max(len(problem.operations) for problem in problems) - 1):
         results["interchange"][f"ct{thought}"] = interchange(model, problems, thoughts, thought)
     return results
+
+
+def evaluate_edges(
+    model: CodiModel, problems: Sequence[WordProblem], folder: Path, n: int
+) -> dict[str, Any]:
+    """What cutting edges costs, on these problems and on as many of every family."""
+    costs = costs_by_reference(edge_costs(model, problems), problems)
+    write_used(costs, folder)
+    tables = {"mixed": known_against_others(model, problems).to_dict("records")}
+    accuracy: dict[str, Counts] = {}
+    for family in (each for each in get_args(Family) if each not in ("plain", "mixed")):
+        some = word_problems(n // 4, seed=8, family=family)
+        tables[family] = known_against_others(model, some).to_dict("records")
+        texts, _ = run_thoughts(model, some)
+        right = [is_correct(t, p.answer or 0) for t, p in zip(texts, some, strict=True)]
+        accuracy[family] = count(some, right)
+    known = costs[costs["known"]]
+    kind = ["n_operations", "step", "refers_to", "key"]  # other edges to the same thought
+    others = costs[~costs["known"]].groupby(kind)["cost"].max()
+    largest = [float(others.get(tuple(row), np.nan)) for row in known[kind].to_numpy()]
+    return {
+        "against": tables,
+        "accuracy": accuracy,
+        "references": known.assign(largest_other=largest).to_dict("records"),
+    }
 
 
 def run_thoughts(
@@ -104,6 +137,14 @@ def run_thoughts(
         texts += run.answers
         fed.append(run.thoughts)
     return texts, torch.cat(fed)
+
+
+def answers_of_control(control: CodiModel, problems: Sequence[WordProblem]) -> list[str]:
+    """Answers after constant thoughts; right after eot if the control learnt without any."""
+    settings = json.loads((Path(control.config.source) / "codi_config.json").read_text())
+    if settings["training"].get("constant_thoughts"):
+        return run_thoughts(control, problems)[0]
+    return continue_greedily(control, problems, [control.config.bot, control.config.eot])
 
 
 def continue_greedily(
@@ -147,12 +188,12 @@ def interchange(
     usable = [i for i, p in enumerate(problems) if len(p.operations) > thought + 1]
     pairs: list[tuple[int, int, int]] = []
     for i in usable:
-        draw = random.Random(f"ct{thought} of {problems[i].id}")
+        own = problems[i]
+        draw = random.Random(f"ct{thought} of {own.id}")
         for donor in draw.sample(usable, min(20, len(usable))):
-            total = problems[donor].totals[thought]
-            for operation in problems[i].operations[thought + 1 :]:
-                total = operation.apply(total)
-            if 0 <= total < 50 and total != problems[i].answer:
+            given = {thought + 1: problems[donor].totals[thought]}
+            total = totals_of(own.start, own.operations, given)[-1]
+            if 0 <= total < 50 and total != own.answer:
                 pairs.append((i, donor, total))
                 break
     hits = 0
@@ -171,105 +212,17 @@ def interchange(
     return {"n": len(pairs), "correct": hits}
 
 
-def count(problems: Sequence[WordProblem], correct: Sequence[bool]) -> dict[str, dict[str, int]]:
+def count(problems: Sequence[WordProblem], correct: Sequence[bool]) -> Counts:
+    """Correct answers and n: of all, of each number of operations, and of all above one."""
     table = {"all": {"n": len(problems), "correct": sum(correct)}}
-    for length in range(1, MAX_OPERATIONS + 1):
-        rows = [c for p, c in zip(problems, correct, strict=True) if len(p.operations) == length]
+    lengths = [len(problem.operations) for problem in problems]
+    for length in sorted(set(lengths)):
+        rows = [c for n, c in zip(lengths, correct, strict=True) if n == length]
         table[str(length)] = {"n": len(rows), "correct": sum(rows)}
-    several = [table[str(length)] for length in range(2, MAX_OPERATIONS + 1)]
-    table["2 to 5"] = {key: sum(row[key] for row in several) for key in ("n", "correct")}
+    if 1 in lengths:
+        several = [row for name, row in table.items() if name not in ("all", "1")]
+        table["2 to 5"] = {key: sum(row[key] for row in several) for key in ("n", "correct")}
     return table
-
-
-def model_card(name: str, folder: Path, results: dict[str, Any]) -> str:
-    settings = json.loads((folder / "codi_config.json").read_text())
-    training = settings["training"]
-    lora = training["lora_rank"] is not None
-    shape = (
-        f"{training['n_layers']} layers × {training['n_heads']} heads, "
-        f"d_model {training['d_model']}"
-    )
-    kind = (
-        f"GPT-2 architecture ({shape}). The base (bf16) was trained on explicit chain of thought; "
-        f"LoRA (rank {training['lora_rank']}, alpha {training['lora_alpha']}, on c_attn, c_proj "
-        "and c_fc) and the projection (float32) were then trained with the base frozen. Stored "
-        "unmerged, in the key layout of the published CODI checkpoints."
-        if lora
-        else f"LLaMA architecture ({shape}, {training['n_kv_heads']} key-value heads; RoPE, "
-        "RMSNorm, SwiGLU). Every weight was trained, first on explicit chain of thought, then "
-        "with CODI."
-    )
-    lengths = [str(n) for n in range(1, MAX_OPERATIONS + 1)]
-    header = "| condition | all | 2 to 5 op. | " + " | ".join(f"{n} op." for n in lengths) + " |"
-    rows = [
-        f"| {condition} | "
-        + " | ".join(rate(table[key]) for key in ("all", "2 to 5", *lengths))
-        + " |"
-        for condition, table in results["conditions"].items()
-    ]
-    clean = results["conditions"]["six thoughts"]
-    sizes = ", ".join(f"{clean[n]['n']} with {n}" for n in lengths)
-    swaps = [
-        f"| `{thought}` | {rate(counts)} | {counts['n']} |"
-        for thought, counts in results["interchange"].items()
-    ]
-    return f"""# {name}
-
-A tiny CODI model that ships with codi_lens, genuinely trained to reason in six continuous thoughts.
-{kind}
-
-**Training supervised `ct0`..`ct3`:** for the first three quarters of the CODI steps an extra
-cross-entropy made these thoughts decode to the running totals. That they hold running totals is
-therefore no discovery, and neither is that no attention between thoughts is needed; published
-models are not trained this way (docs/validity.md).
-
-## Data
-
-Word problems of `codi_lens.problems.word_problems`: a start, then one to five operations (add,
-subtract, and conditionals that do not compose in parallel), all totals in 0..49. A chain (start and
-operations) is held out if its hash falls in the last 5 %; training never sees it. The tokenizer is
-word-level, numbers are single tokens.
-
-> {word_problems(1, seed=0, n_operations=4)[0].question}
-
-## Recipe
-
-Self-distillation as in CODI (arXiv 2502.21074); `checkpoints/train.py` holds all of it.
-
-    python checkpoints/train.py {name} --seed {training["seed"]}
-    python checkpoints/train.py {name} --seed {training["seed"]} --control
-
-{sum(training["cot_cycles"]):,} steps of explicit chain of thought, {training["codi_steps"]:,} CODI
-steps, batch {training["batch_size"]}, AdamW, cosine schedule. {training["history"]}
-
-## Accuracy on {results["n"]:,} held-out problems, in percent, with 95 % Wilson intervals
-
-{header}
-|---|{"---|" * (2 + len(lengths))}
-{chr(10).join(rows)}
-
-n per number of operations: {sizes}.
-"Mean" is over 500 training problems, per thought; "another problem" has another answer; the
-control has the same size and number of steps and was trained to answer right after the question.
-One operation needs no thoughts: such answers survive without them.
-
-## Donor interchange
-
-One thought is taken from another problem; later thoughts and the answer are the model's own.
-Counted are answers equal to "the donor's running total, then the own remaining steps", where that
-differs from the right answer.
-
-| thought | % | n |
-|---|---|---|
-{chr(10).join(swaps)}
-
-All numbers: `{results["command"]}`, which writes `evaluation.json` and this page.
-"""
-
-
-def rate(counts: dict[str, int]) -> str:
-    low, high = wilson_interval(counts["correct"], counts["n"])
-    return f"{100 * counts['correct'] / counts['n']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 if __name__ == "__main__":

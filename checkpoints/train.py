@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -62,7 +63,9 @@ class Recipe:
     codi_steps: int
     codi_learning_rate: float
     history: str = ""
+    start_from: str | None = None
     family: Family = "plain"
+    solution: Literal["equations", "totals"] = "equations"
     n_operations: tuple[int, ...] | None = None
     supervised: Literal["all totals", "all but the answer", "none"] = "all totals"
     d_projection: int | None = None
@@ -81,9 +84,29 @@ class Recipe:
     clip: float = 1.0
 
     @property
+    def explicit(self) -> Recipe:
+        """What decides on the explicit chain of thought; recipes that share it train it once."""
+        return Recipe(
+            "explicit",
+            self.architecture,
+            lora_rank=None,
+            lora_alpha=None,
+            cot_cycles=self.cot_cycles,
+            codi_steps=0,
+            codi_learning_rate=0.0,
+            family=self.family,
+            solution=self.solution,
+            n_operations=self.n_operations,
+            **{name: getattr(self, name) for name in _SHARED},
+        )
+
+    @property
     def total_steps(self) -> int:
         return sum(self.cot_cycles) + self.codi_steps
 
+
+_SHARED = ("d_model", "n_layers", "n_heads", "n_kv_heads", "d_mlp", "learning_rate")
+_SHARED += ("batch_size", "n_parts", "warmup_steps", "weight_decay", "clip")
 
 RECIPES = {
     recipe.name: recipe
@@ -102,6 +125,19 @@ RECIPES = {
             "32, no supervision of the last running total) reached 83 % and was dropped.",
         ),
         Recipe(
+            "tiny-gpt2-plain",
+            "gpt2",
+            lora_rank=64,
+            lora_alpha=64,
+            cot_cycles=(1200, 1800),
+            codi_steps=1600,
+            codi_learning_rate=4e-3,
+            start_from="tiny-gpt2",
+            supervised="none",
+            history="Seed 0 only. Explicit chain of thought is that of tiny-gpt2, whose base it "
+            "starts from: up to there the two recipes are the same.",
+        ),
+        Recipe(
             "tiny-llama",
             "llama",
             lora_rank=None,
@@ -117,34 +153,22 @@ RECIPES = {
             "llama",
             lora_rank=None,
             lora_alpha=None,
-            cot_cycles=(1200,),
-            codi_steps=2800,
+            cot_cycles=(2500, 2500),
+            codi_steps=1500,
             codi_learning_rate=2e-3,
             batch_size=64,
             n_parts=1,
             family="mixed",
+            solution="totals",
             n_operations=(3, 4, 4, 5, 5, 5),
             supervised="all but the answer",
             d_projection=12,
-        ),
-        Recipe(
-            "tiny-recall-4",
-            "llama",
-            lora_rank=None,
-            lora_alpha=None,
-            cot_cycles=(1200,),
-            codi_steps=2800,
-            codi_learning_rate=2e-3,
-            batch_size=64,
-            n_parts=1,
-            family="mixed",
-            n_operations=(3, 4, 4, 5, 5, 5),
-            supervised="all but the answer",
-            d_projection=12,
-            n_layers=4,
         ),
     )
 }
+RECIPES["tiny-recall-control"] = dataclasses.replace(
+    RECIPES["tiny-recall"], name="tiny-recall-control", constant_thoughts=True
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -195,15 +219,19 @@ def train(recipe: Recipe, *, out: Path, work: Path, seed: int = 0, control: bool
         model = Codi(base, recipe)  # dense, in float32; its projection is unused
     else:
         done = 0
-        for cycle, steps in enumerate(recipe.cot_cycles, 1):
+        if recipe.start_from is not None:
+            base.load_state_dict(base_of(recipe.start_from), strict=False)  # lm_head is tied
+        shared = work.parent / f"explicit-{_digest(recipe.explicit)}-seed{seed}"
+        for cycle, steps in enumerate(() if recipe.start_from else recipe.cot_cycles, 1):
+            shared.mkdir(parents=True, exist_ok=True)
             _fit(
-                recipe,
+                recipe.explicit,
                 base,
                 lambda step, done=done: data.batch(done + step),
                 cot_loss,
                 steps=steps,
                 name=f"explicit CoT {cycle}",
-                work=work,
+                work=shared,
                 groups=[(base.parameters(), recipe.learning_rate)],
             )
             done += steps
@@ -328,7 +356,8 @@ class Data:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     def _solution(self, problem: WordProblem) -> list[int]:
-        return self._ids(problem.solution) + self._ids(answer_text(problem)) + [self.eos]
+        text = solution_text(problem, self.recipe)
+        return self._ids(text) + self._ids(answer_text(problem)) + [self.eos]
 
     def _part(self, problems: Sequence[WordProblem]) -> dict[str, Tensor]:
         questions = [self.tokenizer.encode(problem.question) for problem in problems]
@@ -350,6 +379,25 @@ class Data:
             "bot": torch.full((len(problems), 1), self.bot),
             "answers": torch.tensor(answers),
         }
+
+
+def base_of(name: str) -> dict[str, Tensor]:
+    """The base weights that a shipped model with LoRA was trained from."""
+    file = Path(__file__).parent / name / "pytorch_model.bin"
+    state = torch.load(file, weights_only=True)
+    wrapped = "codi.base_model.model."
+    return {
+        key.removeprefix(wrapped).replace(".base_layer", ""): value.float()
+        for key, value in state.items()
+        if key.startswith(wrapped) and ".lora_" not in key
+    }
+
+
+def solution_text(problem: WordProblem, recipe: Recipe) -> str:
+    """What the teacher writes before the answer: equations, or the totals alone."""
+    if recipe.solution == "equations":
+        return problem.solution
+    return "".join(f" {total}" for total in problem.totals[:-1]) + "."
 
 
 def answer_text(problem: WordProblem) -> str:
@@ -616,6 +664,10 @@ def _fit(
 
 def _identity(recipe: Recipe) -> str:
     return repr(dataclasses.replace(recipe, history=""))
+
+
+def _digest(recipe: Recipe) -> str:
+    return hashlib.sha256(_identity(recipe).encode()).hexdigest()[:8]
 
 
 def _teacher(

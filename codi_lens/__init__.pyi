@@ -17,7 +17,10 @@ from codi_lens.causal.attribution import (
 from codi_lens.causal.attribution import attribute_heads as attribute_heads
 from codi_lens.causal.attribution import attribute_thoughts as attribute_thoughts
 from codi_lens.causal.dose import dose_response as dose_response
+from codi_lens.causal.edge_attribution import attribute_edges as attribute_edges
+from codi_lens.causal.edge_costs import known_against_others as known_against_others
 from codi_lens.causal.effects import compare_interventions as compare_interventions
+from codi_lens.causal.grade import grade as grade
 from codi_lens.causal.output_changes import output_changes as output_changes
 from codi_lens.causal.restoration import restore as restore
 from codi_lens.causal.running_totals import operand_swaps as operand_swaps
@@ -47,6 +50,7 @@ from codi_lens.interventions.giving import with_donors as with_donors
 from codi_lens.interventions.heads import ablate_heads as ablate_heads
 from codi_lens.interventions.heads import keep_heads as keep_heads
 from codi_lens.interventions.heads import scale_heads as scale_heads
+from codi_lens.interventions.own_edges import knock_out_each as knock_out_each
 from codi_lens.interventions.patterns import freeze_patterns as freeze_patterns
 from codi_lens.interventions.patterns import set_pattern as set_pattern
 from codi_lens.interventions.patterns import transplant_pattern as transplant_pattern

@@ -26,7 +26,7 @@ from einops import rearrange
 from jaxtyping import Float
 
 from codi_lens.causal.controls import donors_for, head_hooks
-from codi_lens.causal.gradients import Attributing, Method, check_attributing, gate_attributions
+from codi_lens.causal.gradients import Attributing, Method, replacement_attributions
 from codi_lens.causal.means import mean_test
 from codi_lens.causal.measure import Running
 from codi_lens.causal.outcomes import Outcome
@@ -124,7 +124,7 @@ def attribute_heads(
     labels["name"] = [head_name(head) for head in heads]
     whole = rearrange(values.sum("position", skipna=False).values, "p layer head -> p (layer head)")
     table = pd.concat([labels, summarise_attributions(whole)], axis=1)
-    return _with_gaps(table, [values], Refining(steps, tolerance, max_steps))
+    return with_gaps(table, [values], Refining(steps, tolerance, max_steps))
 
 
 def attribute_thoughts(
@@ -192,7 +192,7 @@ def attribute_thoughts(
     ]
     together = np.concatenate([found.values for found in values], axis=1)
     summary = summarise_attributions(together)
-    return _with_gaps(pd.concat([pd.DataFrame(labels), summary], axis=1), values, refining)
+    return with_gaps(pd.concat([pd.DataFrame(labels), summary], axis=1), values, refining)
 
 
 def head_attributions(
@@ -219,11 +219,10 @@ def head_attributions(
     (4, 3, 8, 2)
     """
     problems = problems_for(model, problems)
-    check_attributing(attributing)
     cfg = model.lens.cfg
     positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
     hooks = head_hooks(cfg.n_layers)
-    found = gate_attributions(model, problems, hooks, positions, **attributing)
+    found = replacement_attributions(model, problems, hooks, positions, **attributing)
     whole = {name: ("problem", values[:, 0]) for name, values in found.completeness.items()}
     return xr.DataArray(
         rearrange(found.values, "problem position layer head -> problem layer head position"),
@@ -263,9 +262,8 @@ def thought_attributions(
     ('problem', 'thought')
     """
     problems = problems_for(model, problems)
-    check_attributing(attributing)
     names = thoughts_of(which, model.config.n_thoughts)
-    found = gate_attributions(
+    found = replacement_attributions(
         model, problems, ["hook_embed"], names, one_by_one=True, **attributing
     )
     each = {name: (("problem", "thought"), values) for name, values in found.completeness.items()}
@@ -304,7 +302,7 @@ def summarise_attributions(
     )
 
 
-def _with_gaps(
+def with_gaps(
     table: pd.DataFrame, found: Sequence[xr.DataArray], refining: Refining
 ) -> pd.DataFrame:
     """Say of integrated attributions how many problems are complete, and by how much one is not."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack, cast
 
 import numpy as np
 import pandas as pd
@@ -18,54 +18,61 @@ from torch import Tensor
 from tqdm import tqdm
 
 from codi_lens.causal.controls import donors_for
+from codi_lens.causal.gates import Gates, Replacing
 from codi_lens.causal.measure import Running, answered_runs, check_work, context_for
 from codi_lens.causal.outcomes import CleanAnswer, Outcome, differentiable
 from codi_lens.causal.path import Integral, Refining, Slopes, integrate
 from codi_lens.causal.results import Results
 from codi_lens.errors import check_choice
 from codi_lens.interventions.donors import Donors
-from codi_lens.interventions.replacements import Mode, replacements
+from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problems
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.given import problems_for
-from codi_lens.thinking.hooks import Intervention
-from codi_lens.thinking.plan import Context
 from codi_lens.thinking.prompts import prepare_problems
 
 Method = Literal["patching", "integrated"]
 """Attribution patching, or integrated gradients."""
 
 
-class Attributing(Running, total=False):
-    """How all attributions are made, beside `Running`; `gate_attributions` has the defaults.
+class Following(Running, total=False):
+    """How the outcome is followed while gates open, beside `Running`.
 
     Attributes:
         method: "patching" by default, or "integrated".
         outcome: "log_prob" by default, or "logit_difference".
-        mode: "resample" by default, "mean" or "zero".
-        donors: whose values are put in; by default those of the problems themselves.
         steps: points in each part of the path of "integrated" (Gauss-Legendre); 8 by default.
         tolerance: how far its sum may be from the effect, in the outcome's unit, or as a share of
             the effect where that is more; 0.02 by default.
         max_steps: points for one problem, at most; 1024 by default.
-        seed: of donors; 0 by default.
         out: a folder for the attributions of every problem, resumable; none by default.
     """
 
     method: Method
     outcome: Outcome
-    mode: Mode
-    donors: Donors | None
     steps: int
     tolerance: float
     max_steps: int
-    seed: int
     out: str | Path | None
 
 
-def check_attributing(attributing: Attributing) -> None:
+class Attributing(Following, total=False):
+    """How replacements are attributed, beside `Following`.
+
+    Attributes:
+        mode: "resample" by default, "mean" or "zero".
+        donors: whose values are put in; by default those of the problems themselves.
+        seed: of donors; 0 by default.
+    """
+
+    mode: Mode
+    donors: Donors | None
+    seed: int
+
+
+def check_attributing(attributing: Attributing | Following) -> None:
     """Refuse names that are none of the choices.
 
     Raises:
@@ -84,78 +91,64 @@ def check_attributing(attributing: Attributing) -> None:
             check_choice(what, given, choices)
 
 
-@dataclass(frozen=True, eq=False)
-class Replaced:
-    """What gates mix in: the replacements of an intervention at these hooks."""
-
-    hook_names: Sequence[str]
-    mode: Mode
-    donors: Donors | None
-    seed: int
-
-    def gated(
-        self,
-        context: Context,
-        positions: Sequence[str],
-        gates: Float[Tensor, "row position hook unit"],
-    ) -> list[Intervention]:
-        """Interventions that move activations towards their replacements as far as gates say."""
-        edits = replacements(context, self.hook_names, positions, self.mode, self.donors, self.seed)
-        places = {
-            (hook_name, position): gates[:, i, j]
-            for i, position in enumerate(positions)
-            for j, hook_name in enumerate(self.hook_names)
-        }
-        return [
-            Intervention([(hook_name, partial(_mix, replace=put, gate=gate))], position)
-            for (hook_name, position), gate in places.items()
-            for put in [edits[hook_name, position]]
-        ]
-
-
-def _mix(
-    activation: Tensor,
-    hook: object,
-    replace: Callable[[Tensor], Tensor],
-    gate: Float[Tensor, "row unit"],
-) -> Tensor:
-    wide = rearrange(gate, "row unit -> row 1 unit")
-    if activation.ndim == 4:
-        wide = rearrange(wide, "row 1 unit -> row 1 unit 1")
-    return activation + wide * (replace(activation).to(activation) - activation)
-
-
-def gate_attributions(
+def replacement_attributions(
     model: CodiModel,
     problems: Problems,
     hook_names: Sequence[str],
     positions: Sequence[str],
     *,
     one_by_one: bool = False,
+    **attributing: Unpack[Attributing],
+) -> Attributed:
+    """`gate_attributions` of replacing what these hooks give; see `Attributing`.
+
+    Raises:
+        CodiLensError: a name that is none of the choices; see `gate_attributions`.
+    """
+    problems = problems_for(model, problems)
+    check_attributing(attributing)
+    mode, seed = attributing.get("mode", "resample"), attributing.get("seed", 0)
+    donors = attributing.get("donors")
+    donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed, hook_names=hook_names)
+    following = {k: v for k, v in attributing.items() if k not in ("mode", "donors", "seed")}
+    return gate_attributions(
+        model,
+        problems,
+        Replacing(hook_names, mode, donors, seed),
+        positions,
+        one_by_one=one_by_one,
+        **cast(Following, following),
+    )
+
+
+def gate_attributions(
+    model: CodiModel,
+    problems: Problems,
+    gates: Gates,
+    positions: Sequence[str],
+    *,
+    one_by_one: bool = False,
     method: Method = "patching",
     outcome: Outcome = "log_prob",
-    mode: Mode = "resample",
-    donors: Donors | None = None,
     steps: int = Refining.steps,
     tolerance: float = Refining.tolerance,
     max_steps: int = Refining.max_steps,
-    seed: int = 0,
     out: str | Path | None = None,
     problems_at_once: int = 32,
     rows_at_once: int = 128,
     max_new_tokens: int = 64,
     progress: bool = True,
 ) -> Attributed:
-    """Attributions of each unit at each hook and position; see `Attributing` and `Running`.
+    """Attributions of each unit at each hook and position; see `Following` and `Running`.
 
     Args:
         model: the model.
         problems: what to think about.
-        hook_names: whose outputs are gated.
+        gates: what is taken away.
         positions: where, in the order of the run.
         one_by_one: open the gates of one position at a time on the way of integrated gradients;
             by default those of all positions open together.
-        method, outcome, mode, donors, steps, tolerance, max_steps, seed, out: see `Attributing`.
+        method, outcome, steps, tolerance, max_steps, out: see `Following`.
         problems_at_once, rows_at_once, max_new_tokens, progress: see `Running`.
 
     Raises:
@@ -163,8 +156,6 @@ def gate_attributions(
     """
     problems = problems_for(model, problems)
     refining = Refining(steps, tolerance, max_steps).checked()
-    donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed, hook_names=hook_names)
-    replaced = Replaced(hook_names, mode, donors, seed)
     apart = one_by_one and method == "integrated"
     opened = [[position] for position in positions] if apart else [positions]
     check_work(model, problems, problems_at_once, rows_at_once, progress)
@@ -175,7 +166,7 @@ def gate_attributions(
         "fingerprint": model.fingerprint(),
         "problems": [[problem.id, problem.question] for problem in problems],
         "opened": opened,
-        "replaced": [list(hook_names), mode, "" if donors is None else donors.identity, seed],
+        "replaced": gates.identity,
         "path": [method, *([steps, tolerance, max_steps] if method == "integrated" else [])],
         "outcome": outcome,
         "batches": [problems_at_once, rows_at_once],
@@ -188,12 +179,12 @@ def gate_attributions(
             clean, answers = answered(which)
             tables = []
             for group in opened:
-                slopes_at = partial(_slopes, clean, answers, replaced, group, outcome)
+                slopes_at = partial(_slopes, clean, answers, gates, group, outcome)
                 found = _attribute(slopes_at, len(which), method, refining, rows_at_once)
-                tables.append(_long(found, [ids[i] for i in which], group, hook_names))
+                tables.append(_long(found, [ids[i] for i in which], group, gates.hook_names))
             results.write(part, pd.concat(tables, ignore_index=True))
         table = results.finish()
-    return Attributed.of(table, ids, positions, hook_names)
+    return Attributed.of(table, ids, positions, gates.hook_names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,21 +268,20 @@ def _long(
 def _slopes(
     clean: CleanRuns,
     answers: Sequence[CleanAnswer],
-    replaced: Replaced,
+    gates: Gates,
     positions: Sequence[str],
     outcome: Outcome,
     rows: Sequence[int],
-    gates: Float[np.ndarray, " row"],
+    opened: Float[np.ndarray, " row"],
 ) -> tuple[Float[Tensor, " row"], Float[Tensor, "row position hook unit"]]:
     """Each row's outcome at its opening of the gates, and the derivative by every gate."""
     cfg, rows = clean.model.lens.cfg, list(rows)
     context = context_for(clean, answers, rows)
-    units = 1 if replaced.hook_names == ["hook_embed"] else cfg.n_heads
-    at = torch.tensor(gates, dtype=cfg.dtype, device=context.device)
-    shape = (len(rows), len(positions), len(replaced.hook_names), units)
+    at = torch.tensor(opened, dtype=cfg.dtype, device=context.device)
+    shape = (len(rows), len(positions), len(gates.hook_names), gates.n_units(clean.model.lens))
     leaf = rearrange(at, "row -> row 1 1 1").expand(shape).clone().requires_grad_()
     with torch.enable_grad():
-        interventions = replaced.gated(context, positions, leaf)
+        interventions = gates.interventions(context, positions, leaf)
         values = differentiable(clean, answers, rows, positions[0], interventions, outcome=outcome)
         known = torch.isfinite(values.detach())
         slopes = torch.full_like(leaf.detach(), torch.nan)

@@ -47,7 +47,7 @@ def analyze(
     """
     loading.check(model)
     check_output(out, "analyze")
-    chosen, name = corpus.choose()
+    chosen, name = corpus.choose(model)
     console = Console()
     loaded = loading.load(model, console)
     from codi_lens.reports.analyze import analyze as run_analysis
@@ -93,7 +93,7 @@ def verify(
         official_batch: Also run the original evaluation's batched loop, with its padding leak.
     """
     loading.check(model)
-    chosen, _ = corpus.choose(default=200)
+    chosen, _ = corpus.choose(model, default=200)
     console = Console()
     verification = loading.load(model, console).verify(
         chosen,
@@ -130,7 +130,7 @@ def study(
     check_models(models)
     loading.check(*models)
     check_output(out, "study")
-    chosen, name = corpus.choose()
+    chosen, name = corpus.choose(*models)
     console = Console()
     loaded = []
     for model in models:
@@ -196,7 +196,7 @@ def ablate(
         raise CodiLensError("--transplant-from goes with --top.")
     loading.check(model)
     check_output(out, "ablate")
-    chosen, _ = corpus.choose()
+    chosen, _ = corpus.choose(model)
     console = Console()
     loaded = loading.load(model, console)
     from codi_lens.head_names import parse_heads
@@ -209,7 +209,7 @@ def ablate(
         report = ablate_all(loaded, chosen, out, by_position=by_position, **asked)
         print_report(console, report, "heads", "name", title)
         return
-    asked["candidates"] = corpus.donor_candidates(chosen)
+    asked["candidates"] = corpus.donor_candidates(chosen, model)
     if top is not None:
         other = None
         if transplant_from is not None:
@@ -246,7 +246,7 @@ def patch(
     """
     loading.check(model)
     check_output(out, "patch")
-    chosen, _ = corpus.choose()
+    chosen, _ = corpus.choose(model)
     console = Console()
     loaded = loading.load(model, console)
     from codi_lens.reports.patch import patch_positions
@@ -283,9 +283,50 @@ def read(
     """
     loading.check(model)
     check_output(out, "read")
-    chosen, _ = corpus.choose()
+    chosen, _ = corpus.choose(model)
     console = Console()
     loaded = loading.load(model, console)
     from codi_lens.reports.read import read_thoughts
 
     print_report(console, read_thoughts(loaded, chosen, out, k=k, **vars(running)))
+
+
+def grade(
+    model: Model,
+    /,
+    out: ResumedFolder,
+    control: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None,
+    corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
+    running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
+    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
+) -> None:
+    """Grade scores and heads by the edges that problems are known to need.
+
+    Which of these edges the model uses is read from edges.json in its folder, or measured.
+
+    Args:
+        control: A model that learnt the same task with constant thoughts, such as
+            tiny-recall-control.
+    """
+    loading.check(*([model] if control is None else [model, control]))
+    check_output(out, "grade")
+    chosen, _ = corpus.choose(model, default=200)
+    console = Console()
+    loaded = loading.load(model, console)
+    other = None if control is None else loading.of_another().load(control, console, loaded)
+    from codi_lens.causal.references import used_edges_of
+    from codi_lens.reports.grade import grade_model
+
+    report = grade_model(
+        loaded,
+        chosen,
+        out,
+        control=other,
+        used=used_edges_of(model),
+        seed=corpus.seed,
+        **vars(running),
+    )
+    (_, section, _) = report.sections
+    for title, (columns, rows) in section.shown.items():
+        print_table(console, title, columns[:4], [row[:4] for row in rows], folded=columns[:1])
+    print_report(console, report)

@@ -33,6 +33,8 @@ codi-lens ablate tiny-gpt2 --all --out ablation
 
 codi-lens patch tiny-gpt2 --out patching
 
+codi-lens grade tiny-recall --control tiny-recall-control --out grades
+
 codi-lens --version"""
 UNEXPECTED = 70
 """The exit code after a fault of codi_lens itself, as `sysexits.h` has it."""
@@ -117,6 +119,7 @@ def _run(arguments: list[str]) -> None:
         {
             "ablate": commands.ablate,
             "analyze": commands.analyze,
+            "grade": commands.grade,
             "patch": commands.patch,
             "read": commands.read,
             "study": commands.study,

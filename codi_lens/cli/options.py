@@ -6,14 +6,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
 
 from codi_lens.errors import CodiLensError, ProblemError, shown
-from codi_lens.loading.sources import check_source
+from codi_lens.loading.sources import check_source, learnt_family, shipped_models
 from codi_lens.problems.corpora import gsm8k, load_problems, sample_indices
 from codi_lens.problems.problem import Problem
+from codi_lens.problems.stories import Family
 from codi_lens.problems.words import word_problems
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ Model = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(
         metavar="MODEL",
-        help="Folder of a CODI checkpoint, a model that codi_lens ships (tiny-gpt2, tiny-llama), "
-        "or a hub name such as zen-E/CODI-gpt2.",
+        help="Folder of a CODI checkpoint, a model that codi_lens ships "
+        f"({', '.join(shipped_models())}), or a hub name such as zen-E/CODI-gpt2.",
     ),
 ]
 Folder = Annotated[
@@ -138,41 +139,68 @@ class Corpus:
     """Which problems to think about.
 
     Attributes:
-        problems: "builtin" (word problems), "gsm8k", or a JSON or JSON-lines file.
-        n: How many problems: 100 by default (to verify, up to 200), or all of a smaller file.
+        problems: "builtin" (word problems of the family that the model learnt), a family of them
+            ("plain", "hub", "skip", "sequential", "mixed"), "gsm8k", or a JSON or JSON-lines file.
+        n: How many problems: 100 by default (to verify and to grade, up to 200), or all of a
+            smaller file.
         seed: Draws the problems, and whatever else is drawn; 42 gives the study's own 100 problems
             of gsm8k.
     """
 
-    problems: Annotated[str, tyro.conf.arg(metavar="builtin|gsm8k|FILE")] = "builtin"
+    problems: Annotated[str, tyro.conf.arg(metavar="builtin|FAMILY|gsm8k|FILE")] = "builtin"
     n: Count = None
     seed: int = 42
 
-    def choose(self, default: int = 100) -> tuple[list[Problem], str]:
+    def choose(self, *models: str, default: int = 100) -> tuple[list[Problem], str]:
         """The problems, `default` of them if no number is given, and what to call them.
 
+        Args:
+            models: what is to think about them.
+            default: how many.
+
         Raises:
-            ProblemError: an unknown corpus, a bad file, or `n` outside the corpus.
+            ProblemError: an unknown corpus, a bad file, `n` outside the corpus, or models that
+                learnt different families of built-in problems.
         """
         n = default if self.n is None else self.n
-        if self.problems == "builtin":
-            return list(word_problems(n, seed=self.seed)), "built-in, test split"
+        family = self._family(models)
+        if family is not None:
+            named = "" if family == "plain" else f"{family}, "
+            problems = word_problems(n, seed=self.seed, family=family)
+            return list(problems), f"built-in, {named}test split"
         if self.problems == "gsm8k":
             return list(gsm8k(n, seed=self.seed)), "GSM8K train"
         path = Path(self.problems)
         if not path.exists():
             raise ProblemError(
-                f"There is no problem file {path}; give a file, or one of builtin and gsm8k."
+                f"There is no problem file {path}; give a file, or one of builtin, gsm8k, "
+                f"{', '.join(get_args(Family))}."
             )
         loaded = load_problems(path)
         n = min(default, len(loaded)) if self.n is None else self.n
         return [loaded[i] for i in sample_indices(len(loaded), n, seed=self.seed)], path.name
 
-    def donor_candidates(self, chosen: Sequence[Problem]) -> list[Problem]:
+    def donor_candidates(self, chosen: Sequence[Problem], *models: str) -> list[Problem]:
         """Problems of the same corpus among which donors with the same answer are looked for."""
-        if self.problems == "builtin":
-            return list(word_problems(20 * len(chosen), seed=self.seed + 1))
-        return list(chosen)
+        family = self._family(models)
+        if family is None:
+            return list(chosen)
+        return list(word_problems(20 * len(chosen), seed=self.seed + 1, family=family))
+
+    def _family(self, models: Sequence[str]) -> Family | None:
+        """Which built-in problems; None of another corpus."""
+        families: dict[str, Family] = {name: name for name in get_args(Family)}
+        if self.problems in families:
+            return families[self.problems]
+        if self.problems != "builtin":
+            return None
+        learnt: list[Family] = sorted({learnt_family(model) for model in models})
+        if len(learnt) > 1:
+            raise ProblemError(
+                f"The models learnt different built-in problems ({' and '.join(learnt)}); name the "
+                f"family with --problems, for example --problems {learnt[0]}."
+            )
+        return learnt[0] if learnt else "plain"
 
 
 @dataclass(frozen=True)

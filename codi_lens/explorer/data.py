@@ -5,7 +5,8 @@ Figures come from the plotting functions; the page's script only puts one head's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import xarray as xr
 
 from codi_lens.attention.views import View
 from codi_lens.errors import AttentionError
+from codi_lens.head_names import Head
 from codi_lens.plots.attention.charts import incoming, sequential, skips
 from codi_lens.plots.attention.heads import head_map, pattern
 from codi_lens.plots.drawing import style
@@ -41,12 +43,34 @@ _VIEWS: dict[View, tuple[str, str]] = {
 }
 
 
-def explorer_data(attention: xr.DataArray, heads: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One head in one problem.
+
+    Attributes:
+        heading: of its figure, the question say.
+        attention: (layer, head, query, key), of the problem.
+        head: which one.
+        needed: edges to outline.
+    """
+
+    heading: str
+    attention: xr.DataArray
+    head: Head
+    needed: Sequence[tuple[str, str]] = ()
+
+
+def explorer_data(
+    attention: xr.DataArray,
+    heads: Mapping[str, pd.DataFrame],
+    examples: Sequence[Example] = (),
+) -> dict[str, Any]:
     """Numbers of all heads, and figures that the page's script puts them into.
 
     Args:
         attention: see `explorer_page`.
         heads: see `explorer_page`.
+        examples: see `explorer_page`.
 
     Returns:
         What the script reads, for `codi_lens.plots.html.script_json`.
@@ -84,6 +108,9 @@ def explorer_data(attention: xr.DataArray, heads: Mapping[str, pd.DataFrame]) ->
             if view in heads
         },
         "run": _pattern_data(attention, "run", first),
+        "examples": [
+            _figure(pattern(each.attention, *each.head, "run", each.needed)) for each in examples
+        ],
         "style": {
             "scale": style.ATTENTION_SCALE,
             "lightTextFrom": style.light_text_from(style.ATTENTION_SCALE),

@@ -332,6 +332,10 @@
 
   /* --- start ------------------------------------------------------------------------------ */
 
+  for (const box of document.querySelectorAll("[data-example]")) {
+    const figure = data.examples[box.dataset.example];
+    Plotly.newPlot(box, figure.data, { ...figure.layout, dragmode: false }, CONFIG);
+  }
   drawToolbar();
   drawScale();
   changeView(state.view).then(() => {

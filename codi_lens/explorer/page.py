@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import xarray as xr
 
-from codi_lens.explorer.data import explorer_data
+from codi_lens.explorer.data import Example, explorer_data
 from codi_lens.plots.html import render
+
+
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """What the page shows before all heads: a head in a few problems, and what that says."""
+
+    title: str
+    sentences: Sequence[str]
+    examples: Sequence[Example]
 
 
 def explorer_page(
@@ -18,6 +28,7 @@ def explorer_page(
     title: str,
     facts: Mapping[str, str],
     findings: Sequence[str],
+    opening: Opening | None = None,
 ) -> str:
     """One HTML page that needs no network: maps, patterns, charts and the table of all heads.
 
@@ -27,6 +38,7 @@ def explorer_page(
         title: the page's heading.
         facts: short facts for the row of cards: {"model": "…", "problems": "100", …}.
         findings: plain sentences.
+        opening: what the page shows first, if anything.
 
     Raises:
         AttentionError: no heads table, one under an unknown view or computed in another, one that
@@ -38,6 +50,7 @@ def explorer_page(
         heading=title,
         facts=facts,
         findings=findings,
-        data=explorer_data(attention, heads),
+        opening=opening,
+        data=explorer_data(attention, heads, opening.examples if opening else ()),
     )
     return str(page)

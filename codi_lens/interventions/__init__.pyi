@@ -7,6 +7,7 @@ from codi_lens.interventions.giving import with_donors as with_donors
 from codi_lens.interventions.heads import ablate_heads as ablate_heads
 from codi_lens.interventions.heads import keep_heads as keep_heads
 from codi_lens.interventions.heads import scale_heads as scale_heads
+from codi_lens.interventions.own_edges import knock_out_each as knock_out_each
 from codi_lens.interventions.patterns import freeze_patterns as freeze_patterns
 from codi_lens.interventions.patterns import set_pattern as set_pattern
 from codi_lens.interventions.patterns import transplant_pattern as transplant_pattern

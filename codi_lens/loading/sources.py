@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 from codi_lens.errors import CheckpointError
+from codi_lens.problems.stories import Family
 
 _PACKAGE = Path(__file__).parents[1]
 _PLACES = (_PACKAGE / "checkpoints", _PACKAGE.parent / "checkpoints")
@@ -28,6 +32,25 @@ def local_folder(source: str | Path) -> Path | None:
     """The folder of that name, else that of the shipped model; None if it has to be fetched."""
     folder = Path(source)
     return folder if is_folder(folder) else shipped_models().get(str(source))
+
+
+def learnt_family(source: str | Path) -> Family:
+    """The family of built-in problems that a local checkpoint learnt, as its codi_config.json says.
+
+    "plain" where it says nothing, or there is no folder.
+
+    >>> learnt_family("tiny-gpt2")
+    'plain'
+    """
+    folder = local_folder(source) if str(source).strip("\0 ") else None
+    training: object = None
+    if folder is not None:
+        with suppress(OSError, ValueError, AttributeError):
+            text = (folder / "codi_config.json").read_text(encoding="utf-8")
+            training = json.loads(text).get("training")
+    named = training.get("family") if isinstance(training, dict) else None
+    families: dict[object, Family] = {name: name for name in get_args(Family)}
+    return families.get(named, "plain") if isinstance(named, str) else "plain"
 
 
 def check_source(source: str | Path) -> None:

@@ -1,4 +1,5 @@
 from codi_lens.explorer.page import explorer_page as explorer_page
+from codi_lens.plots.attention.beside import patterns_beside as patterns_beside
 from codi_lens.plots.attention.charts import incoming as incoming
 from codi_lens.plots.attention.charts import sequential as sequential
 from codi_lens.plots.attention.charts import skips as skips
@@ -24,6 +25,8 @@ from codi_lens.plots.causal.attribution import (
 )
 from codi_lens.plots.causal.effects import effect_points as effect_points
 from codi_lens.plots.causal.effects import redundancy_matrix as redundancy_matrix
+from codi_lens.plots.causal.grades import edge_costs_figure as edge_costs_figure
+from codi_lens.plots.causal.grades import grades_figure as grades_figure
 from codi_lens.plots.causal.maps import causal_map as causal_map
 from codi_lens.plots.causal.maps import edge_matrix as edge_matrix
 from codi_lens.plots.causal.pairs import restoration_map as restoration_map

@@ -17,12 +17,15 @@ from codi_lens.attention.hubs import hub_ratios, hub_verdict
 from codi_lens.attention.profiles import destinations
 from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.views import VIEWS, View, n_thoughts_of, thought_view
-from codi_lens.explorer.page import explorer_page
+from codi_lens.explorer.data import Example
+from codi_lens.explorer.page import Opening, explorer_page
+from codi_lens.head_names import head_name
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report, to_json, write_text
 from codi_lens.positions import thought_names
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.facts import attention_facts
+from codi_lens.reports.questions.reading_back import ReadingBack, reading_back
 from codi_lens.study.heads import mean_and_std
 from codi_lens.study.summary import attention_stats, attention_summary
 from codi_lens.wording import percent
@@ -86,9 +89,17 @@ def analyze(
             max_new_tokens=max_new_tokens,
             progress=progress,
         ).load()
+        found = reading_back(
+            model,
+            attention,
+            problems,
+            folder / "outcomes" / "reading_back",
+            max_new_tokens=max_new_tokens,
+            progress=progress,
+        )
         heads: dict[View, pd.DataFrame] = {each: ranked_heads(attention, each) for each in VIEWS}
         summary = summarize(attention, heads, corpus=corpus)
-        findings = write_findings(summary)
+        findings = write_findings(summary) + ([] if found is None else found.sentences)
         for each, table in heads.items():
             name = "heads.csv" if each == view else f"heads_{each}.csv"
             write_text(folder / name, table.to_csv(index=False))
@@ -100,9 +111,24 @@ def analyze(
             title=f"{Path(model.config.source).name}: which heads matter in its thoughts",
             facts=attention_facts(model.config.source, attention, corpus),
             findings=findings,
+            opening=None if found is None else _opening(found, attention),
         )
         write_text(folder / "index.html", page)
         return Analysis(attention, heads, summary, findings, folder)
+
+
+def _opening(found: ReadingBack, attention: xr.DataArray) -> Opening:
+    examples = [
+        Example(
+            f"{problem.question} ({problem.answer})",
+            attention.sel(problem=problem.id),
+            found.head,
+            problem.edges,
+        )
+        for problem in found.examples
+    ]
+    title = f"{head_name(found.head)} reads back the total that a problem refers to"
+    return Opening(title, found.sentences, examples)
 
 
 def summarize(

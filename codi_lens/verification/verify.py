@@ -20,6 +20,7 @@ from tqdm import tqdm
 from codi_lens.errors import CheckpointError, CheckpointWarning, ProblemError, check_flags
 from codi_lens.loading.checkpoint import Checkpoint, read_checkpoint
 from codi_lens.loading.loaded import Loaded
+from codi_lens.loading.sources import learnt_family
 from codi_lens.problems.arguments import whole_number
 from codi_lens.problems.problem import Problem, Problems, is_correct, problem_list
 from codi_lens.problems.words import word_problems
@@ -82,7 +83,7 @@ def verify(
     >>> print(verification.verdict)
     Verified: checkpoints/tiny-gpt2 equals the independent reference on 2 problems, in float32.
     """
-    asked = _choose(problems, n)
+    asked = _choose(problems, n, model.config.source)
     chosen = asked if n is not None else asked[:DEFAULT_N]
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
     check_flags(settings=settings, official_batch=official_batch)
@@ -133,9 +134,10 @@ def verify(
     return Verification(source, dtype_name, n, table, compared, accuracy, tuple(notes), official)
 
 
-def _choose(problems: Problems | None, n: int | None) -> list[Problem]:
+def _choose(problems: Problems | None, n: int | None, source: str) -> list[Problem]:
     if problems is None:
-        return list(word_problems(LOOKS[-1] if n is None else n, seed=42))
+        family = learnt_family(source)
+        return list(word_problems(LOOKS[-1] if n is None else n, seed=42, family=family))
     problems = problem_list(problems, "verify")
     if not problems:
         raise ProblemError("verify was given no problem; give at least one.")

@@ -36,8 +36,9 @@ from codi_lens.problems import (
     parse_answer,
     word_problems,
 )
+from codi_lens.problems.operations import split_of, totals_of
 from codi_lens.problems.pairs import Pair, both_problems, operand_pairs
-from codi_lens.problems.words import split_of, totals_of, with_one_operand_changed
+from codi_lens.problems.words import with_one_operand_changed
 from codi_lens.reports.pages.section import report_page
 from codi_lens.reports.questions.pairs import restoration_section, running_totals_section
 

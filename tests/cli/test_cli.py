@@ -169,7 +169,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
     one.write_text('{"question": "fine?"}\n')
     arguments = ("--problems", str(one), "--n", "5", "--out", new)
     assert "1..1, the size of the corpus, not 5" in mistake(capsys, TINY, *arguments)
-    assert "builtin and gsm8k" in mistake(capsys, TINY, "--problems", "math", "--out", new)
+    assert "builtin, gsm8k, plain" in mistake(capsys, TINY, "--problems", "math", "--out", new)
     long = tmp_path / "long.jsonl"
     long.write_text(json.dumps({"question": " coins" * 500, "id": "huge"}))
     message = mistake(capsys, TINY, "--problems", str(long), "--out", new)

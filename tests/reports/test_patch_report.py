@@ -20,8 +20,8 @@ from codi_lens.causal.hub_moves import hub_moves, hub_of
 from codi_lens.causal.restoration import restore
 from codi_lens.errors import AttentionError, InterventionError, PositionError, ProblemError
 from codi_lens.problems import Problem, word_problems
+from codi_lens.problems.operations import split_of
 from codi_lens.problems.pairs import Pair, counterparts, operand_pairs, random_pairs
-from codi_lens.problems.words import split_of
 from codi_lens.reports.patch import patch_positions
 from codi_lens.reports.questions.pairs import restoration_section, running_totals_section
 from codi_lens.reports.questions.positions import about_edges, about_groups, about_hub

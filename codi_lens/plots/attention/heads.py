@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,6 +17,7 @@ from codi_lens.plots.drawing.panels import (
     cell_numbers,
     cell_texts,
     cell_traces,
+    needed_outlines,
     pattern_panels,
     self_outlines,
 )
@@ -99,7 +102,11 @@ def head_map(heads: pd.DataFrame, metric: str = "composite") -> go.Figure:
 
 
 def pattern(
-    attention: xr.DataArray, layer: int, head: int, view: PatternView = "position"
+    attention: xr.DataArray,
+    layer: int,
+    head: int,
+    view: PatternView = "position",
+    needed: Iterable[tuple[str, str]] = (),
 ) -> go.Figure:
     """One head's attention, with the numbers in the cells.
 
@@ -111,6 +118,8 @@ def pattern(
         layer: the layer, from 0.
         head: the head, from 0.
         view: "position" or "generation" for the thought block; "run" for all labelled rows.
+        needed: edges to outline in green, such as `WordProblem.edges`; those from the answer are
+            in the row `anchor`, which only "run" shows.
 
     Raises:
         PositionError: there is no such layer or head.
@@ -137,7 +146,7 @@ def pattern(
             height=600 if view == "run" else 540,
         ),
     )
-    figure.update_layout(shapes=self_outlines(shown.is_self))
+    figure.update_layout(shapes=self_outlines(shown.is_self) + needed_outlines(shown, needed))
     return figure
 
 

@@ -184,8 +184,24 @@ def self_outlines(
     return outlines(np.argwhere(is_self).tolist(), suffix, width)
 
 
+def needed_outlines(
+    shown: Cells, edges: Iterable[tuple[str, str]], suffix: str = ""
+) -> list[dict[str, Any]]:
+    """Outlines of edges that a problem needs; those from the answer are in the row `anchor`."""
+    named = [("anchor" if query == "answer" else query, key) for query, key in edges]
+    places = [
+        (shown.queries.index(query), shown.keys.index(key))
+        for query, key in named
+        if query in shown.queries and key in shown.keys
+    ]
+    return outlines(places, suffix, width=3.5, colour=style.NEEDED_COLOUR)
+
+
 def outlines(
-    cells: Iterable[Sequence[int]], suffix: str = "", width: int | float = 2.5
+    cells: Iterable[Sequence[int]],
+    suffix: str = "",
+    width: int | float = 2.5,
+    colour: str = style.SELF_COLOUR,
 ) -> list[dict[str, Any]]:
     """Outlines of cells (row, column), counted from 0, on the axes with this suffix."""
     return [
@@ -197,7 +213,7 @@ def outlines(
             "x1": column + 0.46,
             "y0": row - 0.46,
             "y1": row + 0.46,
-            "line": {"color": style.SELF_COLOUR, "width": width},
+            "line": {"color": colour, "width": width},
         }
         for row, column in cells
     ]

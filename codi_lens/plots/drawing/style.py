@@ -26,6 +26,9 @@ IMPOSSIBLE_COLOUR = "#dcdcdc"
 SELF_COLOUR = "#d9480f"
 """Outline of self-attention, orange because no step of the scale is."""
 
+NEEDED_COLOUR = "#12a150"
+"""Outline of an edge that a problem is known to need: green, as no step of the scale is."""
+
 SELF_BAR_COLOUR = "#c2410c"
 
 LATER_COLOUR = "#2f5d9b"

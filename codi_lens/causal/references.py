@@ -1,0 +1,210 @@
+"""Which edges problems are known to need, by kind of reference, and which of them a model uses.
+
+Where a step of a built-in problem refers to an earlier one, the total that it refers to stands in
+one thought alone (`WordProblem.edges`). Whether a model reads it there, or carries it along in
+every later thought, is measured, not assumed: only edges that it was shown to use are the truth
+that scores are graded against.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from jaxtyping import Float
+
+from codi_lens.errors import CheckpointError, ProblemError
+from codi_lens.interventions.own_edges import Edge
+from codi_lens.loading.sources import local_folder
+from codi_lens.outputs import write_text
+from codi_lens.positions import rank, thought_names
+from codi_lens.problems.problem import Problems
+from codi_lens.problems.words import WordProblem, built_in
+
+EDGES_FILE = "edges.json"
+
+
+@dataclass(frozen=True, order=True)
+class Reference:
+    """A step that refers to an earlier one, in a problem of so many operations."""
+
+    n_operations: int
+    step: int
+    refers_to: int
+
+    @property
+    def edge(self) -> Edge:
+        """The query and the key that it needs.
+
+        >>> Reference(5, 4, 1).edge, Reference(4, 4, 2).edge
+        (('ct2', 'ct0'), ('answer', 'ct1'))
+        """
+        last = self.step == self.n_operations
+        return ("answer" if last else f"ct{self.step - 2}", f"ct{self.refers_to - 1}")
+
+    @property
+    def name(self) -> str:
+        """For tables and figures.
+
+        >>> Reference(5, 4, 1).name
+        'step 4 of 5 refers to 1'
+        """
+        return f"step {self.step} of {self.n_operations} refers to {self.refers_to}"
+
+
+def references(problem: WordProblem) -> tuple[Reference, ...]:
+    """The references of a problem, in the order of its `edges`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> references(word_problems(1, family="skip", n_operations=4)[0])
+    (Reference(n_operations=4, step=4, refers_to=1),)
+    """
+    n = len(problem.operations)
+    return tuple(
+        Reference(n, number, step.refers_to)
+        for number, step in enumerate(problem.operations, 1)
+        if step.refers_to is not None
+    )
+
+
+def referring(problems: Problems, n_thoughts: int) -> list[WordProblem]:
+    """Problems as a list, each of which needs an edge that the model has.
+
+    Raises:
+        ProblemError: no problem, or one that needs no edge, or one of a thought that the model
+            does not have.
+    """
+    chosen = built_in(problems, "grade")
+    names = {*thought_names(n_thoughts), "answer"}
+    if not chosen:
+        raise ProblemError("There are no problems to grade; give at least one.")
+    for problem in chosen:
+        if not problem.edges:
+            raise ProblemError(
+                f"The problem {problem.id!r} needs no edge; give problems of "
+                'word_problems(n, family="mixed") or of another family that refers back.'
+            )
+        if any(name not in names for edge in problem.edges for name in edge):
+            raise ProblemError(
+                f"The problem {problem.id!r} needs more thoughts than the {n_thoughts} that the "
+                "model has; give shorter ones."
+            )
+    return chosen
+
+
+def candidate_edges(n_thoughts: int) -> list[Edge]:
+    """All edges from a thought, or from the answer, to an earlier thought.
+
+    >>> candidate_edges(2)
+    [('ct1', 'ct0'), ('answer', 'ct0'), ('answer', 'ct1')]
+    """
+    keys = thought_names(n_thoughts)
+    queries = [*keys[1:], *(["answer"] if keys else [])]
+    return [(query, key) for query in queries for key in keys if rank(key) < rank(query)]
+
+
+def graded_edges(problem: WordProblem, n_thoughts: int) -> list[Edge]:
+    """The candidate edges of a problem, less the one that carries its running total.
+
+    The answer has to read the total before the last step too, which stands in `ct{n-2}`: that edge
+    is needed, and by no reference, so that it counts neither for nor against a score.
+
+    >>> from codi_lens.problems import word_problems
+    >>> problem = word_problems(1, family="hub", n_operations=3)[0]
+    >>> len(graded_edges(problem, 6)), ("answer", "ct1") in graded_edges(problem, 6)
+    (20, False)
+    """
+    carried = ("answer", f"ct{len(problem.operations) - 2}")
+    return [edge for edge in candidate_edges(n_thoughts) if edge != carried]
+
+
+def used_references(table: pd.DataFrame) -> frozenset[Reference]:
+    """The kinds of reference whose edge a model was shown to use; of `costs_by_reference`."""
+    columns = ["n_operations", "step", "refers_to"]
+    return frozenset(
+        Reference(*map(int, row)) for row in table.loc[table["used"], columns].to_numpy()
+    )
+
+
+def write_used(table: pd.DataFrame, folder: Path) -> None:
+    """Write what `costs_by_reference` found as `edges.json` into a checkpoint's folder."""
+    kinds: list[dict[str, Any]] = []
+    for (n, step, refers_to), rows in table.groupby(["n_operations", "step", "refers_to"]):
+        known = rows[rows["known"]].iloc[0]
+        costs = {
+            f"{row['query']}→{row['key']}": [
+                round(float(row[name]), 4) for name in ("cost", "cost_low", "cost_high")
+            ]
+            for row in rows.to_dict("records")
+        }
+        kinds.append(
+            {"n_operations": n, "step": step, "refers_to": refers_to, "n": int(known["n"])}
+            | {"edge": [known["query"], known["key"]], "used": bool(known["used"]), "costs": costs}
+        )
+    what = "nats that cutting each edge in every head costs the right number, with 95 % intervals"
+    text = json.dumps({"costs": what, "references": kinds}, indent=1)
+    write_text(folder / EDGES_FILE, f"{text}\n")
+
+
+def used_edges_of(source: str | Path) -> frozenset[Reference] | None:
+    """The kinds of reference whose edge `edges.json` in a checkpoint's folder says are used.
+
+    Args:
+        source: a folder, or the name of a shipped model.
+
+    Returns:
+        None where there is no such folder or file.
+
+    Raises:
+        CheckpointError: the file holds something else.
+    """
+    folder = local_folder(source)
+    path = None if folder is None else folder / EDGES_FILE
+    if path is None or not path.is_file():
+        return None
+    try:
+        return frozenset(
+            Reference(int(each["n_operations"]), int(each["step"]), int(each["refers_to"]))
+            for each in json.loads(path.read_text(encoding="utf-8"))["references"]
+            if each["used"]
+        )
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(
+            f"{path} does not say which edges the model uses; delete it to have them measured."
+        ) from None
+
+
+def truth_of(
+    problems: Sequence[WordProblem], used: Iterable[Reference], like: xr.DataArray
+) -> xr.DataArray:
+    """Which edges each problem is known to need and the model was shown to use.
+
+    Args:
+        problems: of a family that refers back.
+        used: of `used_references`.
+        like: whose queries and keys count.
+
+    Returns:
+        1 and 0, with dimensions problem, query, key.
+    """
+    kinds = frozenset(used)
+    queries, keys = (list(map(str, like[axis].values)) for axis in ("query", "key"))
+    found: Float[np.ndarray, "problem query key"]
+    found = np.zeros((len(problems), len(queries), len(keys)))
+    for i, problem in enumerate(problems):
+        for each in references(problem):
+            if each in kinds:
+                query, key = each.edge
+                found[i, queries.index(query), keys.index(key)] = 1
+    coords: Mapping[str, Any] = {
+        "problem": [problem.id for problem in problems],
+        "query": queries,
+        "key": keys,
+    }
+    return xr.DataArray(found, dims=("problem", "query", "key"), coords=coords, name="needed")

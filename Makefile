@@ -17,8 +17,8 @@ QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.p
 # What the demo consists of: anything else in its folder is somebody's own.
 DEMO := codi_lens.json heads.csv heads_generation.csv summary.json findings.md index.html
 
-demo: $(READY)  ## which heads of tiny-gpt2 matter: writes demo/index.html
-	$(BIN)/codi-lens analyze tiny-gpt2 --n 100 --out demo
+demo: $(READY)  ## the head of tiny-recall that reads back, and all others: writes demo/index.html
+	$(BIN)/codi-lens analyze tiny-recall --n 100 --out demo
 
 test: lint  ## everything: lint, types, unit tests, doctests, notebooks
 	$(PYTEST) --numprocesses 2 --dist loadfile --nbmake --nbmake-timeout=600 tests codi_lens notebooks
@@ -75,14 +75,15 @@ docs-serve: $(READY)  ## the same at localhost:8000, built again at every change
 
 pictures: $(READY)  ## draw the pictures of README and docs from real runs
 	rm -rf build/pictures
-	$(BIN)/codi-lens analyze tiny-gpt2 --out build/pictures/analysis
+	$(BIN)/codi-lens analyze tiny-recall --out build/pictures/analysis
+	$(BIN)/codi-lens grade tiny-recall --control tiny-recall-control --out build/pictures/grading
 	$(BIN)/codi-lens study tiny-gpt2 tiny-llama --out build/pictures/study
 	$(BIN)/codi-lens ablate tiny-gpt2 --all --out build/pictures/ablation
 	$(BIN)/codi-lens patch tiny-gpt2 --out build/pictures/patching
 	$(BIN)/python docs/pictures.py build/pictures
 
 clean:  ## remove everything that can be made again
-	test ! -f demo/codi_lens.json || (cd demo && rm -rf attention.zarr $(DEMO))
+	test ! -f demo/codi_lens.json || (cd demo && rm -rf attention.zarr outcomes $(DEMO))
 	rmdir demo 2>/dev/null || true
 	rm -rf $(VENV) .training .pytest_cache .ruff_cache .hypothesis .cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

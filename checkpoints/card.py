@@ -46,9 +46,6 @@ def model_card(name: str, folder: Path, results: Mapping[str, Any]) -> str:
         *([_edges(results["edges"])] if "edges" in results else []),
         f"All numbers: `{results['command']}`, which writes `evaluation.json` and this page.",
     ]
-    notes = folder / "variants.md"
-    if notes.is_file():
-        parts.insert(-1, notes.read_text().strip())
     return "\n\n".join(parts) + "\n"
 
 

@@ -16,9 +16,9 @@ IMAGES = Path(__file__).parent / "images"
 
 
 def main(reports: Path) -> None:
-    """Draw from the folders analysis, study, ablation and patching."""
-    analysis, study, ablation, patching = (
-        reports / name for name in ("analysis", "study", "ablation", "patching")
+    """Draw from the folders analysis, study, ablation, patching and grading."""
+    analysis, study, ablation, patching, grading = (
+        reports / name for name in ("analysis", "study", "ablation", "patching", "grading")
     )
     quantities = pd.read_csv(study / "results" / "tiny-llama" / "corrected_quantities.csv")
     figures = {
@@ -27,6 +27,8 @@ def main(reports: Path) -> None:
         "causal_map_by_position": plots.causal_map(pd.read_csv(ablation / "heads_by_position.csv")),
         "totals": plots.total_swap_matrix(pd.read_csv(patching / "total_swaps.csv")),
         "restoration": plots.restoration_map(pd.read_csv(patching / "restoration_resid_pre.csv")),
+        "grades": plots.grades_figure(pd.read_csv(grading / "grades.csv")),
+        "edge_costs": plots.edge_costs_figure(pd.read_csv(grading / "edge_costs.csv")),
         "edges": plots.edge_matrix(pd.read_csv(patching / "edges.csv")),
     }
     model, some = CodiModel.from_pretrained("tiny-gpt2"), word_problems(2, seed=5, n_operations=4)

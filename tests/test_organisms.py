@@ -13,10 +13,12 @@ import pytest
 import torch
 from support.oracle import ROOT
 
-from codi_lens import CodiModel, Intervention
+from codi_lens import CodiModel, Intervention, known_against_others
+from codi_lens.loading.sources import learnt_family, shipped_models
 from codi_lens.problems import is_correct, word_problems
 
 PROBLEMS = word_problems(200, seed=123)
+SHIPPED = sorted(shipped_models())
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,33 @@ def test_a_donors_thought_brings_the_donors_total(tiny: CodiModel) -> None:
     assert hits / tested >= 0.8
 
 
-@pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-llama"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_models_reach_the_numbers_of_their_cards(name: str) -> None:
+    """On 200 other held-out problems, within four standard errors of both samples."""
+    model, family = CodiModel.from_pretrained(name), learnt_family(name)
+    problems = word_problems(200, seed=123, family=family)
+    run = model.think([problem.question for problem in problems], max_new_tokens=16)
+    right = sum(is_correct(a, p.answer) for a, p in zip(run.answers, problems, strict=True))
+    results = json.loads((ROOT / "checkpoints" / name / "evaluation.json").read_text())
+    counts = results["conditions"]["six thoughts"]["all"]
+    share = counts["correct"] / counts["n"]
+    error = max(0.005, (share * (1 - share) * (1 / 200 + 1 / counts["n"])) ** 0.5)
+    assert abs(right / 200 - share) <= 4 * error
+
+
+def test_cutting_the_known_edges_costs_tiny_recall_its_answers() -> None:
+    """At least 0.5 nats, and more than five times as much as cutting as many others."""
+    problems = word_problems(200, seed=123, family="mixed")
+    table = known_against_others(CodiModel.from_pretrained("tiny-recall"), problems, progress=False)
+    row = table.to_dict("records")[0]
+    assert row["known_low"] > 0.5
+    assert row["five_low"] > 0
+    control = CodiModel.from_pretrained("tiny-recall-control")
+    row = known_against_others(control, problems, progress=False).to_dict("records")[0]
+    assert abs(row["known"]) < 0.1
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_model_folders_are_small_and_documented(name: str) -> None:
     folder = ROOT / "checkpoints" / name
     assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000
@@ -73,11 +101,15 @@ def test_model_folders_are_small_and_documented(name: str) -> None:
     assert six["n"] >= 2000
     assert f"{100 * six['correct'] / six['n']:.1f} [" in card
     assert results["command"] in card
-    assert "Training supervised `ct0`..`ct3`" in card
+    supervised = "Training supervised `ct0`..`ct3`" in card
+    assert supervised == (name != "tiny-gpt2-plain")
+    assert ("constant" in card) == (name in ("tiny-recall", "tiny-recall-control"))
 
 
-@pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-llama"])
-@pytest.mark.parametrize("control", [False, True])
+@pytest.mark.parametrize(
+    ("name", "control"),
+    [(name, False) for name in SHIPPED] + [("tiny-gpt2", True), ("tiny-llama", True)],
+)
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_recipe_trains_and_its_checkpoint_loads(
     train: ModuleType, tmp_path: Path, name: str, control: bool
@@ -90,8 +122,13 @@ def test_recipe_trains_and_its_checkpoint_loads(
     run = model.think([problem.question for problem in PROBLEMS[:3]], max_new_tokens=2)
     assert torch.isfinite(run.logits).all()
     assert model.config.n_thoughts == 6
-    if name == "tiny-gpt2" and not control:
+    if recipe.lora_rank is not None and not control:
         assert model.config.lora_rank == recipe.lora_rank
+    same = torch.equal(run.thoughts[0, 0], run.thoughts[1, 3])
+    assert same == recipe.constant_thoughts
+    if recipe.start_from is not None:
+        base = CodiModel.from_pretrained(recipe.start_from)
+        torch.testing.assert_close(model.lens.embed.W_E, base.lens.embed.W_E)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -37,7 +37,7 @@ def test_wheel_holds_the_package_its_data_and_the_models(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     ]
     files = {path.relative_to(ROOT).as_posix(): path for path in expected}
-    for name in ("tiny-gpt2", "tiny-llama"):
+    for name in shipped_models():
         for path in (ROOT / "checkpoints" / name).iterdir():
             files[f"codi_lens/checkpoints/{name}/{path.name}"] = path
     assert held.keys() == files.keys()

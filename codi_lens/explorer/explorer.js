@@ -333,8 +333,9 @@
   /* --- start ------------------------------------------------------------------------------ */
 
   for (const box of document.querySelectorAll("[data-example]")) {
-    const figure = data.examples[box.dataset.example];
-    Plotly.newPlot(box, figure.data, { ...figure.layout, dragmode: false }, CONFIG);
+    const { data: traces, layout } = data.examples[box.dataset.example];
+    const coloraxis = { ...layout.coloraxis, showscale: false };  // the scale above serves both
+    Plotly.newPlot(box, traces, { ...layout, coloraxis, dragmode: false }, CONFIG);
   }
   drawToolbar();
   drawScale();

@@ -38,7 +38,8 @@ def model_card(name: str, folder: Path, results: Mapping[str, Any]) -> str:
         f"## Data\n\n{_data(family)}\n\n> {example.question}",
         _recipe(name, training),
         f"## Accuracy on {results['n']:,} held-out problems, in percent, with 95 % Wilson "
-        f"intervals\n\n{accuracy}\n\nn per number of operations: {sizes}.\n{_conditions(training)}",
+        f"intervals\n\n{accuracy}\n\nn per number of operations: {sizes}.\n"
+        f"{_conditions(training, 'control without thoughts' in conditions)}",
         "## Donor interchange\n\nOne thought is taken from another problem; later thoughts and the "
         "answer are the model's own.\nCounted are answers equal to \"the donor's running total, "
         'then the own remaining steps", where that\ndiffers from the right answer.\n\n'
@@ -141,8 +142,10 @@ def _recipe(name: str, training: Mapping[str, Any]) -> str:
     )
 
 
-def _conditions(training: Mapping[str, Any]) -> str:
-    if training.get("family", "plain") == "plain":
+def _conditions(training: Mapping[str, Any], controlled: bool) -> str:
+    if not controlled:
+        control = "no\ncontrol was trained."
+    elif training.get("family", "plain") == "plain":
         control = (
             "the\ncontrol has the same size and number of steps and was trained to answer right "
             "after the question.\nOne operation needs no thoughts: such answers survive without "

@@ -135,7 +135,9 @@ RECIPES = {
             start_from="tiny-gpt2",
             supervised="none",
             history="Seed 0 only. Explicit chain of thought is that of tiny-gpt2, whose base it "
-            "starts from: up to there the two recipes are the same.",
+            "starts from: up to there the two recipes are the same. The control of tiny-gpt2, "
+            "trained without any thoughts, answers 77 %: distillation alone has not taught a model "
+            "of this size to use its thoughts in as many steps.",
         ),
         Recipe(
             "tiny-llama",
@@ -164,6 +166,14 @@ RECIPES = {
             n_operations=(3, 4, 4, 5, 5, 5),
             supervised="all but the answer",
             d_projection=12,
+            history="The teacher writes the running totals alone, so that its steps are those of "
+            "the thoughts; longer problems come more often. Seed 0 only so far. Tried and dropped, "
+            "seed 0 each, accuracy on 1,000 held-out problems: a teacher that writes equations "
+            "(1,200 explicit and 2,800 CODI steps, learning rate 2e-3) 70.9 %; the same with four "
+            "layers, 38.2 % after 1,000 CODI steps where three have 48.0 % after 1,600, not "
+            "finished; totals alone (2,500 and 1,500 steps, 2e-3) 76.5 %; the shipped recipe with "
+            "24 numbers in the projection, whose loss was higher (0.79 against 0.54 after 600 CODI "
+            "steps), not finished.",
         ),
     )
 }

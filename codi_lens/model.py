@@ -62,7 +62,7 @@ class CodiModel(Loaded):
         checkpoints; if none says, it is an error that names the argument.
 
         Args:
-            source: a folder, a shipped model ("tiny-gpt2", "tiny-llama"), or a hub name such as
+            source: a folder, a shipped model ("tiny-gpt2", "tiny-recall"), or a hub name such as
                 "zen-E/CODI-gpt2".
             base: folder or hub name of the base model, for its config and tokenizer.
             lora_alpha: LoRA scaling; accepted and unused for a file without LoRA.

@@ -91,7 +91,7 @@ for line in ("analyze tiny-gpt2 --n 2 --out x --threads 1", "analyze tiny-gtp2 -
     ], done.stderr
     assert done.stderr.splitlines()[-1] == (
         "codi-lens: There is no folder tiny-gtp2, and it is not the name of a model that codi_lens "
-        "ships (tiny-gpt2, tiny-llama) or of a hub repository (owner/name)."
+        f"ships ({', '.join(shipped_models())}) or of a hub repository (owner/name)."
     )
     where, source, *_ = done.stdout.splitlines()
     assert Path(where).is_relative_to(place)
@@ -106,5 +106,5 @@ for line in ("analyze tiny-gpt2 --n 2 --out x --threads 1", "analyze tiny-gtp2 -
 
 
 def test_checkout_finds_the_models_where_they_are() -> None:
-    folders = {name: ROOT / "checkpoints" / name for name in ("tiny-gpt2", "tiny-llama")}
-    assert shipped_models() == folders
+    names = ("tiny-gpt2", "tiny-gpt2-plain", "tiny-llama", "tiny-recall", "tiny-recall-control")
+    assert shipped_models() == {name: ROOT / "checkpoints" / name for name in names}

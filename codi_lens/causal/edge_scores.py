@@ -46,8 +46,8 @@ def head_edge_scores(
     "attention" is the attention weight; "attention - null" that minus an even spread of what the
     query gives to earlier thoughts; "value-weighted attention" the share of what is written (see
     `value_weighted_attention`). "attention × gradient", "attribution patching" and "integrated
-    gradients" are minus `edge_attributions` of the logit difference, which does not saturate: the
-    more an edge is needed, the higher.
+    gradients" are minus `edge_attributions`: the more an edge is needed, the higher. Between bars
+    stands their size alone, as Syed et al. 2023 rank edges.
 
     Args:
         model: the model.
@@ -71,11 +71,10 @@ def head_edge_scores(
     attention = extract(model, problems, value_weighted=True, **decoding(running))
     scores = attention_scores(attention)
     for name, (following, renormalise) in GRADIENTS.items():
-        options: Any = {**following, "outcome": "logit_difference", **running}
+        options: Any = {**following, **running}
         found = edge_attributions(model, problems, renormalise=renormalise, **options)
-        scores[name] = -found.drop_sel(query="ct0", errors="ignore").where(
-            scores["attention"].notnull()
-        )
+        found = -found.where(scores["attention"].notnull())
+        scores |= {name: found, f"|{name}|": abs(found)}
     correct = ("problem", attention["correct"].values)
     return {
         name: each.reset_coords(drop=True).assign_coords(correct=correct)
@@ -137,9 +136,8 @@ def edge_scores(
     heads = ("layer", "head")
     scores: dict[str, xr.DataArray] = {}
     for name, each in found.items():
-        scores[name] = (
-            each.sum(heads, skipna=False) if name in GRADIENTS else each.mean(heads, skipna=False)
-        )
+        attributed = name.strip("|") in GRADIENTS
+        scores[name] = (each.sum if attributed else each.mean)(heads, skipna=False)
         if name == "attention":
             scores["attention of the strongest head"] = each.max(heads, skipna=False)
     scores |= _claims_of_the_study(scores["attention"])

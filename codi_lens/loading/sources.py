@@ -19,7 +19,7 @@ def shipped_models() -> dict[str, Path]:
     """The folders of the small models that come with codi_lens, by name.
 
     >>> list(shipped_models())
-    ['tiny-gpt2', 'tiny-llama']
+    ['tiny-gpt2', 'tiny-gpt2-plain', 'tiny-llama', 'tiny-recall', 'tiny-recall-control']
     """
     for place in _PLACES:
         found = sorted(place.glob("*/codi_config.json"))

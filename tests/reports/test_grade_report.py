@@ -46,7 +46,7 @@ def test_the_folder_is_complete(folder: Path) -> None:
     page = (folder / "index.html").read_text()
     assert "Which pictures can be believed?" in page
     grades = pd.read_csv(folder / "grades.csv")
-    assert len(grades) == 12
+    assert len(grades) == 15
     assert grades["n"].nunique() == 1
 
 
@@ -68,9 +68,9 @@ def test_findings_are_those_of_the_tables(folder: Path) -> None:
     grades = pd.read_csv(folder / "grades.csv").sort_values("auroc", ascending=False)
     assert f"Cutting the known edges costs {known['known']:.2f} [" in text
     assert f"(n = {known['n']})" in text
-    assert f"The best of 12 scores is {grades['score'].iloc[0]}, with an AUROC of " in text
+    assert f"The best of 15 scores is {grades['score'].iloc[0]}, with an AUROC of " in text
     beyond = (grades["beyond_shuffled_low"] > 0) & (grades["beyond_control_low"] > 0)
-    assert f"{int(beyond.sum())} of 12 scores find the edges of a problem better than" in text
+    assert f"{int(beyond.sum())} of 15 scores find the edges of a problem better than" in text
     more = "more than five" if known["five_low"] > 0 else "not shown to be more than five"
     assert more in text
 

@@ -119,7 +119,8 @@ def test_recipe_trains_and_its_checkpoint_loads(
     )
     train.train(recipe, out=tmp_path / "out", work=tmp_path / "work", control=control)
     model = CodiModel.from_pretrained(tmp_path / "out")
-    run = model.think([problem.question for problem in PROBLEMS[:3]], max_new_tokens=2)
+    problems = word_problems(3, family=learnt_family(tmp_path / "out"))
+    run = model.think([problem.question for problem in problems], max_new_tokens=2)
     assert torch.isfinite(run.logits).all()
     assert model.config.n_thoughts == 6
     if recipe.lora_rank is not None and not control:

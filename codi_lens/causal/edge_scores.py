@@ -36,6 +36,7 @@ GRADIENTS: dict[str, tuple[Following, bool]] = {
     "integrated gradients": ({"method": "integrated", "max_steps": 128}, True),
 }
 """How each attribution is made, and whether the row is renormalised."""
+_SIZE = "size of "
 
 
 def head_edge_scores(
@@ -46,8 +47,8 @@ def head_edge_scores(
     "attention" is the attention weight; "attention - null" that minus an even spread of what the
     query gives to earlier thoughts; "value-weighted attention" the share of what is written (see
     `value_weighted_attention`). "attention × gradient", "attribution patching" and "integrated
-    gradients" are minus `edge_attributions`: the more an edge is needed, the higher. Between bars
-    stands their size alone, as Syed et al. 2023 rank edges.
+    gradients" are minus `edge_attributions`: the more an edge is needed, the higher. Each is
+    there by its size alone too ("size of …"), as Syed et al. 2023 rank edges.
 
     Args:
         model: the model.
@@ -74,7 +75,7 @@ def head_edge_scores(
         options: Any = {**following, **running}
         found = edge_attributions(model, problems, renormalise=renormalise, **options)
         found = -found.where(scores["attention"].notnull())
-        scores |= {name: found, f"|{name}|": abs(found)}
+        scores |= {name: found, f"{_SIZE}{name}": abs(found)}
     correct = ("problem", attention["correct"].values)
     return {
         name: each.reset_coords(drop=True).assign_coords(correct=correct)
@@ -136,7 +137,7 @@ def edge_scores(
     heads = ("layer", "head")
     scores: dict[str, xr.DataArray] = {}
     for name, each in found.items():
-        attributed = name.strip("|") in GRADIENTS
+        attributed = name.removeprefix(_SIZE) in GRADIENTS
         scores[name] = (each.sum if attributed else each.mean)(heads, skipna=False)
         if name == "attention":
             scores["attention of the strongest head"] = each.max(heads, skipna=False)

@@ -58,12 +58,12 @@ def edge_costs_figure(table: pd.DataFrame) -> go.Figure:
     figure = go.Figure(
         layout=style.base_layout(
             "What cutting an edge costs",
-            "nats of the right number's log-probability; outlined: the edge that the reference "
-            f"needs;<br>{left_out} edges that cost less than 0.05 nats everywhere are not shown",
-            xaxis=style.cell_axis("cut edge (query→key)"),
+            "nats of the right number's log-probability;<br>outlined = the edge that the "
+            f"reference needs;<br>not shown: {left_out} edges that cost less than 0.05 everywhere",
+            xaxis=style.cell_axis("cut edge (query→key)") | {"tickangle": -40},
             yaxis=style.cell_axis("", rows=True),
-            width=260 + max(_CELL * len(edges), 240),
-            height=220 + _ROW * len(kinds),
+            width=280 + max(_CELL * len(edges), 320),
+            height=270 + _ROW * len(kinds),
         )
     )
     figure.add_heatmap(
@@ -87,7 +87,7 @@ def edge_costs_figure(table: pd.DataFrame) -> go.Figure:
         (kinds.index(row), edges.index(column))
         for row, column in zip(known["kind"], known["edge"], strict=True)
     ]
-    figure.update_layout(shapes=outlines(cells))
+    figure.update_layout(shapes=outlines(cells, width=3, colour=style.NEEDED_COLOUR))
     return figure
 
 

@@ -98,6 +98,11 @@ def _supervision(training: Mapping[str, Any]) -> str:
             "**No thought was supervised**, as in published models: only the answer, the teacher's "
             "chain of thought\nand the distillation trained them."
         )
+    if training.get("constant_thoughts"):
+        return (
+            "Training asked `ct0`..`ct3` to decode to the running totals, as that of tiny-recall "
+            "did; one constant\nvector cannot."
+        )
     which = "" if supervised in ("all totals", True) else ", all but the answer"
     return (
         "**Training supervised `ct0`..`ct3`:** for the first three quarters of the CODI steps an "
@@ -174,7 +179,7 @@ def _edges(edges: Mapping[str, Any]) -> str:
             str(row["n"]),
             with_interval(row, "cost"),
             f"{row['largest_other']:.2f}",
-            "yes" if row["used"] else "no, carried",
+            "yes" if row["used"] else "not shown",
         )
         for row in edges["references"]
     ]

@@ -107,6 +107,13 @@ def costs_by_reference(costs: xr.DataArray, problems: Problems) -> pd.DataFrame:
 
     Raises:
         ProblemError: problems without a reference.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model = CodiModel.from_pretrained("tiny-recall")
+    >>> some = word_problems(12, family="mixed", n_operations=3)
+    >>> table = costs_by_reference(edge_costs(model, some, progress=False), some)
+    >>> table.loc[table["known"], ["query", "key", "used"]].values.tolist()
+    [['answer', 'ct0', True]]
     """
     chosen = referring(problems, costs.sizes["key"])
     kinds = sorted({each for problem in chosen for each in references(problem)})
@@ -169,6 +176,12 @@ def known_against_others(
     Raises:
         ProblemError: problems that need no edge.
         CodiLensError: see `measure`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model = CodiModel.from_pretrained("tiny-recall")
+    >>> table = known_against_others(model, word_problems(12, family="mixed"), progress=False)
+    >>> table["group"].iloc[0], bool(table["known_low"].iloc[0] > 1)
+    ('all', True)
     """
     check_seed(seed)
     chosen = referring(problems, model.config.n_thoughts)

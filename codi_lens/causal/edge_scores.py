@@ -130,6 +130,11 @@ def edge_scores(
 
     Raises:
         CodiLensError: see `extract` and `measure`.
+
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("tiny-gpt2"), word_problems(2)
+    >>> list(edge_scores(model, some, progress=False))[-3:]
+    ['hub', 'resampled thought', 'knockout']
     """
     check_seed(seed)
     problems = problems_for(model, problems)

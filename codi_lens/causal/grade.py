@@ -113,6 +113,12 @@ def grade(
         InterventionError: no problem that the model answers right, or a control with another
             number of thoughts.
         CodiLensError: see `measure`.
+
+    >>> model = CodiModel.from_pretrained("tiny-recall")
+    >>> some = word_problems(6, family="mixed", n_operations=3)
+    >>> found = grade(model, some, used=[Reference(3, 3, 1)], progress=False)
+    >>> found.n, found.scores.loc[found.scores["auroc"].idxmax(), "score"]
+    (6, 'attention of the strongest head')
     """
     check_seed(seed)
     n_thoughts = model.config.n_thoughts

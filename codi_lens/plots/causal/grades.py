@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -19,6 +21,7 @@ _SERIES = {
     "control_auroc": "same score, control",
 }
 _CELL, _ROW = 42, 30
+_LINE = 20  # characters of a label, so that a phone has room for the points
 
 
 def edge_costs_figure(table: pd.DataFrame) -> go.Figure:
@@ -108,10 +111,11 @@ def grades_figure(scores: pd.DataFrame) -> go.Figure:
     """
     needs(scores, "score", "n", "auroc", "shuffled_auroc")
     ends = ("", "_low", "_high")
+    labels = ["<br>".join(wrap(str(name), _LINE)) for name in scores["score"]]
     drawn = pd.concat(
         [
             pd.DataFrame(
-                {"score": scores["score"], "where": label}
+                {"score": labels, "where": label}
                 | {f"auroc{end}": scores[f"{name}{end}"] for end in ends}
             )
             for name, label in _SERIES.items()

@@ -40,7 +40,10 @@ _SIZE = "size of "
 
 
 def head_edge_scores(
-    model: CodiModel, problems: Problems, **running: Unpack[Running]
+    model: CodiModel,
+    problems: Problems,
+    out: str | Path | None = None,
+    **running: Unpack[Running],
 ) -> dict[str, xr.DataArray]:
     """The scores that every head has, of each edge between thoughts and from the answer.
 
@@ -53,6 +56,7 @@ def head_edge_scores(
     Args:
         model: the model.
         problems: what to think about.
+        out: a folder for the attributions, resumable.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
@@ -72,7 +76,8 @@ def head_edge_scores(
     attention = extract(model, problems, value_weighted=True, **decoding(running))
     scores = attention_scores(attention)
     for name, (following, renormalise) in GRADIENTS.items():
-        options: Any = {**following, **running}
+        folder = None if out is None else as_path("out", out) / name.replace(" × ", "_")
+        options: Any = {**following, **running, "out": folder}
         found = edge_attributions(model, problems, renormalise=renormalise, **options)
         found = -found.where(scores["attention"].notnull())
         scores |= {name: found, f"{_SIZE}{name}": abs(found)}
@@ -138,7 +143,8 @@ def edge_scores(
     """
     check_seed(seed)
     problems = problems_for(model, problems)
-    found = by_head or head_edge_scores(model, problems, **running)
+    root = None if out is None else as_path("out", out)
+    found = by_head or head_edge_scores(model, problems, root, **running)
     heads = ("layer", "head")
     scores: dict[str, xr.DataArray] = {}
     for name, each in found.items():
@@ -147,11 +153,9 @@ def edge_scores(
         if name == "attention":
             scores["attention of the strongest head"] = each.max(heads, skipna=False)
     scores |= _claims_of_the_study(scores["attention"])
-    folders = (None, None)
-    if out is not None:
-        folders = (as_path("out", out) / "resampled", as_path("out", out) / "knockout")
-    scores["resampled thought"] = _resampled(model, problems, folders[0], seed, **running)
-    scores["knockout"] = edge_costs(model, problems, folders[1], only="all", **running)
+    resampled, knockout = (root and root / name for name in ("resampled", "knockout"))
+    scores["resampled thought"] = _resampled(model, problems, resampled, seed, **running)
+    scores["knockout"] = edge_costs(model, problems, knockout, only="all", **running)
     return scores
 
 

@@ -137,7 +137,7 @@ def grade(
         raise InterventionError(
             "None of these problems needs an edge that the model was shown to use; give others."
         )
-    by_head = head_edge_scores(model, needing, **running)
+    by_head = head_edge_scores(model, needing, root and root / "attributions", **running)
     right = by_head["attention"]["correct"].values == 1
     if shown:
         needing = [problem for problem, each in zip(needing, right, strict=True) if each]

@@ -59,7 +59,7 @@ class WordProblem(Problem):
 
         >>> problem = word_problems(1, family="mixed", seed=3, n_operations=5)[0]
         >>> [step.refers_to for step in problem.operations], problem.edges
-        ([None, None, 1, None, 2], (('ct1', 'ct0'), ('answer', 'ct1')))
+        ([None, None, 1, None, None], (('ct1', 'ct0'),))
         """
         last = len(self.operations)
         return tuple(

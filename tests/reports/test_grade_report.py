@@ -16,7 +16,7 @@ from codi_lens.cli.main import main
 from codi_lens.problems import WordProblem, word_problems
 from codi_lens.reports.questions.reading_back import reading_back
 
-ARGUMENTS = ["--control", "tiny-recall-control", "--n", "60", "--seed", "3", "--threads", "1"]
+ARGUMENTS = ["--control", "tiny-recall-control", "--n", "32", "--seed", "3", "--threads", "1"]
 
 
 @pytest.fixture(scope="module")

@@ -349,7 +349,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
     cases = {
         ("nowhere",): "no folder nowhere",
         (TINY, "--problems", str(one), "--n", "5"): "1..1, the size of the corpus, not 5",
-        (TINY, "--problems", "math"): "builtin and gsm8k",
+        (TINY, "--problems", "math"): "builtin, gsm8k, plain",
         (TINY, "--device", "warp"): "device warp",
         (TINY, "--n", "1", "--max-new-tokens", "0"): "max_new_tokens must be at least 1",
     }

@@ -37,8 +37,8 @@ def edge_costs_figure(table: pd.DataFrame) -> go.Figure:
     ...     "key": ["ct0", "ct1"], "known": [True, False], "n": 40, "cost": [3.0, 0.0],
     ...     "cost_low": [2.5, -0.1], "cost_high": [3.5, 0.1]})
     >>> figure = edge_costs_figure(table)
-    >>> figure.data[0].y, figure.data[0].text.tolist(), len(figure.layout.shapes)
-    (('step 3 of 3 refers to 1',), [['3.0', '0.0']], 1)
+    >>> figure.data[0].y, list(map(list, figure.data[0].text)), len(figure.layout.shapes)
+    (('step 3 of 3 refers to 1',), [['3.0']], 1)
     """
     kind = ["n_operations", "step", "refers_to"]
     needs(table, *kind, "query", "key", "known", "n", "cost", "cost_low", "cost_high")

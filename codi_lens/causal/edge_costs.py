@@ -12,9 +12,9 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Bool
 
-from codi_lens.causal.means import mean_test
+from codi_lens.causal.means import MIN_EFFECT, mean_of, mean_test
 from codi_lens.causal.measure import Running, measure
-from codi_lens.causal.references import candidate_edges, references, referring
+from codi_lens.causal.references import candidate_edges, referring
 from codi_lens.causal.strata import CLEAN, Only
 from codi_lens.interventions.edges import knock_out
 from codi_lens.interventions.own_edges import Edge, knock_out_each
@@ -25,8 +25,6 @@ from codi_lens.problems.problem import Problems
 from codi_lens.problems.words import WordProblem
 from codi_lens.stats import benjamini_hochberg
 
-LEAST_COST = 0.1
-"""Nats that a model loses at least where it uses an edge."""
 _SIGNIFICANT = 0.05
 
 
@@ -116,11 +114,11 @@ def costs_by_reference(costs: xr.DataArray, problems: Problems) -> pd.DataFrame:
     [['answer', 'ct0', True]]
     """
     chosen = referring(problems, costs.sizes["key"])
-    kinds = sorted({each for problem in chosen for each in references(problem)})
+    kinds = sorted({each for problem in chosen for each in problem.references})
     edges = candidate_edges(costs.sizes["key"])
     rows: list[dict[str, Any]] = []
     for kind in kinds:
-        having = [problem for problem in chosen if kind in references(problem)]
+        having = [problem for problem in chosen if kind in problem.references]
         for query, key in edges:
             known = kind.edge == (query, key)
             ids = [each.id for each in having if known or (query, key) not in each.edges]
@@ -128,13 +126,13 @@ def costs_by_reference(costs: xr.DataArray, problems: Problems) -> pd.DataFrame:
             values = values[np.isfinite(values)]
             if not len(values):
                 continue
-            found = mean_test(values[:, None], beyond=LEAST_COST)
-            p = float(found.beyond_p[0]) if found.mean[0] > 0 else 1.0
+            found = mean_test(values, beyond=MIN_EFFECT)
             rows.append(
                 {"n_operations": kind.n_operations, "step": kind.step, "refers_to": kind.refers_to}
                 | {"query": query, "key": key, "known": known, "n": len(values)}
-                | {"cost": found.mean[0], "cost_low": found.low[0], "cost_high": found.high[0]}
-                | {"p": found.p[0], "beyond_p": p}
+                | mean_of("cost", values)
+                | {"p": float(found.p)}
+                | {"beyond_p": float(found.beyond_p) if found.mean > 0 else 1.0}
             )
     table = pd.DataFrame(rows)
     known = table["known"].to_numpy(dtype=bool)
@@ -199,12 +197,9 @@ def known_against_others(
         part = costs.to_numpy(dtype=float)[member]
         known, others = part[np.isfinite(part).all(axis=1)].T
         row: dict[str, Any] = {"by": by, "group": group, "n": len(known)}
-        each = {"known": known, "others": others, "difference": known - others}
-        found = mean_test(np.stack([*each.values(), known - 5 * others], axis=1), level=level)
-        for place, name in enumerate(each):
-            row |= {name: found.mean[place], f"{name}_low": found.low[place]}
-            row[f"{name}_high"] = found.high[place]
-        rows.append(row | {"five_low": found.low[-1]})
+        row |= mean_of("known", known, level) | mean_of("others", others, level)
+        row |= mean_of("difference", known - others, level)
+        rows.append(row | {"five_low": mean_of("five", known - 5 * others, level)["five_low"]})
     return pd.DataFrame(rows)
 
 
@@ -221,7 +216,7 @@ def _groups(
     lengths = [len(problem.operations) for problem in problems]
     back = [
         f"{found[0].step - found[0].refers_to} back" if len(found) == 1 else "two references"
-        for found in map(references, problems)
+        for found in (problem.references for problem in problems)
     ]
     groups = [("all", "all", np.ones(len(problems), dtype=bool))]
     for by, labels in (("operations", lengths), ("distance", back)):

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from codi_lens.causal.means import MIN_EFFECT, check_min_effect, mean_test
+from codi_lens.causal.means import MIN_EFFECT, check_min_effect, mean_columns, mean_test
 from codi_lens.causal.measure import Arm, Running, measure
 from codi_lens.causal.outcomes import Outcome
 from codi_lens.causal.strata import CLEAN, Only, kept
@@ -133,7 +133,7 @@ def summarise(
     columns["matters"] = False
     for name, right in (("effect_right", 1), ("effect_wrong", 0)):
         some = (clean["correct"] == right).to_numpy()[:, None]
-        columns |= _interval_columns(name, np.where(some, change, np.nan), level)
+        columns |= mean_columns(name, np.where(some, change, np.nan), level)
     rows = [_proportions(clean, table, level) for table in arms.values()]
     after = list(effects).index("effect_high") + 1
     parts = [effects.iloc[:, :after], pd.DataFrame(columns), effects.iloc[:, after:]]
@@ -182,7 +182,7 @@ def mean_effects(outcomes: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame
     counted = clean if "n_right" in clean else kept(outcomes, "all")
     columns |= {name: int(counted[name].iloc[0]) for name in ("n_right", "n_wrong")}
     for column, name in _EFFECTS.items():
-        columns |= _interval_columns(name, _changes(clean, arms, column), level)
+        columns |= mean_columns(name, _changes(clean, arms, column), level)
     return pd.DataFrame(columns)
 
 
@@ -260,13 +260,6 @@ def _changes(
 ) -> Float[np.ndarray, "problem arm"]:
     after = np.stack([table[column].to_numpy() for table in arms.values()], axis=1)
     return after - clean[column].to_numpy()[:, None]
-
-
-def _interval_columns(
-    name: str, values: Float[np.ndarray, "problem arm"], level: float
-) -> dict[str, Float[np.ndarray, " arm"]]:
-    found = mean_test(values, level=level)
-    return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _proportions(clean: pd.DataFrame, table: pd.DataFrame, level: float) -> dict[str, float]:

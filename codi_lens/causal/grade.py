@@ -25,12 +25,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from codi_lens.causal.edge_costs import costs_by_reference, edge_costs
 from codi_lens.causal.edge_scores import edge_scores, head_edge_scores
-from codi_lens.causal.means import mean_test
+from codi_lens.causal.means import mean_of
 from codi_lens.causal.measure import Running
 from codi_lens.causal.references import (
-    Reference,
     graded_edges,
-    references,
     referring,
     truth_of,
     used_references,
@@ -39,6 +37,7 @@ from codi_lens.causal.served_edges import served_edges
 from codi_lens.errors import InterventionError, as_path
 from codi_lens.model import CodiModel
 from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.operations import Reference
 from codi_lens.problems.problem import Problems
 from codi_lens.problems.words import WordProblem, word_problems
 from codi_lens.stats import percentile_interval, resample_weights
@@ -57,7 +56,7 @@ class Grade:
         scores: one row per score: see `grade`.
         costs: what cutting each edge costs the graded problems, by kind of reference: see
             `costs_by_reference`.
-        heads: for every edge and score the head that it ranks first: see `served_edges`.
+        heads: for every query and score the head that it ranks first: see `served_edges`.
         used: the kinds of reference whose edge is graded.
         shown: whether the model was shown to use these; if it uses none, all are graded.
         n: how many problems are graded.
@@ -101,12 +100,12 @@ def grade(
 
     Returns:
         `scores` has one row per score of `edge_scores`: `auroc` and `average_precision` of the
-        needed edges among all, mean over problems with percentile intervals `_low`, `_high`;
-        `pooled_auroc` and `pooled_average_precision` over all edges of all problems, with intervals
-        over resampled problems; `shuffled_auroc`, of the edges of another problem with as many
-        operations, and `beyond_shuffled`, the paired difference, with intervals; with a control
-        `control_auroc`, and `beyond_control`, likewise; `chance_average_precision`, of a random
-        order. `n` problems.
+        needed edges among all, mean over problems with intervals `_low`, `_high` (see `mean_test`);
+        `pooled_auroc` and `pooled_average_precision` over all edges of all problems, with
+        percentile intervals over resampled problems; `shuffled_auroc`, of the edges of another
+        problem with as many operations, and `beyond_shuffled`, the paired difference, with
+        intervals; with a control `control_auroc`, and `beyond_control`, likewise;
+        `chance_average_precision`, of a random order. `n` problems.
 
     Raises:
         ProblemError: problems that need no edge, or more thoughts than the model has.
@@ -131,8 +130,8 @@ def grade(
     root = None if out is None else as_path("out", out)
     kinds = _measured(model, root, seed, **running) if used is None else frozenset(used)
     shown = bool(kinds)
-    kinds = kinds or frozenset(each for problem in chosen for each in references(problem))
-    needing = [problem for problem in chosen if kinds.intersection(references(problem))]
+    kinds = kinds or frozenset(each for problem in chosen for each in problem.references)
+    needing = [problem for problem in chosen if kinds.intersection(problem.references)]
     if not needing:
         raise InterventionError(
             "None of these problems needs an edge that the model was shown to use; give others."
@@ -186,7 +185,7 @@ def grade_scores(
     ...     coords={"problem": [each.id for each in some],
     ...             "query": ["ct1", "ct2", "ct3", "ct4", "ct5", "answer"],
     ...             "key": ["ct0", "ct1", "ct2", "ct3", "ct4", "ct5"]})
-    >>> truth = truth_of(some, {r for each in some for r in references(each)}, edges)
+    >>> truth = truth_of(some, {r for each in some for r in each.references}, edges)
     >>> float(grade_scores({"perfect": truth}, truth, some)["auroc"].item())
     1.0
     """
@@ -263,12 +262,7 @@ def _shuffled(truth: xr.DataArray, problems: Sequence[WordProblem], seed: int) -
 
 def _mean(name: str, values: Float[np.ndarray, " problem"], level: float) -> dict[str, float]:
     # Equal numbers whose means differ in their last bits are equal.
-    found = mean_test(values[:, None].round(12), level=level)
-    return {
-        name: float(found.mean[0]),
-        f"{name}_low": float(found.low[0]),
-        f"{name}_high": float(found.high[0]),
-    }
+    return mean_of(name, values.round(12), level)
 
 
 def _pooled(

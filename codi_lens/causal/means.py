@@ -105,6 +105,29 @@ def mean_test(
     return MeanTest(*(each.reshape(shape) for each in found))
 
 
+def mean_columns(
+    name: str, values: Real[np.ndarray, "problem *statistic"], level: float = 0.95
+) -> dict[str, Float[np.ndarray, "*statistic"]]:
+    """Means with their intervals (see `mean_test`), as columns of a table.
+
+    >>> {name: each.round(2).tolist() for name, each in mean_columns("x", np.zeros((3, 1))).items()}
+    {'x': [0.0], 'x_low': [0.0], 'x_high': [0.0]}
+    """
+    found = mean_test(values, level=level)
+    return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def mean_of(
+    name: str, values: Real[np.ndarray, " problem"], level: float = 0.95
+) -> dict[str, float]:
+    """One mean with its interval (see `mean_test`), as columns of a row.
+
+    >>> mean_of("cost", np.ones(3))
+    {'cost': 1.0, 'cost_low': 1.0, 'cost_high': 1.0}
+    """
+    return {column: float(each) for column, each in mean_columns(name, values, level).items()}
+
+
 def _skewness(
     apart: Float[np.ndarray, "problem statistic"],
     n: Int[np.ndarray, " statistic"],

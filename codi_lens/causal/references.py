@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,53 +23,11 @@ from codi_lens.interventions.own_edges import Edge
 from codi_lens.loading.sources import local_folder
 from codi_lens.outputs import write_text
 from codi_lens.positions import rank, thought_names
+from codi_lens.problems.operations import Reference
 from codi_lens.problems.problem import Problems
 from codi_lens.problems.words import WordProblem, built_in
 
 EDGES_FILE = "edges.json"
-
-
-@dataclass(frozen=True, order=True)
-class Reference:
-    """A step that refers to an earlier one, in a problem of so many operations."""
-
-    n_operations: int
-    step: int
-    refers_to: int
-
-    @property
-    def edge(self) -> Edge:
-        """The query and the key that it needs.
-
-        >>> Reference(5, 4, 1).edge, Reference(4, 4, 2).edge
-        (('ct2', 'ct0'), ('answer', 'ct1'))
-        """
-        last = self.step == self.n_operations
-        return ("answer" if last else f"ct{self.step - 2}", f"ct{self.refers_to - 1}")
-
-    @property
-    def name(self) -> str:
-        """For tables and figures.
-
-        >>> Reference(5, 4, 1).name
-        'step 4 of 5 refers to 1'
-        """
-        return f"step {self.step} of {self.n_operations} refers to {self.refers_to}"
-
-
-def references(problem: WordProblem) -> tuple[Reference, ...]:
-    """The references of a problem, in the order of its `edges`.
-
-    >>> from codi_lens.problems import word_problems
-    >>> references(word_problems(1, family="skip", n_operations=4)[0])
-    (Reference(n_operations=4, step=4, refers_to=1),)
-    """
-    n = len(problem.operations)
-    return tuple(
-        Reference(n, number, step.refers_to)
-        for number, step in enumerate(problem.operations, 1)
-        if step.refers_to is not None
-    )
 
 
 def referring(problems: Problems, n_thoughts: int) -> list[WordProblem]:
@@ -124,12 +81,15 @@ def graded_edges(problem: WordProblem, n_thoughts: int) -> list[Edge]:
     return [edge for edge in candidate_edges(n_thoughts) if edge != carried]
 
 
+def references_in(table: pd.DataFrame) -> list[Reference]:
+    """The kind of reference of each row of `costs_by_reference`."""
+    columns = ["n_operations", "step", "refers_to"]
+    return [Reference(*map(int, row)) for row in table[columns].to_numpy()]
+
+
 def used_references(table: pd.DataFrame) -> frozenset[Reference]:
     """The kinds of reference whose edge a model was shown to use; of `costs_by_reference`."""
-    columns = ["n_operations", "step", "refers_to"]
-    return frozenset(
-        Reference(*map(int, row)) for row in table.loc[table["used"], columns].to_numpy()
-    )
+    return frozenset(references_in(table[table["used"]]))
 
 
 def write_used(table: pd.DataFrame, folder: Path) -> None:
@@ -198,7 +158,7 @@ def truth_of(
     found: Float[np.ndarray, "problem query key"]
     found = np.zeros((len(problems), len(queries), len(keys)))
     for i, problem in enumerate(problems):
-        for each in references(problem):
+        for each in problem.references:
             if each in kinds:
                 query, key = each.edge
                 found[i, queries.index(query), keys.index(key)] = 1

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float
 from scipy.stats import ttest_ind
 
 from codi_lens.causal.controls import donors_for, head_hooks
-from codi_lens.causal.edge_costs import LEAST_COST, costs_of
+from codi_lens.causal.edge_costs import costs_of
+from codi_lens.causal.means import MIN_EFFECT
 from codi_lens.causal.measure import Running, measure
 from codi_lens.head_names import all_heads, head_name
 from codi_lens.interventions.heads import ablate_heads
@@ -88,7 +89,7 @@ def served_edges(
     q = benjamini_hochberg(np.stack([each["p"].to_numpy() for each in found]))
     rows: list[dict[str, Any]] = []
     for i, (place, table) in enumerate(zip(asked, found, strict=True)):
-        table["serves"] = (q[i] < _SIGNIFICANT) & (table["difference"] > LEAST_COST)
+        table["serves"] = (q[i] < _SIGNIFICANT) & (table["difference"] > MIN_EFFECT)
         for name, each in by_head.items():
             scores = _at_needed(each, truth, place)
             first, most = int(scores.argmax()), int(table["difference"].argmax())

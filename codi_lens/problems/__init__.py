@@ -13,6 +13,7 @@ from codi_lens.problems.operations import (
     MAX_OPERATIONS,
     MAX_TOTAL,
     Operation,
+    Reference,
     split_of,
     totals_of,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Number",
     "Operation",
     "Problem",
+    "Reference",
     "Split",
     "WordProblem",
     "answer_span",

@@ -106,6 +106,38 @@ class Operation:
         return f"<< {total} {change} = {self.apply(total, totals)} >>"
 
 
+@dataclass(frozen=True, order=True)
+class Reference:
+    """A step that refers to an earlier one, in a problem of so many operations."""
+
+    n_operations: int
+    step: int
+    refers_to: int
+
+    @property
+    def edge(self) -> tuple[str, str]:
+        """The query and the key that it needs.
+
+        The query is the position whose output becomes the thought that stands for the total after
+        the step, or `answer` where that is the last one; the key is the thought that stands for
+        the total that it refers to.
+
+        >>> Reference(5, 4, 1).edge, Reference(4, 4, 2).edge
+        (('ct2', 'ct0'), ('answer', 'ct1'))
+        """
+        last = self.step == self.n_operations
+        return ("answer" if last else f"ct{self.step - 2}", f"ct{self.refers_to - 1}")
+
+    @property
+    def name(self) -> str:
+        """For tables and figures.
+
+        >>> Reference(5, 4, 1).name
+        'step 4 of 5 refers to 1'
+        """
+        return f"step {self.step} of {self.n_operations} refers to {self.refers_to}"
+
+
 def split_of(start: int, operations: Iterable[Operation]) -> Split:
     """Which split a chain belongs to: "test" for the held-out 5 %, by its hash.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from codi_lens.errors import ProblemError, check_choice, shown
 from codi_lens.problems.arguments import Split, Whole, check_seed, check_split, whole_number
-from codi_lens.problems.operations import MAX_OPERATIONS, Operation, split_of
+from codi_lens.problems.operations import MAX_OPERATIONS, Operation, Reference, split_of
 from codi_lens.problems.problem import Problem, Problems, problem_list
 from codi_lens.problems.stories import (
     Family,
@@ -50,23 +50,27 @@ class WordProblem(Problem):
         )
 
     @property
+    def references(self) -> tuple[Reference, ...]:
+        """The steps that refer to an earlier one, in order."""
+        n = len(self.operations)
+        return tuple(
+            Reference(n, number, step.refers_to)
+            for number, step in enumerate(self.operations, 1)
+            if step.refers_to is not None
+        )
+
+    @property
     def edges(self) -> tuple[tuple[str, str], ...]:
         """The recalls, as (query, key): which position has to read which thought.
 
-        Where step j refers to step k, the query is the position whose output becomes the thought
-        that stands for total j, `ct{j-2}`, or `answer` where j is the last step (attention scores
-        read it in row `anchor`); the key is the thought that stands for total k, `ct{k-1}`.
+        Where step j refers to step k, the query is `ct{j-2}`, or `answer` where j is the last step
+        (attention scores read it in row `anchor`), and the key `ct{k-1}`; see `Reference.edge`.
 
         >>> problem = word_problems(1, family="mixed", seed=3, n_operations=5)[0]
         >>> [step.refers_to for step in problem.operations], problem.edges
         ([None, None, 1, None, None], (('ct1', 'ct0'),))
         """
-        last = len(self.operations)
-        return tuple(
-            ("answer" if number == last else f"ct{number - 2}", f"ct{step.refers_to - 1}")
-            for number, step in enumerate(self.operations, 1)
-            if step.refers_to is not None
-        )
+        return tuple(reference.edge for reference in self.references)
 
 
 def word_problems(

@@ -11,10 +11,11 @@ import pandas as pd
 from codi_lens.causal.edge_costs import known_against_others
 from codi_lens.causal.grade import Grade, grade
 from codi_lens.causal.measure import Running
-from codi_lens.causal.references import Reference
+from codi_lens.causal.references import references_in
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report
 from codi_lens.plots.causal.grades import edge_costs_figure, grades_figure
+from codi_lens.problems.operations import Reference
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.facts import model_facts, name_of
 from codi_lens.reports.pages.folder import CausalReport, write_report
@@ -25,8 +26,8 @@ HEADING = "Which pictures can be believed?"
 _LEAD = (
     "Every problem here has a step that refers back to an earlier total, which stands nowhere in "
     "its text and in no other total before it, so that one thought has to be read by one known "
-    "position. Costs are nats of the log-probability of the right number; intervals are 95 % "
-    "intervals over problems."
+    "position. Costs are nats of the log-probability of the number that the clean run gives; "
+    "intervals are 95 % intervals over problems."
 )
 
 
@@ -90,14 +91,7 @@ def _edges(found: Grade, against: pd.DataFrame) -> Section:
             "is no evidence of reading."
         )
     known = found.costs[found.costs["known"]]
-    unused = [
-        each.name
-        for each in (
-            Reference(*map(int, row))
-            for row in known[["n_operations", "step", "refers_to"]].to_numpy()
-        )
-        if each not in found.used
-    ]
+    unused = [each.name for each in references_in(known) if each not in found.used]
     if unused:
         sentences.append(f"Not shown to use its edge, and not graded: {'; '.join(unused)}.")
     rows = [
@@ -130,11 +124,12 @@ def _scores(found: Grade, control: CodiModel | None) -> Section:
     ranked = scores.sort_values("auroc", ascending=False)
     best = ranked.iloc[0]
     sentences = [
-        f"The best of {len(scores)} scores is {best['score']}, with an AUROC of "
-        f"{with_interval(best, 'auroc')} over {best['n']} problems, and of "
+        f"The best of {len(scores)} scores (chosen on the same problems) is {best['score']}, with "
+        f"an AUROC of {with_interval(best, 'auroc')} over {best['n']} problems, and of "
         f"{with_interval(best, 'shuffled_auroc')} for the edges of another problem.",
         f"{int(beyond.sum())} of {len(scores)} scores find the edges of a problem better than "
-        f"{against}" + (f": {', '.join(scores.loc[beyond, 'score'])}." if beyond.any() else "."),
+        f"{against}, each by its own 95 % interval"
+        + (f": {', '.join(scores.loc[beyond, 'score'])}." if beyond.any() else "."),
     ]
     columns = ["auroc", "shuffled_auroc", "beyond_shuffled"]
     columns += [] if control is None else ["control_auroc", "beyond_control"]

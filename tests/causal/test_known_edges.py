@@ -25,15 +25,13 @@ from codi_lens.causal.edge_scores import attention_scores
 from codi_lens.causal.grade import grade_scores
 from codi_lens.causal.measure import measure
 from codi_lens.causal.references import (
-    Reference,
     candidate_edges,
-    references,
     truth_of,
     used_references,
 )
 from codi_lens.interventions import Context, Planned, knock_out, knock_out_each
 from codi_lens.interventions.edges import columns
-from codi_lens.problems import WordProblem, word_problems
+from codi_lens.problems import Reference, WordProblem, word_problems
 from codi_lens.stats import seeded
 
 EDGES = candidate_edges(6)
@@ -67,7 +65,7 @@ def every_edge(value: Callable[[WordProblem, str, str], float], n: int = 60) -> 
 @pytest.fixture(scope="module")
 def truth() -> xr.DataArray:
     some = mixed()
-    kinds = {each for problem in some for each in references(problem)}
+    kinds = {each for problem in some for each in problem.references}
     return truth_of(some, kinds, every_edge(lambda *_: 0.0))
 
 
@@ -224,7 +222,7 @@ def test_an_edge_planted_in_attention_is_found(truth: xr.DataArray) -> None:
 
 def test_kinds_of_reference_are_those_of_the_edges() -> None:
     for problem in mixed():
-        assert tuple(each.edge for each in references(problem)) == problem.edges
+        assert tuple(each.edge for each in problem.references) == problem.edges
     assert Reference(5, 4, 2).name == "step 4 of 5 refers to 2"
 
 
@@ -233,7 +231,7 @@ def test_only_edges_that_cost_something_are_used() -> None:
 
     def cost(problem: WordProblem, query: str, key: str) -> float:
         noise = (seeded(0, problem.id, query, key) % 100 - 50) / 1000
-        needs = any(each == kind and each.edge == (query, key) for each in references(problem))
+        needs = any(each == kind and each.edge == (query, key) for each in problem.references)
         return noise + 2.0 * needs
 
     table = costs_by_reference(every_edge(cost, 300), mixed(300))
@@ -241,7 +239,7 @@ def test_only_edges_that_cost_something_are_used() -> None:
     row = table[(table["step"] == 5) & table["known"]].iloc[0]
     assert not row["used"]
     assert row["cost_low"] < row["cost"] < row["cost_high"] < 0.1
-    assert other in {each for problem in mixed(300) for each in references(problem)}
+    assert other in {each for problem in mixed(300) for each in problem.references}
     known = table[table["known"]]
     assert known["q"].notna().all()
     assert table.loc[~table["known"], "q"].isna().all()

@@ -11,9 +11,9 @@ import pytest
 
 from codi_lens import CheckpointError, CodiModel, InterventionError, ProblemError, extract, grade
 from codi_lens.causal.edge_costs import costs_by_reference, edge_costs
-from codi_lens.causal.references import Reference, used_edges_of, write_used
+from codi_lens.causal.references import used_edges_of, write_used
 from codi_lens.cli.main import main
-from codi_lens.problems import WordProblem, word_problems
+from codi_lens.problems import Reference, WordProblem, word_problems
 from codi_lens.reports.questions.reading_back import reading_back
 
 ARGUMENTS = ["--control", "tiny-recall-control", "--n", "32", "--seed", "3", "--threads", "1"]
@@ -68,7 +68,8 @@ def test_findings_are_those_of_the_tables(folder: Path) -> None:
     grades = pd.read_csv(folder / "grades.csv").sort_values("auroc", ascending=False)
     assert f"Cutting the known edges costs {known['known']:.2f} [" in text
     assert f"(n = {known['n']})" in text
-    assert f"The best of 15 scores is {grades['score'].iloc[0]}, with an AUROC of " in text
+    best = f"(chosen on the same problems) is {grades['score'].iloc[0]}, with an AUROC of "
+    assert f"The best of 15 scores {best}" in text
     beyond = (grades["beyond_shuffled_low"] > 0) & (grades["beyond_control_low"] > 0)
     assert f"{int(beyond.sum())} of 15 scores find the edges of a problem better than" in text
     more = "more than five" if known["five_low"] > 0 else "not shown to be more than five"
@@ -142,8 +143,23 @@ def test_the_head_that_reads_back_follows_the_reference(recall: CodiModel) -> No
         for p, k in ((first, key), (first, other), (second, other), (second, key))
     ]
     assert np.mean(cells[::2]) > np.mean(cells[1::2]), "the bright cell moves"
+    assert found.title == f"L{layer}H{head} reads back the total that a problem refers to"
     assert "to the thought that the problem needs" in found.sentences[0]
     assert "Cutting the edge to the needed thought costs" in found.sentences[1]
+
+
+def test_a_head_that_always_looks_at_the_commoner_thought_reads_nothing_back(
+    recall: CodiModel,
+) -> None:
+    problems = word_problems(100, family="mixed", seed=42)
+    attention = extract(recall, problems, progress=False)
+    stuck = attention.copy(deep=True)
+    stuck.loc[{"query": "anchor"}] = 0.0
+    stuck.loc[{"query": "anchor", "key": "question"}] = 0.1
+    stuck.loc[{"query": "anchor", "key": "ct0"}] = 0.9
+    found = reading_back(recall, stuck, problems, progress=False)
+    assert found is not None
+    assert found.title.startswith("No head is shown to read back what a problem refers to; L")
 
 
 def test_a_model_without_known_edges_has_no_head_that_reads_back(tiny: CodiModel) -> None:

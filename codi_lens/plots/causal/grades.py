@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from codi_lens.causal.references import Reference
+from codi_lens.causal.references import references_in
 from codi_lens.errors import needs
 from codi_lens.plots.causal.effects import effect_points
 from codi_lens.plots.drawing import style
-from codi_lens.plots.drawing.panels import outlines
+from codi_lens.plots.drawing.panels import cell_labels, outlines
 from codi_lens.wording import fixed
 
 _SERIES = {
@@ -37,15 +37,15 @@ def edge_costs_figure(table: pd.DataFrame) -> go.Figure:
     ...     "key": ["ct0", "ct1"], "known": [True, False], "n": 40, "cost": [3.0, 0.0],
     ...     "cost_low": [2.5, -0.1], "cost_high": [3.5, 0.1]})
     >>> figure = edge_costs_figure(table)
-    >>> figure.data[0].y, list(map(list, figure.data[0].text)), len(figure.layout.shapes)
-    (('step 3 of 3 refers to 1',), [['3.0']], 1)
+    >>> figure.data[0].y, list(map(str, figure.data[1].text)), len(figure.layout.shapes)
+    (('step 3 of 3 refers to 1',), ['3.0'], 1)
     """
-    kind = ["n_operations", "step", "refers_to"]
-    needs(table, *kind, "query", "key", "known", "n", "cost", "cost_low", "cost_high")
+    numbers = ("n", "cost", "cost_low", "cost_high")
+    needs(table, "n_operations", "step", "refers_to", "query", "key", "known", *numbers)
     # Edges that cost no kind of reference anything would be columns of zeros.
     named = table.assign(
         edge=table["query"] + "→" + table["key"],
-        kind=[Reference(*map(int, row)).name for row in table[kind].to_numpy()],
+        kind=[each.name for each in references_in(table)],
     )
     shown = named[named["known"]]["edge"].tolist()
     shown += named[named["cost"] >= 0.05]["edge"].tolist()
@@ -56,12 +56,13 @@ def edge_costs_figure(table: pd.DataFrame) -> go.Figure:
         for each in ("cost", "cost_low", "cost_high", "n")
     ]
     cost = values[0].to_numpy(dtype=float)
-    text = [["" if np.isnan(each) else fixed(each, 1) for each in row] for row in cost]
+    most = max(1.0, float(np.nanmax(cost)))
+    text = np.array([["" if np.isnan(each) else fixed(each, 1) for each in row] for row in cost])
     left_out = len(set(named["edge"])) - len(edges)
     figure = go.Figure(
         layout=style.base_layout(
             "What cutting an edge costs",
-            "nats of the right number's log-probability;<br>outlined = the edge that the "
+            "nats of the clean number's log-probability;<br>outlined = the edge that the "
             f"reference needs;<br>not shown: {left_out} edges that cost less than 0.05 everywhere",
             xaxis=style.cell_axis("cut edge (query→key)") | {"tickangle": -40},
             yaxis=style.cell_axis("", rows=True),
@@ -74,10 +75,8 @@ def edge_costs_figure(table: pd.DataFrame) -> go.Figure:
         y=kinds,
         z=cost,
         zmin=0,
-        zmax=max(1.0, float(np.nanmax(cost))),
+        zmax=most,
         colorscale=style.SCORE_SCALE,
-        text=text,
-        texttemplate="%{text}",
         xgap=1,
         ygap=1,
         customdata=np.stack([each.to_numpy(dtype=float) for each in values[1:]], axis=-1),
@@ -85,6 +84,7 @@ def edge_costs_figure(table: pd.DataFrame) -> go.Figure:
         "n = %{customdata[2]}<extra></extra>",
         colorbar=style.colorbar_of("cost (nats)"),
     )
+    figure.add_trace(cell_labels(text, cost, kinds, edges, style.SCORE_SCALE, 0.0, most))
     known = named[named["known"]]
     cells = [
         (kinds.index(row), edges.index(column))

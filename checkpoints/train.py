@@ -86,27 +86,25 @@ class Recipe:
     @property
     def explicit(self) -> Recipe:
         """What decides on the explicit chain of thought; recipes that share it train it once."""
-        return Recipe(
-            "explicit",
-            self.architecture,
+        return dataclasses.replace(
+            self,
+            name="explicit",
+            history="",
             lora_rank=None,
             lora_alpha=None,
-            cot_cycles=self.cot_cycles,
+            start_from=None,
             codi_steps=0,
             codi_learning_rate=0.0,
-            family=self.family,
-            solution=self.solution,
-            n_operations=self.n_operations,
-            **{name: getattr(self, name) for name in _SHARED},
+            projection_learning_rate=Recipe.projection_learning_rate,
+            supervised=Recipe.supervised,
+            d_projection=None,
+            constant_thoughts=False,
         )
 
     @property
     def total_steps(self) -> int:
         return sum(self.cot_cycles) + self.codi_steps
 
-
-_SHARED = ("d_model", "n_layers", "n_heads", "n_kv_heads", "d_mlp", "learning_rate")
-_SHARED += ("batch_size", "n_parts", "warmup_steps", "weight_decay", "clip")
 
 RECIPES = {
     recipe.name: recipe
@@ -123,21 +121,6 @@ RECIPES = {
             codi_learning_rate=4e-3,
             history="Seed 0 only. A first recipe (one cycle of 1,200 steps for the base, LoRA rank "
             "32, no supervision of the last running total) reached 83 % and was dropped.",
-        ),
-        Recipe(
-            "tiny-gpt2-plain",
-            "gpt2",
-            lora_rank=64,
-            lora_alpha=64,
-            cot_cycles=(1200, 1800),
-            codi_steps=1600,
-            codi_learning_rate=4e-3,
-            start_from="tiny-gpt2",
-            supervised="none",
-            history="Seed 0 only. Explicit chain of thought is that of tiny-gpt2, whose base it "
-            "starts from: up to there the two recipes are the same. The control of tiny-gpt2, "
-            "trained without any thoughts, answers 77 %: distillation alone has not taught a model "
-            "of this size to use its thoughts in as many steps.",
         ),
         Recipe(
             "tiny-llama",
@@ -177,6 +160,16 @@ RECIPES = {
         ),
     )
 }
+RECIPES["tiny-gpt2-plain"] = dataclasses.replace(
+    RECIPES["tiny-gpt2"],
+    name="tiny-gpt2-plain",
+    start_from="tiny-gpt2",
+    supervised="none",
+    history="Seed 0 only. Explicit chain of thought is that of tiny-gpt2, whose base it starts "
+    "from: up to there the two recipes are the same. The control of tiny-gpt2, trained without any "
+    "thoughts, answers 77 %: distillation alone has not taught a model of this size to use its "
+    "thoughts in as many steps.",
+)
 RECIPES["tiny-recall-control"] = dataclasses.replace(
     RECIPES["tiny-recall"], name="tiny-recall-control", constant_thoughts=True
 )
@@ -542,9 +535,8 @@ def codi_loss(recipe: Recipe) -> Callable[[Codi, dict[str, Tensor], float], Tens
             target = reference[rows, part["anchors"]].detach()
             distance = F.smooth_l1_loss(own[:, anchor], target) / target.std()
             total = total + distance / len(teacher)
-        weight = min(1.0, max(0.0, (0.75 - progress) / 0.25))
-        if recipe.supervised == "none":
-            weight = 0.0
+        supervising = recipe.supervised != "none"
+        weight = min(1.0, max(0.0, (0.75 - progress) / 0.25)) if supervising else 0.0
         if weight > 0:
             logits = _unembed(model.codi, thoughts[:, : part["totals"].shape[1]])
             supervised = (part["totals"] != IGNORED).sum().clamp(min=1)

@@ -10,8 +10,8 @@ import pandas as pd
 import xarray as xr
 
 from codi_lens.errors import ProblemError
+from codi_lens.readout.steps import share_row
 from codi_lens.readout.targets import Value
-from codi_lens.stats import wilson_interval
 
 CONTROL = "another problem's "
 """What the name of a control target begins with."""
@@ -103,8 +103,5 @@ def known_values(table: xr.Dataset, *, level: float = 0.95) -> pd.DataFrame:
 
 def _share(ranks: np.ndarray, level: float) -> dict[str, Any]:
     known = ranks[ranks > 0]
-    if not len(known):
-        return {"n": 0, "share": np.nan, "low": np.nan, "high": np.nan}
-    first = int((known == 1).sum())
-    low, high = wilson_interval(first, len(known), level=level)
-    return {"n": len(known), "share": first / len(known), "low": low, "high": high}
+    row = share_row(int((known == 1).sum()), len(known), level)
+    return {name: row[name] for name in ("n", "share", "low", "high")}

@@ -134,8 +134,9 @@ def step_matches(
             found, n = _count(own, chosen)
             control_found, control_n = _count(control, chosen)
             row: dict[str, Any] = {"steps": n_steps, "rows": name}
-            row |= _share("", found, n, level)
-            table.append(row | _share("control_", control_found, control_n, level))
+            row |= share_row(found, n, level)
+            control_row = share_row(control_found, control_n, level)
+            table.append(row | {f"control_{name}": value for name, value in control_row.items()})
     return pd.DataFrame(table)
 
 
@@ -154,8 +155,12 @@ def _count(found: Sequence[Bool[np.ndarray, "row result"]], rows: list[int]) -> 
     return int(hits.sum()), len(hits)
 
 
-def _share(prefix: str, found: int, n: int, level: float) -> dict[str, Any]:
-    low, high = wilson_interval(found, n, level=level) if n else (np.nan, np.nan)
-    share = found / n if n else np.nan
-    columns = {"found": found, "n": n, "share": share, "low": low, "high": high}
-    return {f"{prefix}{name}": value for name, value in columns.items()}
+def share_row(found: int, n: int, level: float) -> dict[str, Any]:
+    """A share with its Wilson interval and what it is of, as columns; NaN of nothing.
+
+    >>> share_row(0, 0, 0.95)
+    {'found': 0, 'n': 0, 'share': nan, 'low': nan, 'high': nan}
+    """
+    low, high = wilson_interval(found, n, level=level) if n else (float("nan"), float("nan"))
+    share = found / n if n else float("nan")
+    return {"found": found, "n": n, "share": share, "low": low, "high": high}

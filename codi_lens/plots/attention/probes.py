@@ -12,7 +12,7 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from codi_lens.plots.drawing import style
-from codi_lens.plots.drawing.panels import cell_numbers, outlines
+from codi_lens.plots.drawing.panels import cell_numbers, outlines, share_cells
 from codi_lens.plots.drawing.whiskers import LEGEND, error_bar
 
 SUPERVISED_NOTE = "outlined = training supervised this thought to hold this total"
@@ -199,19 +199,8 @@ def _accuracies(
     values: Float[np.ndarray, "thought step"], thoughts: list[str], steps: list[str], name: str
 ) -> list[go.Heatmap | go.Scatter]:
     """The cells of one panel and their numbers."""
-    cells = go.Heatmap(
-        z=values,
-        x=steps,
-        y=thoughts,
-        coloraxis="coloraxis",
-        xgap=1,
-        ygap=1,
-        hovertemplate="%{y} → running total after %{x}<br>" + name + " %{z:.3f}<extra></extra>",
-        hoverongaps=False,
-    )
-    numbers = cell_numbers(values, thoughts, steps, style.SCORE_SCALE, 0.0, 1.0)
-    # A cell without enough problems is undefined, which is not an accuracy of 0.
-    return [cells, numbers.update(text=[text or "–" for text in np.array(numbers.text)])]
+    hover = f"%{{y}} → running total after %{{x}}<br>{name} %{{z:.3f}}<extra></extra>"
+    return share_cells(values, thoughts, steps, hover)
 
 
 def _add_series(figure: go.Figure, truth: pd.DataFrame) -> None:

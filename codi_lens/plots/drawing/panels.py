@@ -145,6 +145,33 @@ def cell_numbers(
     return cell_labels(cell_texts(values), values, rows, columns, scale, low, high)
 
 
+def share_cells(
+    values: np.ndarray, rows: list[str], columns: list[str], hover: str, name: str | None = None
+) -> list[go.Heatmap | go.Scatter]:
+    """A map of shares on the figure's colour axis, from 0 to 1, and its numbers.
+
+    Args:
+        values: shares; a cell without one is undefined, which is not 0, and gets a dash.
+        rows: names of the rows.
+        columns: names of the columns.
+        hover: what a pointer on a cell says.
+        name: of the map.
+    """
+    heat = go.Heatmap(
+        z=values,
+        x=columns,
+        y=rows,
+        name=name,
+        coloraxis="coloraxis",
+        xgap=1,
+        ygap=1,
+        hovertemplate=hover,
+        hoverongaps=False,
+    )
+    texts = np.where(np.isnan(values), "–", cell_texts(values))
+    return [heat, cell_labels(texts, values, rows, columns, style.SCORE_SCALE, 0.0, 1.0)]
+
+
 def cell_labels(
     labels: np.ndarray,
     values: np.ndarray,

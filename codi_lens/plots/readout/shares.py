@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from codi_lens.errors import ProblemError, needs
 from codi_lens.plots.drawing import style
-from codi_lens.plots.drawing.panels import cell_labels, cell_texts
+from codi_lens.plots.drawing.panels import share_cells
 
 _ABREAST, _WIDE = 3, 6  # panels in a row, and columns above which there is one fewer
 _ROW, _AROUND = 34, 110  # pixels of a cell, and of what stands around a panel
@@ -29,7 +27,7 @@ def readable_and_used(table: pd.DataFrame) -> go.Figure:
         ProblemError: another table.
 
     >>> table = pd.DataFrame({"thought": ["ct0", "ct1"], "operation": 1, "lens": [1.0, 0.2],
-    ...     "probe": [0.9, 0.8], "swap": [0.0, np.nan], "lens_n": 60})
+    ...     "probe": [0.9, 0.8], "swap": [0.0, float("nan")], "lens_n": 60})
     >>> [trace.name for trace in readable_and_used(table).data][::2]
     ['the lens reads', 'a probe reads', 'a swap moves']
     """
@@ -59,7 +57,7 @@ def stopped_answers(table: pd.DataFrame) -> go.Figure:
         ProblemError: another table.
 
     >>> table = pd.DataFrame({"last": ["bot", "ct0"], "target": "answer", "answered": [0.1, 0.9],
-    ...     "state": [0.2, 0.3], "thought": [np.nan, 1.0], "n": 60})
+    ...     "state": [0.2, 0.3], "thought": [float("nan"), 1.0], "n": 60})
     >>> [trace.name for trace in stopped_answers(table).data][::2]
     ['answered', 'read in the state', 'read in the thought as fed']
     """
@@ -141,7 +139,8 @@ def _maps(
         at: dict[str, Any] = {"row": place // abreast + 1, "col": place % abreast + 1}
         columns = [str(name) for name in grid.columns]
         values = grid.reindex(index=list(rows)).to_numpy(dtype=float)
-        for trace in _cells(values, list(rows), columns, heading):
+        hover = f"%{{y}}, %{{x}}: %{{z:.2f}}<extra>{heading}</extra>"
+        for trace in share_cells(values, list(rows), columns, hover, heading):
             figure.add_trace(trace, **at)
         # Ranges are given, as a panel without values has none of its own.
         figure.update_xaxes(style.cell_axis(axis, tick_size=style.SMALL_FONT_SIZE), **at)
@@ -177,22 +176,3 @@ def _pivoted(
         (heading, table.pivot(index=rows, columns=columns, values=column))
         for heading, column in values.items()
     ]
-
-
-def _cells(
-    values: Float[np.ndarray, "row column"], rows: list[str], columns: list[str], heading: str
-) -> tuple[go.Heatmap, go.Scatter]:
-    """A map and its numbers, – where there is none."""
-    heat = go.Heatmap(
-        z=values,
-        x=columns,
-        y=rows,
-        name=heading,
-        coloraxis="coloraxis",
-        xgap=1,
-        ygap=1,
-        hovertemplate="%{y}, %{x}: %{z:.2f}<extra>" + heading + "</extra>",
-        hoverongaps=False,
-    )
-    texts = np.where(np.isnan(values), "–", cell_texts(values))
-    return heat, cell_labels(texts, values, rows, columns, style.SCORE_SCALE, 0.0, 1.0)

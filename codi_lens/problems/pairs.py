@@ -23,6 +23,7 @@ from codi_lens.problems.arguments import (
 )
 from codi_lens.problems.operations import MAX_OPERATIONS, split_of
 from codi_lens.problems.problem import Problem, Problems, problem_list
+from codi_lens.problems.stories import Family
 from codi_lens.problems.words import (
     WordProblem,
     built_in,
@@ -34,6 +35,9 @@ MOST_PAIRS = 5_000
 """Many for any patching; the test split holds few chains of two steps more, and all are drawn."""
 _DRAWN_AT_ONCE = 50
 _PATIENCE = 20  # so many draws in a row without a new pair, and there are no more to be had
+
+
+_ONE_WAY = 3  # the last of three steps refers to the first, and can to no other
 
 
 @dataclass(frozen=True)
@@ -58,19 +62,26 @@ else:  # refused by `pair_list`, in a sentence, and not by a type checker at run
 
 
 def operand_pairs(
-    n: Whole, *, seed: Whole = 0, n_operations: Whole = 3, split: Split = "test"
+    n: Whole,
+    *,
+    seed: Whole = 0,
+    n_operations: Whole = 3,
+    split: Split = "test",
+    family: Family = "plain",
 ) -> list[Pair]:
     """Built-in word problems, each with a counterpart that differs in exactly one number.
 
     From that number on all running totals differ, to the answer: what is equal once stays equal,
     and the answers differ. Wording and length are the same, and both chains belong to the split.
-    Operands take turns: start, operation 1, operation 2, and so on.
+    Operands take turns: start, operation 1, operation 2, and so on; where the last of three steps
+    refers back it can only to the first, and is left out.
 
     Args:
         n: how many pairs.
         seed: the same seed gives the same pairs, on every platform.
-        n_operations: steps of every problem, from 1 to 5.
+        n_operations: steps of every problem, from 1 to 5, or those that the family has.
         split: "train" or "test".
+        family: of `word_problems`; an operand may then be the step that one refers to.
 
     Raises:
         ProblemError: `n` below 1 or above 5,000, a negative seed, an unknown split, a number of
@@ -85,19 +96,23 @@ def operand_pairs(
     n, seed = whole_number("The number of pairs", n, high=MOST_PAIRS), check_seed(seed)
     n_operations = whole_number("n_operations", n_operations, high=MAX_OPERATIONS)
     check_split(split)
-    draw = random.Random(f"codi_lens operand pairs {split} {seed} {n_operations}")
+    named = "" if family == "plain" else f"{family}-"
+    draw = random.Random(f"codi_lens operand pairs {split} {named}{seed} {n_operations}")
+    operands = list(range(n_operations + 1))
+    if family != "plain" and n_operations == _ONE_WAY:
+        operands.remove(_ONE_WAY)
     pairs: list[Pair] = []
     seen: set[object] = set()
     last = 0
     for part in count():
-        for problem in _drawn(draw, n_operations, split):
-            operand = len(pairs) % (n_operations + 1)
+        for problem in _drawn(draw, n_operations, split, family):
+            operand = operands[len(pairs) % len(operands)]
             chain = (problem.start, problem.operations)
             variants = [] if chain in seen else _variants(problem, operand, split)
             if not variants:
                 continue
             seen.add(chain)
-            id = f"{split}-{seed}-{n_operations}-{len(pairs)}"
+            id = f"{split}-{named}{seed}-{n_operations}-{len(pairs)}"
             other = replace(draw.choice(variants), id=f"{id} counterpart")
             pairs.append(Pair(replace(problem, id=id), other, operand))
             last = part
@@ -232,6 +247,10 @@ def _may_differ(a: Problem, b: Problem) -> bool:
     return a.answer is None or b.answer is None or a.answer != b.answer
 
 
-def _drawn(draw: random.Random, n_operations: int, split: Split) -> list[WordProblem]:
+def _drawn(
+    draw: random.Random, n_operations: int, split: Split, family: Family
+) -> list[WordProblem]:
     seed = draw.getrandbits(32)
-    return word_problems(_DRAWN_AT_ONCE, seed=seed, split=split, n_operations=n_operations)
+    return word_problems(
+        _DRAWN_AT_ONCE, seed=seed, split=split, n_operations=n_operations, family=family
+    )

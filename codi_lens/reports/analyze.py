@@ -19,7 +19,6 @@ from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.views import VIEWS, View, n_thoughts_of, thought_view
 from codi_lens.explorer.data import Example
 from codi_lens.explorer.page import Opening, explorer_page
-from codi_lens.head_names import head_name
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report, to_json, write_text
 from codi_lens.positions import thought_names
@@ -99,22 +98,24 @@ def analyze(
         )
         heads: dict[View, pd.DataFrame] = {each: ranked_heads(attention, each) for each in VIEWS}
         summary = summarize(attention, heads, corpus=corpus)
-        findings = write_findings(summary) + ([] if found is None else found.sentences)
+        findings = write_findings(summary)
         for each, table in heads.items():
             name = "heads.csv" if each == view else f"heads_{each}.csv"
             write_text(folder / name, table.to_csv(index=False))
         write_text(folder / "summary.json", to_json(summary))
-        write_text(folder / "findings.md", _findings_page(model.config.source, findings))
+        opening = None if found is None else _opening(found, attention)
+        everything = [*([] if opening is None else opening.sentences), *findings]
+        write_text(folder / "findings.md", _findings_page(model.config.source, everything))
         page = explorer_page(
             attention.mean("problem"),
             {str(each): table for each, table in heads.items()},
             title=f"{Path(model.config.source).name}: which heads matter in its thoughts",
             facts=attention_facts(model.config.source, attention, corpus),
             findings=findings,
-            opening=None if found is None else _opening(found, attention),
+            opening=opening,
         )
         write_text(folder / "index.html", page)
-        return Analysis(attention, heads, summary, findings, folder)
+        return Analysis(attention, heads, summary, everything, folder)
 
 
 def _opening(found: ReadingBack, attention: xr.DataArray) -> Opening:
@@ -127,8 +128,7 @@ def _opening(found: ReadingBack, attention: xr.DataArray) -> Opening:
         )
         for problem in found.examples
     ]
-    title = f"{head_name(found.head)} reads back the total that a problem refers to"
-    return Opening(title, found.sentences, examples)
+    return Opening(found.title, found.sentences, examples)
 
 
 def summarize(

@@ -16,6 +16,7 @@ from codi_lens.causal.measure import Running, decoding
 from codi_lens.causal.restoration import check_lengths, check_places, unequal_pairs
 from codi_lens.errors import InterventionError, ProblemError
 from codi_lens.interventions.residual import Component
+from codi_lens.loading.sources import learnt_family
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report
 from codi_lens.positions import Scope, rank, resolve
@@ -146,10 +147,11 @@ def _thoughts(given: _Given) -> _Ready:
 
 
 def _totals(given: _Given) -> _Ready:
+    family = learnt_family(given.model.config.source)
     drawn = [
         pair
         for k in TOTALS_OF
-        for pair in operand_pairs(given.n_pairs, seed=given.seed, n_operations=k)
+        for pair in operand_pairs(given.n_pairs, seed=given.seed, n_operations=k, family=family)
     ]
     note = f"The {len(drawn)} pairs were drawn for this question; they are not the problems."
     question = partial(running_totals_section, given.model, drawn, note=note, **given.settings)

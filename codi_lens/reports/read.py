@@ -21,7 +21,7 @@ from codi_lens.readout.targets import Targets, Value, chosen_targets, ways_to_wr
 from codi_lens.reports.pages.facts import model_facts, name_of
 from codi_lens.reports.pages.folder import CausalReport, write_report
 from codi_lens.reports.pages.section import Section
-from codi_lens.wording import percent
+from codi_lens.wording import count, percent
 
 HEADING = "What do the thoughts say?"
 _LEAD = (
@@ -132,7 +132,12 @@ def _known_section(table: xr.Dataset) -> Section:
     sentences = [
         f"{row['target'].capitalize()} is the likeliest token of {row['place']} as it is fed in "
         f"{percent(row['share'], 0)} [{percent(row['low'], 0)}, {percent(row['high'], 0)}] of "
-        f"{row['n']} problems, another problem's in {percent(row['control_share'], 0)}."
+        f"{count(row['n'], 'problem')}"
+        + (
+            f", another problem's in {percent(row['control_share'], 0)}."
+            if row["control_n"]
+            else "; no other problem has one to compare with."
+        )
         for row in best.sort_values("target").to_dict("records")
         if row["n"]
     ]

@@ -76,6 +76,23 @@ def test_pairs_differ_in_one_number_that_lasts_to_the_answer(n_operations: int) 
     assert len({(str(p.clean.question)) for p in pairs}) == 24
 
 
+@pytest.mark.parametrize("n_operations", [3, 4, 5])
+def test_pairs_of_a_family_refer_back_and_may_differ_in_what_to(n_operations: int) -> None:
+    pairs = operand_pairs(25, seed=2, n_operations=n_operations, family="mixed")
+    assert all(problem.edges for pair in pairs for problem in (pair.clean, pair.corrupted))
+    assert {pair.operand for pair in pairs} == set(range(n_operations + (n_operations > 3)))
+    for pair in pairs:
+        clean, other = pair.clean, pair.corrupted
+        assert isinstance(clean, WordProblem) and isinstance(other, WordProblem)
+        differ = [a != b for a, b in zip(clean.operations, other.operations, strict=True)]
+        assert [clean.start != other.start, *differ].index(True) == pair.operand
+        assert sum(differ) + (clean.start != other.start) == 1
+        assert totals_of(other.start, other.operations) == other.totals
+        assert other.answer != clean.answer
+    moved = [pair for pair in pairs if pair.clean.edges != pair.corrupted.edges]
+    assert bool(moved) == (n_operations > 3)
+
+
 def test_pairs_that_cannot_be_had_are_refused() -> None:
     with pytest.raises(ProblemError, match=r"only \d+ pairs of problems with 1 operations"):
         operand_pairs(900, n_operations=1)

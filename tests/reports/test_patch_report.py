@@ -102,6 +102,15 @@ def test_sentences_on_edges_say_only_what_their_numbers_show() -> None:
     )
 
 
+def test_pairs_for_totals_are_of_the_family_that_the_model_learnt(tmp_path: Path) -> None:
+    """Pairs of another family would hold words that its tokenizer lacks, which warns."""
+    model = CodiModel.from_pretrained("tiny-recall")
+    given = word_problems(4, family="mixed")
+    patch_positions(model, given, tmp_path / "out", questions=["totals"], n_pairs=5, progress=False)
+    swaps = pd.read_csv(tmp_path / "out" / "total_swaps.csv")
+    assert set(swaps["n_operations"]) == {3, 4, 5}
+
+
 def test_counterparts_are_those_of_the_given_problems() -> None:
     given = word_problems(60, seed=3)
     pairs = counterparts(given, seed=1)

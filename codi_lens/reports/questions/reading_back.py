@@ -14,14 +14,14 @@ from jaxtyping import Float
 
 from codi_lens.causal.edge_costs import costs_of
 from codi_lens.causal.edge_scores import attention_scores
-from codi_lens.causal.means import mean_test
+from codi_lens.causal.means import MIN_EFFECT, mean_of
 from codi_lens.causal.measure import Running, measure
 from codi_lens.head_names import Head, head_name
 from codi_lens.interventions.edges import knock_out
 from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
-from codi_lens.wording import fixed
+from codi_lens.wording import with_interval
 
 _FEWEST = 5
 
@@ -32,11 +32,15 @@ class ReadingBack:
 
     Attributes:
         head: the head.
+        title: whether it is shown to read back: to look more at the thought that is needed than at
+            the other, whichever of the two that is, where cutting that edge costs more than 0.1
+            nats.
         sentences: what it does, and what cutting the edge costs.
         examples: two problems of equal length that differ in what they refer to.
     """
 
     head: Head
+    title: str
     sentences: list[str]
     examples: list[WordProblem]
 
@@ -75,7 +79,14 @@ def reading_back(
     row = attention_scores(attention)["attention"].sel(query=query).transpose("problem", "key", ...)
     ways = {id: [needed[id], *(key for key in keys if key != needed[id])] for id in ids}
     cells = {id: row.sel(problem=id, key=ways[id]).values for id in ids}
-    moves = np.mean([cells[id][0] - cells[id][1] for id in picking], axis=0)
+    # Each key counts alike: a head that always looks at the commoner one follows nothing.
+    moves = np.mean(
+        [
+            np.mean([cells[id][0] - cells[id][1] for id in picking if needed[id] == key], axis=0)
+            for key in keys
+        ],
+        axis=0,
+    )
     layer, head = map(int, np.unravel_index(int(moves.argmax()), moves.shape))
     chosen_head: Head = (int(row["layer"][layer]), int(row["head"][head]))
     reads = np.array([cells[id][:, layer, head] for id in testing], dtype=float)
@@ -91,6 +102,15 @@ def reading_back(
         for where in ("every", "one")
     }
     name = head_name(chosen_head)
+    more, needs = reads[:, 0] - reads[:, 1], np.array([needed[id] for id in testing])
+    shown = mean_of("cost", costs["every"][:, 0])["cost_low"] > MIN_EFFECT and all(
+        mean_of("more", more[needs == key])["more_low"] > 0 for key in keys
+    )
+    title = (
+        f"{name} reads back the total that a problem refers to"
+        if shown
+        else f"No head is shown to read back what a problem refers to; {name} looks there most"
+    )
     counts = Counter(needed[id] for id in testing)
     told = " and ".join(f"{counts[key]} that need {key}" for key in keys)
     sentences = [
@@ -101,7 +121,7 @@ def reading_back(
         f"head and {_mean(costs['one'][:, 0])} in {name} alone; cutting the edge to the other one "
         f"{_mean(costs['every'][:, 1])} and {_mean(costs['one'][:, 1])}.",
     ]
-    return ReadingBack(chosen_head, sentences, _examples(tested, needed))
+    return ReadingBack(chosen_head, title, sentences, _examples(tested, needed))
 
 
 def _asked(problems: Sequence[WordProblem]) -> tuple[str, dict[str, str]]:
@@ -122,8 +142,7 @@ def _asked(problems: Sequence[WordProblem]) -> tuple[str, dict[str, str]]:
 
 
 def _mean(values: Float[np.ndarray, " problem"]) -> str:
-    found = mean_test(values[:, None])
-    return f"{fixed(found.mean[0])} [{fixed(found.low[0])}, {fixed(found.high[0])}]"
+    return with_interval(mean_of("mean", values), "mean")
 
 
 def _examples(problems: Sequence[WordProblem], needed: Mapping[str, str]) -> list[WordProblem]:

@@ -11,8 +11,8 @@ QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.p
 	tests/test_stats.py tests/problems tests/attention tests/study \
 	$(wildcard codi_lens/*.py) codi_lens/problems codi_lens/attention codi_lens/study
 
-.PHONY: demo test test-quick lint format notebooks bench bench-loading bench-metrics bench-sweeps \
-	bench-attribution faults fuzz parity verify-wrong docs docs-serve pictures clean
+.PHONY: demo test test-quick lint format js notebooks bench bench-loading bench-metrics \
+	bench-sweeps bench-attribution faults fuzz parity verify-wrong docs docs-serve pictures clean
 
 # What the demo consists of: anything else in its folder is somebody's own.
 DEMO := codi_lens.json heads.csv heads_generation.csv summary.json findings.md index.html
@@ -26,14 +26,18 @@ test: lint  ## everything: lint, types, unit tests, doctests, notebooks
 test-quick: $(READY)  ## for the inner loop: units, doctests of light modules, architecture
 	$(PYTEST) -m "not slow" --exitfirst $(QUICK)
 
-lint: $(READY)  ## ruff and pyright
+lint: $(READY)  ## ruff, pyright, and types, style and bundle of the explorer's JavaScript
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/python tests/javascript/tools.py check
 
 format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+js: $(READY)  ## bundle the explorer's JavaScript anew, its types from schema.json, its style Prettier's
+	$(BIN)/python tests/javascript/tools.py build
 
 notebooks: $(READY)  ## execute every notebook
 	$(PYTEST) -o addopts= --numprocesses 2 --nbmake --nbmake-timeout=600 notebooks

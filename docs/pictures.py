@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
+from playwright.sync_api import sync_playwright
 
 from codi_lens import CodiModel, logit_lens, plots
 from codi_lens.problems import word_problems
@@ -43,15 +43,17 @@ def main(reports: Path) -> None:
 
 
 def photograph(page: str, out: Path, width: int, height: int) -> None:
-    """A picture of a page in a browser that asks nothing of the network."""
+    """A picture of a page in a browser without a network."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         raise SystemExit("The picture of the explorer needs chromium or google-chrome.")
-    quiet = ("first-run", "sandbox", "pings")
-    disabled = ("gpu", "background-networking", "component-update", "sync")
-    flags = [f"--no-{name}" for name in quiet] + [f"--disable-{name}" for name in disabled]
-    sized = [f"--window-size={width},{height}", f"--screenshot={out}", "--hide-scrollbars"]
-    subprocess.run([browser, "--headless", *flags, *sized, page], check=True, capture_output=True)
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=browser, args=flags)
+        opened = started.new_page(viewport={"width": width, "height": height}, offline=True)
+        opened.goto(page)
+        opened.screenshot(path=out)
+        started.close()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import zarr
 from plotly import graph_objects
 from safetensors.torch import load_file
 from support.browser import browser as browser
+from support.browser import open_page as open_page
 from support.hand_written import HandWritten
 from support.oracle import FIXTURES, ORACLE_SETTINGS, ROOT, Oracle
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 import pytest
+from support.browser import Pages
 from support.constructed import make_attention, make_heads
 from support.pages import Tags
 
 from codi_lens import plots
 from codi_lens.reports.pages.page import write_figures
 from codi_lens.reports.pages.section import Section, report_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 FORBIDDEN = ("default-src 'none'", "connect-src 'none'", "form-action 'none'", "base-uri 'none'")
 
@@ -65,58 +68,45 @@ def test_a_figure_cannot_be_sent_away_from_a_notebook_either() -> None:
     assert "sendChartToCloud" in layout.modebar.remove
 
 
-@pytest.fixture
-def opened(browser: Any) -> Callable[[Path], Any]:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    def open_(path: Path) -> Any:
-        browser.get(path.as_uri())
-        drawn = "return document.querySelectorAll('.js-plotly-plot .main-svg').length > 0"
-        WebDriverWait(browser, 30).until(lambda driver: driver.execute_script(drawn))
-        return browser
-
-    return open_
+def drawn(open_page: Pages, path: Path) -> Page:
+    opened = open_page(path)
+    opened.wait_for_selector(".js-plotly-plot .main-svg", state="attached")
+    return opened
 
 
-def test_no_button_sends_the_chart_away(
-    opened: Callable[[Path], Any], written: Path, page: Path
-) -> None:
+def test_no_button_sends_the_chart_away(open_page: Pages, written: Path, page: Path) -> None:
     for path in sorted(written.rglob("*.html")):
-        driver = opened(path)
-        titles = driver.execute_script(
-            "return [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)"
+        opened = drawn(open_page, path)
+        titles = opened.evaluate(
+            "[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)"
         )
         assert titles, "there is a bar of buttons"
         assert [title for title in titles if "hare" in title or "loud" in title] == []
-        config = "return document.querySelector('.js-plotly-plot')._context"
-        context = driver.execute_script(config)
-        assert (context["showSendToCloud"], context["displaylogo"]) == (False, False)
-        assert context["responsive"]
-        assert [e for e in driver.get_log("browser") if e["level"] == "SEVERE"] == []
+        keys = ("showSendToCloud", "displaylogo", "responsive")
+        context = "keys => keys.map(k => document.querySelector('.js-plotly-plot')._context[k])"
+        assert opened.evaluate(context, keys) == [False, False, True]
 
 
-def test_the_browser_refuses_to_send_anything(
-    opened: Callable[[Path], Any], written: Path, page: Path
-) -> None:
+def test_the_browser_refuses_to_send_anything(open_page: Pages, written: Path, page: Path) -> None:
     for path in (written / "map.html", page):
-        driver = opened(path)
-        refused = driver.execute_async_script(
-            """
-            const done = arguments[0], refused = [];
-            document.addEventListener("securitypolicyviolation", (event) => {
-              refused.push(event.effectiveDirective);
-              if (refused.length === 4) done(refused.sort());
-            });
-            fetch("http://127.0.0.1:9/").catch(() => {});
-            new Image().src = "http://127.0.0.1:9/a.png";
-            const script = document.createElement("script");
-            script.src = "http://127.0.0.1:9/a.js";
-            document.head.append(script);
-            const form = document.createElement("form");
-            form.action = "http://127.0.0.1:9/";
-            document.body.append(form);
-            form.submit();
-            """
+        refused = drawn(open_page, path).evaluate(
+            """() => new Promise((done) => {
+              const refused = [];
+              document.addEventListener("securitypolicyviolation", (event) => {
+                refused.push(event.effectiveDirective);
+                if (refused.length === 4) done(refused.sort());
+              });
+              fetch("http://127.0.0.1:9/").catch(() => {});
+              new Image().src = "http://127.0.0.1:9/a.png";
+              const script = document.createElement("script");
+              script.src = "http://127.0.0.1:9/a.js";
+              document.head.append(script);
+              const form = document.createElement("form");
+              form.action = "http://127.0.0.1:9/";
+              document.body.append(form);
+              form.submit();
+            })"""
         )
         assert refused == ["connect-src", "form-action", "img-src", "script-src-elem"]
-        driver.get_log("browser")  # what was refused is no error of the page
+        assert open_page.complaints, "what was refused is said"
+        open_page.complaints.clear()

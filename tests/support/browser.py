@@ -1,38 +1,88 @@
-"""A browser for the tests of pages, where the machine has one."""
+"""A browser for the tests of pages, where the machine has one: Playwright on Chromium."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+if TYPE_CHECKING:  # who has no Playwright runs all other tests
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium, started once; what one test leaves in it is gone when the next opens its page."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver_path = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver_path):
-        pytest.skip("no browser to test pages in: chromium and chromedriver must be on the PATH")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "window-size=1600,1200",
-        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(
-        options=options, service=webdriver.ChromeService(executable_path=driver_path)
-    )
-    yield driver
-    driver.quit()
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WITHIN = ("file:", "data:", "blob:", "about:")  # what a page may ask for
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, started once for a module: until it stops, asyncio says that a loop is running."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("no browser to test pages in: chromium must be on the PATH")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+@dataclass
+class Pages:
+    """Opens pages, each with a memory of its own, and keeps what goes wrong in any of them."""
+
+    browser: Browser
+    complaints: list[str] = field(default_factory=list)
+
+    def __call__(
+        self,
+        page: Path | str,
+        width: int = 1500,
+        height: int = 1000,
+        color_scheme: Literal["light", "dark"] = "light",
+        reduced_motion: Literal["reduce", "no-preference"] | None = None,
+        has_touch: bool = False,
+    ) -> Page:
+        """The page of a file or a URL, loaded, without a network."""
+        context = self.browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=color_scheme,
+            reduced_motion=reduced_motion,
+            has_touch=has_touch,
+            offline=True,
+        )
+        context.on("console", self._heard)
+        context.on("weberror", lambda caught: self.complaints.append(f"not caught: {caught.error}"))
+        context.on("request", lambda request: self._asked(request.url))
+        opened = context.new_page()
+        opened.on("websocket", lambda socket: self._asked(socket.url))
+        opened.goto(page if isinstance(page, str) else page.resolve().as_uri())
+        return opened
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(f"console: {message.text}")
+
+    def _asked(self, url: str) -> None:
+        if not url.startswith(WITHIN):
+            self.complaints.append(f"asked for {url}")
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Pages]:
+    """Opens pages; a test that expects complaints looks at `open_page.complaints` and clears it."""
+    pages = Pages(browser)
+    yield pages
+    for context in browser.contexts:
+        context.close()
+    assert pages.complaints == []

@@ -41,6 +41,7 @@ from codi_lens.errors import OutputError as OutputError
 from codi_lens.errors import PositionError as PositionError
 from codi_lens.errors import ProblemError as ProblemError
 from codi_lens.errors import ProblemWarning as ProblemWarning
+from codi_lens.explorer.explore import explore as explore
 from codi_lens.interventions.checks import check_untouched as check_untouched
 from codi_lens.interventions.donors import Donors as Donors
 from codi_lens.interventions.edges import force_hub as force_hub

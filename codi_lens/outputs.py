@@ -181,6 +181,18 @@ def _escaped(name: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", name)
 
 
+def check_folder(given: str | Path) -> Path:
+    """A folder that is there, to be read.
+
+    Raises:
+        OutputError: there is none under this name.
+    """
+    folder = as_path("folder", given)
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is no folder; give that of a codi-lens command.")
+    return folder
+
+
 def check_output(out: str | Path, command: str) -> Path:
     """The folder of a report, if this command may write it.
 

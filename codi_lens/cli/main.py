@@ -25,6 +25,8 @@ codi-lens verify tiny-gpt2
 
 codi-lens analyze tiny-gpt2 --out analysis
 
+codi-lens explore analysis --open
+
 codi-lens read tiny-gpt2 --out reading
 
 codi-lens study tiny-gpt2 tiny-llama --out study
@@ -113,12 +115,13 @@ def _run(arguments: list[str]) -> None:
         raise CodiLensError("An argument holds a NUL character, which no name or path can hold.")
     import tyro
 
-    from codi_lens.cli import commands
+    from codi_lens.cli import commands, folders
 
     tyro.extras.subcommand_cli_from_dict(
         {
             "ablate": commands.ablate,
             "analyze": commands.analyze,
+            "explore": folders.explore,
             "grade": commands.grade,
             "patch": commands.patch,
             "read": commands.read,

@@ -45,8 +45,13 @@ def print_findings(console: Console, sentences: Iterable[str]) -> None:
 
 
 def print_folder(console: Console, folder: Path) -> None:
-    """Where the page is."""
-    path = escape(str((folder / "index.html").resolve()))
+    """Where the page of a folder is."""
+    print_page(console, folder / "index.html")
+
+
+def print_page(console: Console, page: Path) -> None:
+    """Where a page is."""
+    path = escape(str(page.resolve()))
     console.print(f"\nOpen [bold]{path}[/bold]", soft_wrap=True)
 
 

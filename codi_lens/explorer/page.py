@@ -1,24 +1,15 @@
-"""The explorer: one self-contained HTML page to look through the attention of every head."""
+"""The explorer's page from a mean and tables that are there already."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 import xarray as xr
 
-from codi_lens.explorer.data import Example, explorer_data
-from codi_lens.plots.html import render
-
-
-@dataclass(frozen=True, eq=False)
-class Opening:
-    """What the page shows before all heads: a head in a few problems, and what that says."""
-
-    title: str
-    sentences: Sequence[str]
-    examples: Sequence[Example]
+from codi_lens.errors import AttentionError
+from codi_lens.explorer.explore import explorer_of
+from codi_lens.explorer.payload import Told
 
 
 def explorer_page(
@@ -28,29 +19,29 @@ def explorer_page(
     title: str,
     facts: Mapping[str, str],
     findings: Sequence[str],
-    opening: Opening | None = None,
 ) -> str:
-    """One HTML page that needs no network: maps, patterns, charts and the table of all heads.
+    """One HTML page that needs no network; `explore` makes the same with more in it.
 
     Args:
-        attention: (layer, head, query, key), the mean over problems.
+        attention: (layer, head, query, key), the mean over problems; or with problems.
         heads: the heads table of each view, under "position" and "generation" (or one of them).
         title: the page's heading.
-        facts: short facts for the row of cards: {"model": "…", "problems": "100", …}.
+        facts: short facts: {"model": "…", "problems": "100", …}.
         findings: plain sentences.
-        opening: what the page shows first, if anything.
 
     Raises:
         AttentionError: no heads table, one under an unknown view or computed in another, one that
             does not list the heads of `attention`, or attention with other dims or labels.
+
+    >>> from codi_lens import rank_heads
+    >>> from codi_lens.attention.example import two_heads
+    >>> attention = two_heads()
+    >>> tables = {"position": rank_heads(attention)}
+    >>> page = explorer_page(attention, tables, title="Two heads", facts={}, findings=[])
+    >>> "<title>Two heads</title>" in page
+    True
     """
-    page = render(
-        "explorer/explorer.html",
-        title=title,
-        heading=title,
-        facts=facts,
-        findings=findings,
-        opening=opening,
-        data=explorer_data(attention, heads, opening.examples if opening else ()),
-    )
-    return str(page)
+    if not heads:
+        raise AttentionError('The explorer needs a heads table under "position" or "generation".')
+    told = Told(title, facts, findings)
+    return explorer_of(attention, told, heads=heads).page()

@@ -62,9 +62,13 @@ def _environment() -> Environment:
     return made
 
 
-def _asset(name: str) -> Markup:
+def asset_text(name: str) -> str:
     """The style or script in a file of the package, as it stands."""
-    return Markup(resources.files("codi_lens").joinpath(name).read_text(encoding="utf-8"))
+    return resources.files("codi_lens").joinpath(name).read_text(encoding="utf-8")
+
+
+def _asset(name: str) -> Markup:
+    return Markup(asset_text(name))
 
 
 def _plotly() -> Markup:

@@ -17,14 +17,15 @@ from codi_lens.attention.hubs import hub_ratios, hub_verdict
 from codi_lens.attention.profiles import destinations
 from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.views import VIEWS, View, n_thoughts_of, thought_view
-from codi_lens.explorer.data import Example
-from codi_lens.explorer.page import Opening, explorer_page
+from codi_lens.explorer.explore import explorer_of
+from codi_lens.explorer.payload import Told
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report, to_json, write_text
 from codi_lens.positions import thought_names
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.facts import attention_facts
-from codi_lens.reports.questions.reading_back import ReadingBack, reading_back
+from codi_lens.reports.questions.closely import details_kept, lens_kept, opening_of
+from codi_lens.reports.questions.reading_back import reading_back
 from codi_lens.study.heads import mean_and_std
 from codi_lens.study.summary import attention_stats, attention_summary
 from codi_lens.wording import percent
@@ -63,7 +64,8 @@ def analyze(
     """Extract attention, rank the heads in both views and write the analysis folder.
 
     The folder gets `attention.zarr`, `heads.csv` (in `view`) and `heads_<other view>.csv`,
-    `summary.json`, `findings.md` and `index.html`. A stopped analysis resumes in the same folder.
+    `summary.json`, `findings.md`, what the explorer shows of single problems (`details.npz`,
+    `lens.csv`) and the explorer itself, `index.html`. A stopped analysis resumes there.
 
     Args:
         model: the model.
@@ -103,32 +105,24 @@ def analyze(
             name = "heads.csv" if each == view else f"heads_{each}.csv"
             write_text(folder / name, table.to_csv(index=False))
         write_text(folder / "summary.json", to_json(summary))
-        opening = None if found is None else _opening(found, attention)
-        everything = [*([] if opening is None else opening.sentences), *findings]
+        sentences = [] if found is None else found.sentences
+        everything = [*sentences, *findings]
         write_text(folder / "findings.md", _findings_page(model.config.source, everything))
-        page = explorer_page(
-            attention.mean("problem"),
-            {str(each): table for each, table in heads.items()},
-            title=f"{Path(model.config.source).name}: which heads matter in its thoughts",
-            facts=attention_facts(model.config.source, attention, corpus),
-            findings=findings,
-            opening=opening,
+        close = (model, problems, folder, max_new_tokens, progress)
+        explorer = explorer_of(
+            attention,
+            Told(
+                f"{Path(model.config.source).name}: which heads matter in its thoughts",
+                attention_facts(model.config.source, attention, corpus),
+                findings,
+                None if found is None else opening_of(found),
+            ),
+            heads={str(each): table for each, table in heads.items()},
+            details=details_kept(attention, *close),
+            readout=lens_kept(*close),
         )
-        write_text(folder / "index.html", page)
+        explorer.save(folder / "index.html")
         return Analysis(attention, heads, summary, everything, folder)
-
-
-def _opening(found: ReadingBack, attention: xr.DataArray) -> Opening:
-    examples = [
-        Example(
-            f"{problem.question} ({problem.answer})",
-            attention.sel(problem=problem.id),
-            found.head,
-            problem.edges,
-        )
-        for problem in found.examples
-    ]
-    return Opening(found.title, found.sentences, examples)
 
 
 def summarize(

@@ -31,7 +31,6 @@ from codi_lens.attention.stability import split_halves
 from codi_lens.attention.views import VIEWS, View, generation_view, thought_view
 from codi_lens.causal.transplants import mean_block
 from codi_lens.errors import CodiLensError, PositionError
-from codi_lens.explorer.data import explorer_data
 from codi_lens.study.heads import study_heads
 from codi_lens.study.settings import StudyThresholds
 
@@ -177,14 +176,6 @@ def check_panels(figure: Any, mean: xr.DataArray) -> None:
         layer, head = title.split(" · ")[0].split(". L")[1].split("H")
         expected = mean.sel(layer=int(layer), head=int(head)).values
         np.testing.assert_allclose(np.nan_to_num(drawn.z), expected, atol=1e-12, err_msg=title)
-
-
-def test_the_explorer_keeps_the_labels_of_a_selection() -> None:
-    chosen = FULL.isel(layer=[2, 0]).sel(head=[5, 3])
-    data = explorer_data(chosen.mean("problem"), {"position": rank(chosen)})
-    assert (data["layers"], data["heads"]) == ([0, 2], [3, 5])
-    expected = FULL.mean("problem").sel(layer=2, head=3).values
-    np.testing.assert_allclose(np.nan_to_num(data["attention"][1, 0]), expected, atol=1e-4)
 
 
 def test_the_sink_is_matched_by_its_labels() -> None:

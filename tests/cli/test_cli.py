@@ -33,6 +33,8 @@ def test_analysis_folder_is_complete(analysis: Path) -> None:
         "heads_generation.csv",
         "summary.json",
         "findings.md",
+        "details.npz",
+        "lens.csv",
         "index.html",
     }
 

@@ -1,0 +1,213 @@
+"""Single problems at close range: their tokens, a strip over these, totals, and known edges."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from codi_lens.attention.labels import labelled
+from codi_lens.errors import AttentionError, OutputError, shown
+from codi_lens.explorer.packing import MAX_ERROR, to_bytes
+from codi_lens.model import CodiModel
+from codi_lens.outputs import in_place_of
+from codi_lens.positions import query_names
+from codi_lens.problems.problem import Problem
+from codi_lens.problems.words import WordProblem
+from codi_lens.thinking.run import ThoughtRun
+
+Edges = Sequence[tuple[str, str]]
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Detail:
+    """What is known of one problem beyond its labelled attention.
+
+    Attributes:
+        tokens: of the question, if a strip is kept.
+        strip: attention of every named query to each token, 255 times.
+        totals: names and values on the way, in their order.
+        edges: known to be needed, as (query, key).
+    """
+
+    tokens: tuple[str, ...] = ()
+    strip: UInt8[np.ndarray, "layer head query token"] | None = None
+    totals: tuple[tuple[str, str], ...] = ()
+    edges: tuple[tuple[str, str], ...] = ()
+
+
+def details_of(
+    attention: xr.DataArray,
+    runs: ThoughtRun | Iterable[ThoughtRun] | None,
+    known: Mapping[str, Edges] | Sequence[Problem] | None,
+) -> dict[str, Detail]:
+    """Everything that is given of single problems, by their ids.
+
+    Args:
+        attention: labelled, with a problem axis.
+        runs: over the first of these problems, in their order.
+        known: edges by the ids of problems, or the problems themselves.
+
+    Raises:
+        AttentionError: runs of other problems, or of more; edges of problems that the attention
+            does not have, or between positions that are none.
+    """
+    ids = [str(each) for each in attention["problem"].values]
+    found = {id: Detail(totals=totals, edges=edges) for id, totals, edges in _known(known)}
+    if strangers := [id for id in found if id not in set(ids)]:
+        raise AttentionError(
+            f"Edges are given of the problem {shown(strangers[0])}, which the attention does not "
+            f"have; it has {', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}."
+        )
+    _check_edges(attention, found)
+    strips = [strip for run in _listed(runs) for strip in strips_of(run)]
+    if len(strips) > len(ids):
+        raise AttentionError(
+            f"The runs hold {len(strips)} problems and the attention {len(ids)}; give runs of its "
+            "first problems, in their order."
+        )
+    for id, (tokens, strip) in zip(ids, strips, strict=False):
+        _check_same(attention.sel(problem=id), strip, id)
+        before = found.get(id, Detail())
+        found[id] = Detail(tokens, to_bytes(strip), before.totals, before.edges)
+    return found
+
+
+def strips_of(run: ThoughtRun) -> list[tuple[tuple[str, ...], np.ndarray]]:
+    """The question's tokens, and every query's attention [layer, head, query, token] to them.
+
+    The row `anchor` is NaN where the answer holds no number.
+
+    Raises:
+        InterventionError: the run keeps no patterns and cannot be replayed.
+    """
+    queries = query_names(run.layout.n_thoughts)
+    cache = run.cache()
+    n_layers = run.attention.sizes["layer"]
+    fixed = [int(run.index(name)[0]) for name in queries[:-1]]  # the same for every problem
+    made = []
+    for row, span in enumerate(run.span("question")):
+        anchor = run.layout.anchors[row]
+        places = [*fixed, run.layout.eot + (anchor or 0)]
+        layers = [
+            cache[f"blocks.{layer}.attn.hook_pattern"][row, :, places, span].float().cpu()
+            for layer in range(n_layers)
+        ]
+        strip = torch.stack(layers).numpy()
+        if anchor is None:
+            strip[:, :, -1] = np.nan
+        made.append((tuple(run.tokens[row][span]), strip))
+    return made
+
+
+def think_closely(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    *,
+    max_new_tokens: int = 64,
+    progress: bool = True,
+) -> Iterator[ThoughtRun]:
+    """Runs that keep their patterns, for strips; one batch at a time, as they are large."""
+    starts = range(0, len(problems), _AT_ONCE)
+    for start in tqdm(starts, "strips", unit="batch", disable=not progress):
+        yield model.think(
+            [problem.question for problem in problems[start : start + _AT_ONCE]],
+            max_new_tokens=max_new_tokens,
+            names_filter=lambda name: name.endswith("hook_pattern"),
+        )
+
+
+def write_details(path: Path, details: Mapping[str, Detail]) -> None:
+    """Keep details in one file."""
+    told = [
+        {"id": id, "tokens": each.tokens, "totals": each.totals, "edges": each.edges}
+        for id, each in details.items()
+    ]
+    strips = {
+        f"strip{i}": each.strip for i, each in enumerate(details.values()) if each.strip is not None
+    }
+    arrays: dict[str, Any] = {"problems": np.array(json.dumps(told)), **strips}
+    with in_place_of(path) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read_details(path: Path) -> dict[str, Detail]:
+    """What `write_details` kept.
+
+    Raises:
+        OutputError: the file is damaged, or something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return {
+                each["id"]: Detail(
+                    tuple(each["tokens"]),
+                    kept.get(f"strip{i}"),
+                    tuple(map(tuple, each["totals"])),
+                    tuple(map(tuple, each["edges"])),
+                )
+                for i, each in enumerate(json.loads(str(kept["problems"])))
+            }
+    except Exception as error:  # whatever numpy and zip make of damaged bytes
+        raise OutputError(
+            f"{path} is damaged or something else; delete it and run the analysis again."
+        ) from error
+
+
+def _listed(runs: ThoughtRun | Iterable[ThoughtRun] | None) -> Iterable[ThoughtRun]:
+    if runs is None:
+        return []
+    return [runs] if isinstance(runs, ThoughtRun) else runs
+
+
+def _known(
+    known: Mapping[str, Edges] | Sequence[Problem] | None,
+) -> Iterable[tuple[str, tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]]:
+    if isinstance(known, Mapping):
+        return [(id, (), _as_rows(edges)) for id, edges in known.items()]
+    return [(each.id, _totals(each), _as_rows(each.edges)) for each in known or ()]
+
+
+def _as_rows(edges: Edges) -> tuple[tuple[str, str], ...]:
+    """What is read from the answer is seen in the row `anchor`."""
+    return tuple(("anchor" if query == "answer" else query, key) for query, key in edges)
+
+
+def _totals(problem: Problem) -> tuple[tuple[str, str], ...]:
+    if not isinstance(problem, WordProblem):
+        return ()
+    steps = [(f"after step {i}", str(total)) for i, total in enumerate(problem.totals, 1)]
+    return (("start", str(problem.start)), *steps)
+
+
+def _check_edges(attention: xr.DataArray, details: Mapping[str, Detail]) -> None:
+    queries = [str(name) for name in attention["query"].values]
+    keys = [str(name) for name in attention["key"].values]
+    for id, detail in details.items():
+        for query, key in detail.edges:
+            if query not in queries or key not in keys:
+                raise AttentionError(
+                    f"The problem {shown(id)} has the edge {query} → {key}; queries are "
+                    f"{', '.join(queries)}, keys {', '.join(keys)}."
+                )
+
+
+def _check_same(attention: xr.DataArray, strip: np.ndarray, id: str) -> None:
+    """A strip sums to what its question gets; otherwise it is of another problem or model."""
+    expected = labelled(attention).sel(key="question").to_numpy()
+    if strip.shape[:-1] != expected.shape or not np.allclose(
+        strip.sum(-1), expected, atol=MAX_ERROR, equal_nan=True
+    ):
+        raise AttentionError(
+            f"The run of the problem {shown(id)} is not that of its attention; give runs of the "
+            "attention's first problems, in their order."
+        )

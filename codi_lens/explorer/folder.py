@@ -1,0 +1,119 @@
+"""What the folder of a command holds, gathered into an explorer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from codi_lens.attention.extract import open_attention
+from codi_lens.errors import AttentionError, OutputError
+from codi_lens.explorer.details import Detail, read_details
+from codi_lens.explorer.explore import Explorer, explorer_of, heads_by_view
+from codi_lens.explorer.lens import lens_rows
+from codi_lens.explorer.payload import Told
+from codi_lens.outputs import check_folder
+from codi_lens.wording import count
+
+PAGE = "explorer.html"
+DETAILS = "details.npz"
+LENS = "lens.csv"
+_ATTENTION = ("attention.zarr", "outcomes/attention.zarr")
+_EFFECTS = {
+    "heads.csv": "Effect of ablating",
+    "heads_by_position.csv": "Effect of ablating by position",
+    "attribution_heads_patching.csv": "Attribution patching",
+    "attribution_heads_integrated.csv": "Integrated gradients",
+}
+
+
+def gather(*folders: str | Path) -> Explorer:
+    """An explorer of everything about heads that commands left in their folders.
+
+    Attention comes from the first folder that holds any; tables of effects and attributions, and
+    what the lens read, from all.
+
+    Args:
+        folders: of `codi-lens analyze`, `ablate`, `patch`, `read`, or `results/MODEL` of `study`,
+            all of one model.
+
+    Raises:
+        OutputError: no such folder, none that holds attention, or they are of different models.
+    """
+    places = [check_folder(folder) for folder in folders]
+    stores = [store for place in places if (store := store_in(place))]
+    if not stores:
+        raise OutputError(
+            f"{' and '.join(map(str, places))} {'holds' if len(places) == 1 else 'hold'} no "
+            f"attention{_elsewhere(places)}; give the folder of codi-lens analyze, ablate or patch."
+        )
+    attention = open_attention(stores[0])
+    for other in stores[1:]:
+        _check_same_model(attention, open_attention(other), other)
+    details: dict[str, Detail] = {}
+    lenses = []
+    effects: dict[str, pd.DataFrame] = {}
+    for place in places:
+        effects |= _effects_in(place)
+        if (place / DETAILS).is_file():
+            details |= read_details(place / DETAILS)
+        if (place / LENS).is_file():
+            lenses.append(read_lens(place / LENS))
+    model = Path(str(attention.attrs["model"])).name
+    n = count(attention.sizes["problem"], "problem")
+    return explorer_of(
+        attention,
+        Told(f"Attention among the thoughts of {model}", {"Problems": n}),
+        heads=heads_by_view(attention, None),
+        details=details,
+        effects=effects,
+        readout=pd.concat(lenses).drop_duplicates() if lenses else None,
+    )
+
+
+def store_in(folder: Path) -> Path | None:
+    """The attention that a command left in its folder, if it keeps any."""
+    found = [folder / name for name in _ATTENTION if (folder / name / "zarr.json").is_file()]
+    return found[0] if found else None
+
+
+def read_lens(path: Path) -> pd.DataFrame:
+    """The likeliest tokens that a command wrote as CSV; one may read "NA", or be empty space.
+
+    Raises:
+        OutputError: it is no such table.
+    """
+    try:
+        return lens_rows(pd.read_csv(path, keep_default_na=False))
+    except (ValueError, AttentionError) as error:
+        raise OutputError(
+            f"{path} is damaged or something else; delete it and run its command again."
+        ) from error
+
+
+def _effects_in(folder: Path) -> Mapping[str, pd.DataFrame]:
+    found: dict[str, pd.DataFrame] = {}
+    for name, label in _EFFECTS.items():
+        if (folder / name).is_file():
+            table = pd.read_csv(folder / name)
+            if {"effect", "attribution"} & set(table):  # that of analyze holds scores
+                found[label] = table
+    return found
+
+
+def _check_same_model(attention: xr.DataArray, other: xr.DataArray, where: Path) -> None:
+    own, theirs = (each.attrs.get("fingerprint") for each in (attention, other))
+    if own != theirs:
+        raise OutputError(
+            f"{where} is of another model ({other.attrs['model']}) than the first folder "
+            f"({attention.attrs['model']}); give folders of one model."
+        )
+
+
+def _elsewhere(places: list[Path]) -> str:
+    """Where a folder of several models keeps that of each."""
+    stores = [each for place in places for each in sorted(place.glob("results/*/attention.zarr"))]
+    found = " and ".join(str(store.parent) for store in stores)
+    return f" (but {found} {'does' if len(stores) == 1 else 'do'})" if stores else ""

@@ -1,0 +1,212 @@
+/** What a visitor does: point, lock, pin, step, compare, take along. */
+
+import { choices } from "./heads.js";
+import { asPng, asSvg, copy, download, selection } from "./save.js";
+import { fromFragment } from "./state.js";
+
+/** @typedef {import("./explorer").Explorer} Explorer */
+
+const ZOOMS = [1, 1.5, 2, 3];
+
+export class Actions {
+  /** @param {Explorer} explorer */
+  constructor(explorer) {
+    this.explorer = explorer;
+  }
+
+  /** @param {number} head -1 for none */
+  point(head) {
+    this.explorer.store.set({ preview: this.explorer.store.state.locked ? -1 : head });
+  }
+
+  /** @param {number} head lock it, or release it if it is locked */
+  lock(head) {
+    const { state } = this.explorer.store;
+    this.explorer.store.set({ head, locked: !(state.locked && state.head === head), preview: -1 });
+    this._toHead();
+  }
+
+  /** @param {number} head */
+  show(head) {
+    this.explorer.store.set({ head, locked: true, preview: -1 });
+    this._toHead();
+  }
+
+  /** On a phone the head lies under the map: bring it into sight when it is out of it. */
+  _toHead() {
+    const { top, bottom } = this.explorer.boxes.first.getBoundingClientRect();
+    if (bottom < 40 || top > window.innerHeight - 40) {
+      this.explorer.boxes.headTitle.scrollIntoView({
+        block: "start",
+        behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth",
+      });
+    }
+  }
+
+  /** @param {number} head a second one, beside the first; again to take it away */
+  pin(head) {
+    const gone =
+      this.explorer.store.state.pin === head && this.explorer.store.state.pinProblem === null;
+    this.explorer.store.set({ pin: gone ? -1 : head, pinProblem: null });
+  }
+
+  /** Pin the head as it is in this problem, to hold it against others. */
+  pinHere() {
+    this.explorer.store.set({
+      pin: this.explorer.head,
+      pinProblem: this.explorer.store.state.problem,
+    });
+  }
+
+  /** @param {[number, number]} cell again to release it */
+  chooseCell(cell) {
+    const same = this.explorer.store.state.cell?.join() === cell.join();
+    this.explorer.store.set({ cell: same ? null : cell });
+  }
+
+  clear() {
+    this.explorer.store.set({
+      locked: false,
+      preview: -1,
+      pin: -1,
+      pinProblem: null,
+      cell: null,
+      diff: "",
+    });
+  }
+
+  /** @param {string} key an arrow: to the next head that passes the filters */
+  moveHead(key) {
+    const { data } = this.explorer;
+    const n = data.payload.heads.length;
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -n, ArrowDown: n }[key] ?? 0;
+    let { head } = this.explorer;
+    do {
+      const { line, column } = data.place(head);
+      if ((step === -1 && column === 0) || (step === 1 && column === n - 1)) return;
+      if (line + Math.sign(step) * Number(Math.abs(step) === n) < 0) return;
+      head += step;
+      if (head < 0 || head >= data.nHeads) return;
+    } while (!this.explorer.passes[head]);
+    this.explorer.store.set({ head, locked: true, preview: -1 });
+  }
+
+  /** @param {boolean} first or last */
+  bestHead(first) {
+    const order = this.explorer.quantity.order.filter((head) => this.explorer.passes[head]);
+    if (order.length)
+      this.explorer.store.set({
+        head: order[first ? 0 : order.length - 1],
+        locked: true,
+        preview: -1,
+      });
+  }
+
+  /** @param {number} step */
+  stepRank(step) {
+    const order = this.explorer.quantity.order.filter((head) => this.explorer.passes[head]);
+    const head = order[order.indexOf(this.explorer.head) + step];
+    if (head !== undefined) this.explorer.store.set({ head, locked: true, preview: -1 });
+  }
+
+  /** @param {number} step among the problems that the search finds; before the first is the mean */
+  stepProblem(step) {
+    const places = [-1, ...this.explorer.matching];
+    const { problem } = this.explorer.store.state;
+    const next =
+      step > 0
+        ? places.find((place) => place > problem)
+        : places.findLast((place) => place < problem);
+    if (next !== undefined) this.explorer.store.set({ problem: next });
+  }
+
+  /** @param {number} problem the nearest that the search finds */
+  toMatching(problem) {
+    const places = [-1, ...this.explorer.matching];
+    const nearest = places.reduce(
+      (best, place) => (Math.abs(place - problem) < Math.abs(best - problem) ? place : best),
+      -1,
+    );
+    if (nearest === this.explorer.store.state.problem) this.explorer.controls.sync();
+    else this.explorer.store.set({ problem: nearest });
+  }
+
+  nextDiff() {
+    const { problem, diff } = this.explorer.store.state;
+    const others = this.explorer.data.payload.series
+      .slice(1)
+      .flatMap(({ byProblem }, i) => (problem < 0 || byProblem ? [`series/${i + 1}`] : []));
+    const ways = ["", ...(problem < 0 ? [] : ["mean"]), ...others];
+    this.explorer.store.set({ diff: ways[(ways.indexOf(diff) + 1) % ways.length] });
+  }
+
+  nextView() {
+    if (!this.explorer.data.payload.generation.length) return;
+    this.explorer.store.set({
+      view: this.explorer.store.state.view === "position" ? "generation" : "position",
+    });
+  }
+
+  nextQuantity() {
+    const names = choices(this.explorer.data, this.explorer.store.state).map(({ name }) => name);
+    this.explorer.store.set({
+      quantity: names[(names.indexOf(this.explorer.store.state.quantity) + 1) % names.length],
+    });
+  }
+
+  /** @param {number} step */
+  zoom(step) {
+    const place = ZOOMS.indexOf(this.explorer.store.state.zoom) + step;
+    this.explorer.store.set({ zoom: ZOOMS[Math.min(Math.max(place, 0), ZOOMS.length - 1)] });
+  }
+
+  turnTheme() {
+    this.explorer.store.set({ theme: this.explorer.dark ? "light" : "dark" });
+  }
+
+  /** @param {string} fragment of a link */
+  restore(fragment) {
+    this.explorer.store.set({
+      ...this.explorer.first,
+      theme: this.explorer.store.state.theme,
+      ...fromFragment(fragment, this.explorer.data),
+    });
+  }
+
+  copySelection() {
+    const heads = this.explorer.selected.length ? this.explorer.selected : [this.explorer.head];
+    this._say(
+      copy(selection(heads, this.explorer.data), this.explorer.root),
+      `copied ${selection(heads, this.explorer.data)}`,
+    );
+  }
+
+  copyLink() {
+    const address = `${location.href.split("#")[0]}#${this.explorer.fragment}`;
+    this._say(copy(address, this.explorer.root), "link copied");
+  }
+
+  saveTable() {
+    download("heads.csv", new Blob([this.explorer.table.csv()], { type: "text/csv" }));
+  }
+
+  /** @param {"png" | "svg"} kind */
+  async saveFigure(kind) {
+    const { drawn } = this.explorer.matrix;
+    if (!drawn) return;
+    const name = `${this.explorer.data.names[this.explorer.head]}.${kind}`;
+    download(name, kind === "svg" ? asSvg(drawn) : await asPng(drawn));
+  }
+
+  /**
+   * @param {Promise<boolean>} done
+   * @param {string} text
+   */
+  _say(done, text) {
+    void done.then((copied) => {
+      this.explorer.boxes.said.textContent = copied
+        ? text
+        : "the browser does not let this page copy";
+    });
+  }
+}

@@ -1,0 +1,293 @@
+/**
+ * The explorer: three linked panels on one state.
+ *
+ * @typedef {import("./state").State} State
+ * @typedef {import("./state").Field} Field
+ * @typedef {{fragment?: string, onChange?: (explorer: Explorer) => void}} Settings
+ */
+
+import { Actions } from "./actions.js";
+import { speak, write } from "./captions.js";
+import { palette } from "./colours.js";
+import { Controls } from "./controls.js";
+import { Data } from "./data.js";
+import { set } from "./elements.js";
+import { choices, measured, passing } from "./heads.js";
+import { onKey } from "./keys.js";
+import { Help, layout } from "./layout.js";
+import { HeadMap } from "./map.js";
+import { Matrix } from "./matrix.js";
+import { ProblemPanel } from "./problem.js";
+import { gather } from "./shown.js";
+import { TokenStrip } from "./strip.js";
+import { Store, fromFragment, toFragment } from "./state.js";
+import { HeadTable } from "./table.js";
+import { Tip } from "./tip.js";
+
+/** @type {Field[]} what decides the attention that is shown */
+const GATHERED = ["problem", "diff", "pin", "pinProblem"];
+/** @type {Field[]} what decides which heads pass */
+const FILTERS = ["layers", "label", "top", "significant"];
+/** @type {Field[]} what decides how one head is drawn */
+const HEAD = ["head", "preview", "locked", "scaled", "cell"];
+
+export class Explorer {
+  /**
+   * Put the explorer into an element.
+   * @param {HTMLElement} root
+   * @param {import("./schema").Payload} payload
+   * @param {import("./data").Blocks} blocks
+   * @param {Settings} [settings]
+   */
+  static async open(root, payload, blocks, settings = {}) {
+    const data = new Data(payload, blocks);
+    const first = firstState(payload);
+    const asked = settings.fragment || (payload.opening?.examples[0]?.state ?? "");
+    const state = { ...first, ...fromFragment(asked, data) };
+    const shown = await gather(data, state);
+    return new Explorer(root, data, first, state, shown, settings.onChange ?? (() => {}));
+  }
+
+  /**
+   * @param {HTMLElement} root
+   * @param {Data} data
+   * @param {State} first
+   * @param {State} state
+   * @param {import("./shown").Shown} shown
+   * @param {(explorer: Explorer) => void} onChange
+   */
+  constructor(root, data, first, state, shown, onChange) {
+    this.root = root;
+    this.data = data;
+    this.first = first;
+    this.store = new Store(state);
+    this.shown = shown;
+    this.onChange = onChange;
+    this.quantity = this._measured();
+    this.passes = passing(data, this.store.state, this.quantity);
+    this.dark = this._isDark();
+    this.palette = palette(data.payload.style, this.dark);
+    root.classList.add("codi-lens-explorer");
+    this.act = new Actions(this);
+    this.tip = new Tip(root);
+    this.help = new Help(root);
+    this.controls = new Controls(this);
+    this.boxes = layout(this, root);
+    this.map = new HeadMap(this, this.boxes.map);
+    this.matrix = new Matrix(this, this.boxes.first, false);
+    this.second = new Matrix(this, this.boxes.second, true);
+    this.strip = new TokenStrip(this, this.boxes.strip);
+    this.problem = new ProblemPanel(this, this.boxes.problem);
+    this.table = new HeadTable(this, this.boxes.table);
+    this._asked = 0;
+    this._theme();
+    this.build();
+    this.table.build();
+    this.controls.sync();
+    this._listen();
+    root.dataset.ready = "yes";
+    onChange(this);
+  }
+
+  /** The head that is shown: locked, pointed at, or the last. */
+  get head() {
+    const { head, locked, preview } = this.store.state;
+    return !locked && preview >= 0 ? preview : head;
+  }
+
+  /** Problems that the search finds. */
+  get matching() {
+    const wanted = this.store.state.search.trim().toLowerCase();
+    return this.data.payload.problems.flatMap(({ id, question }, i) =>
+      `${id} ${question ?? ""}`.toLowerCase().includes(wanted) ? [i] : [],
+    );
+  }
+
+  /** @type {{query: number, name: string}[]} the rows of the view */
+  get rows() {
+    const { queries, generation } = this.data.payload;
+    if (this.store.state.view === "position") {
+      return queries.map((name, query) => ({ query, name }));
+    }
+    return generation.map(({ query, makes }) => ({
+      query: queries.indexOf(query),
+      name: `${makes} (at ${query})`,
+    }));
+  }
+
+  /** @type {number[]} the columns of the view */
+  get columns() {
+    const { keys, possible } = this.data.payload;
+    const { rows } = this;
+    return keys.flatMap((_, key) => (rows.some(({ query }) => possible[query][key]) ? [key] : []));
+  }
+
+  /** What a link to this page needs to open it as it is. */
+  get fragment() {
+    return toFragment(this.store.state, this.first, this.data);
+  }
+
+  /** The locked head and the pinned one. */
+  get selected() {
+    const { head, locked, pin } = this.store.state;
+    return [...new Set([...(locked ? [head] : []), ...(pin >= 0 ? [pin] : [])])];
+  }
+
+  /**
+   * The value with the full colour.
+   * @param {number} head
+   */
+  scaleOf = (head) => {
+    if (this.shown.isDifference) return this.shown.limit;
+    return this.store.state.scaled ? this.shown.largest(head) || 1 : 1;
+  };
+
+  /**
+   * The same for its strip of tokens.
+   * @param {number} head
+   */
+  stripScale(head) {
+    return (this.store.state.scaled && this.shown.strip?.largest(head)) || 1;
+  }
+
+  /** @param {Set<Field>} changed */
+  async refresh(changed) {
+    const has = (/** @type {Field[]} */ names) => names.some((name) => changed.has(name));
+    const gathered = has(GATHERED);
+    if (gathered && !(await this._gather())) return;
+    if (has(["theme"])) this._theme();
+    const ofShown = ["cell", "difference"].includes(this.store.state.quantity);
+    const anew = has(["quantity", "view"]) || (ofShown && (gathered || has(["cell"])));
+    if (anew) this.quantity = this._measured();
+    if (anew || has(FILTERS)) {
+      this.passes = passing(this.data, this.store.state, this.quantity);
+      this.map.paint();
+    }
+    if (has(["view", "zoom", "theme", "pin"])) this.build();
+    else if (gathered) this._paintProblem();
+    else if (anew || has(HEAD)) this._paintHead();
+    if (has(["head", "preview", "locked", "pin"])) this.map.mark();
+    if (anew) this.table.build();
+    else if (has(FILTERS)) this.table.arrange();
+    else if (has(["head", "pin", "locked"])) this.table.fill();
+    if (changed.size === 1 && has(["preview"])) return;
+    this.controls.sync();
+    this.onChange(this);
+  }
+
+  /** All figures anew. */
+  build() {
+    const pinned = this.store.state.pin >= 0;
+    this.root.classList.toggle("pinned", pinned);
+    this.map.build();
+    this.matrix.build();
+    if (pinned) this.second.build();
+    this._paintProblem();
+  }
+
+  _paintProblem() {
+    this.strip.build();
+    this.problem.build();
+    this._paintHead();
+  }
+
+  _paintHead() {
+    this.matrix.paint();
+    if (this.store.state.pin >= 0) this.second.paint();
+    this.strip.paint();
+    this.problem.paint();
+    write(this);
+    clearTimeout(this._speaking);
+    this._speaking = setTimeout(() => speak(this), 200);
+  }
+
+  async _gather() {
+    const asked = ++this._asked;
+    const shown = await gather(this.data, this.store.state);
+    if (asked !== this._asked) return false; // another was asked for meanwhile
+    this.shown = shown;
+    return true;
+  }
+
+  /** The numbers of the quantity; where the view lacks it, of that with the same label. */
+  _measured() {
+    const { data, store, shown } = this;
+    const { quantity, view, label } = store.state;
+    const offered = choices(data, store.state);
+    if (!offered.some(({ name }) => name === quantity)) {
+      const old = data.payload.quantities.find(({ name }) => name === quantity);
+      const label_ = old?.label ?? "";
+      const twin = offered.find((each) => each.label.startsWith(label_)) ?? offered[0];
+      const [kind] = label.split("/");
+      const own = data.payload.labels.some((each) => each.name === kind && each.view === view);
+      Object.assign(store.state, { quantity: twin.name, label: own ? label : "" });
+    }
+    return measured(data, store.state, shown);
+  }
+
+  _isDark() {
+    const { theme } = this.store.state;
+    const host = document.body.dataset.jpThemeLight; // JupyterLab says which theme it has
+    const system = matchMedia("(prefers-color-scheme: dark)").matches;
+    return theme === "auto" ? (host ? host === "false" : system) : theme === "dark";
+  }
+
+  _theme() {
+    this.dark = this._isDark();
+    this.palette = palette(this.data.payload.style, this.dark);
+    this.root.dataset.theme = this.dark ? "dark" : "light";
+    this.boxes.theme.textContent = this.dark ? "Light" : "Dark";
+    set(this.boxes.theme, { "aria-label": this.dark ? "Light colours" : "Dark colours" });
+  }
+
+  _listen() {
+    this.store.subscribe((changed) => void this.refresh(changed));
+    const alone = this.root.parentElement === document.body;
+    if (!alone) this.root.tabIndex = 0;
+    const listening = alone ? document : this.root;
+    listening.addEventListener("keydown", (event) => {
+      if (event instanceof KeyboardEvent && !this.help.dialog.open) onKey(this, event);
+    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      this._theme();
+      this.build();
+    });
+    let width = this.root.clientWidth;
+    new ResizeObserver(() => {
+      if (Math.abs(this.root.clientWidth - width) < 2) return;
+      width = this.root.clientWidth;
+      this.build();
+      this.table.fill();
+    }).observe(this.root);
+  }
+}
+
+/**
+ * Before anything is chosen: the head that is first by the first quantity.
+ * @param {import("./schema").Payload} payload
+ * @returns {State}
+ */
+function firstState(payload) {
+  const given = payload.quantities.find(({ view }) => view !== "generation");
+  const weights = (given?.values ?? []).map((value) => value ?? -Infinity);
+  return {
+    head: Math.max(0, weights.indexOf(Math.max(...weights))),
+    locked: false,
+    preview: -1,
+    pin: -1,
+    pinProblem: null,
+    problem: -1,
+    view: "position",
+    quantity: given?.name ?? "cell",
+    diff: "",
+    scaled: false,
+    cell: null,
+    layers: [payload.layers[0], payload.layers[payload.layers.length - 1]],
+    label: "",
+    top: 0,
+    significant: false,
+    search: "",
+    zoom: 1,
+    theme: "auto",
+  };
+}

@@ -1,0 +1,110 @@
+"""What the explorer of an analysis shows of single problems, and what it opens on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from codi_lens.errors import OutputError
+from codi_lens.explorer.details import (
+    Detail,
+    details_of,
+    read_details,
+    think_closely,
+    write_details,
+)
+from codi_lens.explorer.explore import N_PROBLEMS
+from codi_lens.explorer.folder import DETAILS, LENS, read_lens
+from codi_lens.explorer.lens import lens_rows
+from codi_lens.head_names import head_name
+from codi_lens.model import CodiModel
+from codi_lens.outputs import write_text
+from codi_lens.problems.problem import Problem
+from codi_lens.readout.reading import logit_lens
+from codi_lens.reports.questions.reading_back import ReadingBack
+
+
+def details_kept(
+    attention: xr.DataArray,
+    model: CodiModel,
+    problems: Sequence[Problem],
+    folder: Path,
+    max_new_tokens: int,
+    progress: bool,
+) -> dict[str, Detail]:
+    """Tokens and strips of the problems that the page shows one by one; read where they are kept.
+
+    Args:
+        attention: of all the problems.
+        model: the model.
+        problems: what it thought about.
+        folder: of the analysis.
+        max_new_tokens: as in its extraction.
+        progress: show a progress bar.
+    """
+    shown = problems[:N_PROBLEMS]
+    ids = [each.id for each in shown]
+    path = folder / DETAILS
+    with suppress(OutputError):
+        kept = read_details(path)
+        if list(kept) == ids:
+            return kept
+    runs = think_closely(model, shown, max_new_tokens=max_new_tokens, progress=progress)
+    details = details_of(attention.sel(problem=ids), runs, shown)
+    write_details(path, details)
+    return details
+
+
+def lens_kept(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    folder: Path,
+    max_new_tokens: int,
+    progress: bool,
+) -> pd.DataFrame:
+    """What the lens reads in the same problems; read where it is kept.
+
+    Args:
+        model: see `details_kept`.
+        problems: see `details_kept`.
+        folder: see `details_kept`.
+        max_new_tokens: see `details_kept`.
+        progress: see `details_kept`.
+    """
+    shown = problems[:N_PROBLEMS]
+    path = folder / LENS
+    if path.is_file():
+        kept = read_lens(path)
+        if set(kept["problem"]) == {each.id for each in shown}:
+            return kept
+    at = ["bot", "thoughts", "eot", "anchor"]
+    table = logit_lens(model, shown, at=at, max_new_tokens=max_new_tokens, progress=progress)
+    rows = lens_rows(table)
+    write_text(path, rows.to_csv(index=False))
+    return rows
+
+
+def opening_of(found: ReadingBack) -> dict[str, Any]:
+    """What the page says and shows first: the head in two problems with different needs."""
+    name = head_name(found.head)
+    ids = [problem.id for problem in found.examples]
+    edges = [problem.edges[0] for problem in found.examples]
+    states = [
+        f"head={name}&problem={id}&cell={'anchor' if query == 'answer' else query},{key}"
+        "&quantity=cell"
+        for id, (query, key) in zip(ids, edges, strict=True)
+    ]
+    examples = [
+        {"label": f"A problem that needs {key}", "state": state}
+        for (_, key), state in zip(edges, states, strict=True)
+    ]
+    if len(states) == 2:
+        beside = {"label": "Both, side by side", "state": f"{states[1]}&pin={name}@{ids[0]}"}
+        examples.insert(0, beside)
+    examples.append({"label": "The mean over all problems", "state": f"head={name}&problem=mean"})
+    return {"title": found.title, "sentences": found.sentences, "examples": examples}

@@ -67,3 +67,11 @@ def test_a_wrong_type_an_old_file_and_a_wrong_style_are_found(root: Path) -> Non
         "codi_lens/explorer/js/schema.d.ts",
         "codi_lens/explorer/explorer.bundle.js",
     ]
+
+
+def test_the_lock_pins_all_and_names_no_registry() -> None:
+    wanted = json.loads((tools.HERE / "package.json").read_text())["devDependencies"]
+    lock = json.loads((tools.HERE / "package-lock.json").read_text())["packages"]
+    assert lock[""]["devDependencies"] == wanted
+    assert all(lock[f"node_modules/{name}"]["version"] == pin for name, pin in wanted.items())
+    assert [name for name, held in lock.items() if "resolved" in held] == []

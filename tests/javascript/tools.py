@@ -33,41 +33,42 @@ class NoToolsError(Exception):
 
 
 def main(command: str) -> int | str:
-    """`install`, `build` or `check`; what `check` cannot do is an error only where CI=1."""
-    if command not in ("install", "build", "check"):
-        return "Say install, build or check."
-    if command != "install" and not sources(ROOT):
+    """Do as told; what `check` cannot do here is an error only where CI=1."""
+    if command not in ("pin", "install", "build", "check"):
+        return "Say pin, install, build or check."
+    if command in ("build", "check") and not sources(ROOT):
         print("codi_lens/explorer/js has no sources: there is no JavaScript to check or build.")
         return 0
     try:
+        if command == "pin":
+            pin()
         install()
     except NoToolsError as why:
         if command != "check" or os.environ.get("CI") == "1":
             return str(why)
         print(f"The explorer's JavaScript was not checked. {why}")
         return 0
-    if command == "install":
+    if command in ("pin", "install"):
         return 0
     return "\n".join(build(ROOT) if command == "build" else findings(ROOT)) or 0
 
 
+def pin() -> None:
+    """Write package-lock.json for package.json, without the name of any registry."""
+    _npm("install", "--package-lock-only", "--omit-lockfile-registry-resolved", folder=HERE)
+
+
 def install() -> None:
     """What package-lock.json pins, where that has changed since the last time."""
-    done = PLACE / PINS[1]
-    if done.exists() and done.read_bytes() == (HERE / PINS[1]).read_bytes():
+    if _bytes(PLACE / PINS[1]) == _bytes(HERE / PINS[1]):
         return
     shutil.rmtree(PLACE, ignore_errors=True)
-    new = PLACE.with_name("javascript.new")
+    new = PLACE.with_name("javascript.new")  # half an installation is none
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     for name in PINS:
         shutil.copy(HERE / name, new)
-    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--loglevel=error")
-    npm = "node_modules/npm/bin/npm-cli.js"
-    installed = _node(_part_of_node(f"lib/{npm}", npm), "ci", *quiet, cwd=new)
-    if installed.returncode:
-        reason = (installed.stderr.strip() or "no reason given").splitlines()[0]
-        raise NoToolsError(f"npm cannot install what tests/javascript pins: {reason}")
+    _npm("ci", "--ignore-scripts", folder=new)
     new.rename(PLACE)
 
 
@@ -130,6 +131,15 @@ def _bytes(path: Path) -> bytes | None:
 
 def _tool(name: str, *arguments: str | Path, root: Path) -> Done:
     return _node(PLACE / "node_modules" / SCRIPTS[name], *arguments, cwd=root)
+
+
+def _npm(*arguments: str, folder: Path) -> None:
+    script = "node_modules/npm/bin/npm-cli.js"
+    quiet = ("--no-audit", "--no-fund", "--fetch-retries=1", "--loglevel=error")
+    done = _node(_part_of_node(f"lib/{script}", script), *arguments, *quiet, cwd=folder)
+    if done.returncode:
+        reason = (done.stderr.strip() or "no reason given").splitlines()[0]
+        raise NoToolsError(f"npm cannot install what tests/javascript pins: {reason}")
 
 
 def _node(*arguments: str | Path, cwd: Path) -> Done:

@@ -42,6 +42,7 @@ class Pages:
     """Opens pages, each with a memory of its own, and keeps what goes wrong in any of them."""
 
     browser: Browser
+    server: str | None = None  # what pages may ask too, as http://host:port
     complaints: list[str] = field(default_factory=list)
 
     def __call__(
@@ -53,13 +54,13 @@ class Pages:
         reduced_motion: Literal["reduce", "no-preference"] | None = None,
         has_touch: bool = False,
     ) -> Page:
-        """The page of a file or a URL, loaded, without a network."""
+        """The page of a file or a URL, loaded; without a server there is no network."""
         context = self.browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=color_scheme,
             reduced_motion=reduced_motion,
             has_touch=has_touch,
-            offline=True,
+            offline=self.server is None,
         )
         context.on("console", self._heard)
         context.on("weberror", lambda caught: self.complaints.append(f"not caught: {caught.error}"))
@@ -69,12 +70,19 @@ class Pages:
         opened.goto(page if isinstance(page, str) else page.resolve().as_uri())
         return opened
 
+    def close(self) -> None:
+        """Closes all pages, and fails if anything went wrong in them."""
+        for context in self.browser.contexts:
+            context.close()
+        assert self.complaints == [], "\n".join(self.complaints)
+
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self.complaints.append(f"console: {message.text}")
 
     def _asked(self, url: str) -> None:
-        if not url.startswith(WITHIN):
+        served = self.server is not None and url.replace("ws:", "http:", 1).startswith(self.server)
+        if not (served or url.startswith(WITHIN)):
             self.complaints.append(f"asked for {url}")
 
 
@@ -83,6 +91,4 @@ def open_page(browser: Browser) -> Iterator[Pages]:
     """Opens pages; a test that expects complaints looks at `open_page.complaints` and clears it."""
     pages = Pages(browser)
     yield pages
-    for context in browser.contexts:
-        context.close()
-    assert pages.complaints == []
+    pages.close()

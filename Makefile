@@ -15,7 +15,8 @@ QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.p
 	bench-sweeps bench-attribution faults fuzz parity verify-wrong docs docs-serve pictures clean
 
 # What the demo consists of: anything else in its folder is somebody's own.
-DEMO := codi_lens.json heads.csv heads_generation.csv summary.json findings.md index.html
+DEMO := codi_lens.json heads.csv heads_generation.csv summary.json findings.md details.npz lens.csv \
+	index.html
 
 demo: $(READY)  ## the head of tiny-recall that reads back, and all others: writes demo/index.html
 	$(BIN)/codi-lens analyze tiny-recall --n 100 --out demo

@@ -106,7 +106,8 @@ class Explorer:
 
     def _repr_mimebundle_(self, **settings: Any) -> Any:
         """What Jupyter shows: the widget, and this text where there are none."""
-        return self.widget._repr_mimebundle_(**settings)
+        data, metadata = self.widget._repr_mimebundle_(**settings) or ({}, {})
+        return {**data, "text/plain": repr(self)}, metadata
 
     def __repr__(self) -> str:
         """What it shows, in a line."""

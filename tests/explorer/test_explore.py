@@ -72,6 +72,7 @@ def test_a_notebook_gets_the_widget_with_the_page_s_own_script_and_numbers() -> 
     explorer = recall().explorer
     (shown, _) = explorer._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in shown
+    assert shown["text/plain"] == repr(explorer)
     assert json.loads(explorer.widget.payload) == data_of(explorer.page())
     assert explorer.widget.blocks == explorer.blocks
     assert str(explorer.widget._esm).endswith("export default CodiLensExplorer;")

@@ -22,6 +22,7 @@ from codi_lens.attention.ranking import ranked_heads
 from codi_lens.causal.results import Results
 from codi_lens.model import CodiModel
 from codi_lens.outputs import in_place_of, model_names, open_report, to_json, write_text
+from codi_lens.plots.drawing.style import width_of
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 from codi_lens.reports.pages.facts import attention_facts
@@ -163,7 +164,7 @@ def write_png(folder: Path, figures: dict[str, go.Figure]) -> str | None:
         plotly.io.write_images(
             list(figures.values()),
             [folder / f"{name}.png" for name in figures],
-            width=[layout.width for layout in sizes],
+            width=[width_of(figure) for figure in figures.values()],
             height=[layout.height for layout in sizes],
             scale=2,
         )

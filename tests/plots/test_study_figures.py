@@ -110,7 +110,8 @@ def test_every_figure_has_a_title_a_size_and_readable_text(name: str) -> None:
     layout: Any = ALL[name].layout
     assert layout.title.text and layout.title.subtitle.text
     least = 600 if "/evidence/" in name else 700  # those stand two abreast
-    assert layout.width >= least and layout.height >= 300
+    assert layout.width is None  # it takes that of its page or notebook cell
+    assert width_of(ALL[name]) >= least and layout.height >= 300
     sizes = re.findall(r'"size":\s*(\d+)', str(ALL[name].to_json()))
     texts = [note.font.size for note in layout.annotations] + [layout.font.size]
     assert sizes and min(texts) >= 12
@@ -431,7 +432,7 @@ def test_png_has_the_size_of_the_figure(tmp_path: Path) -> None:
     header = (tmp_path / "figure.png").read_bytes()[:24]
     width, height = (int.from_bytes(header[i : i + 4], "big") for i in (16, 20))
     layout: Any = hub_flow_skip(STUDY).layout
-    assert (width, height) == (2 * layout.width, 2 * layout.height)
+    assert (width, height) == (2 * width_of(figure), 2 * layout.height)
 
 
 def test_page_draws_all_its_figures_in_a_browser(browser: Any, folder: Path) -> None:

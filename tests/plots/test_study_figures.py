@@ -111,7 +111,7 @@ def test_every_figure_has_a_title_a_size_and_readable_text(name: str) -> None:
     assert layout.title.text and layout.title.subtitle.text
     least = 600 if "/evidence/" in name else 700  # those stand two abreast
     assert layout.width is None  # it takes that of its page or notebook cell
-    assert width_of(ALL[name]) >= least and layout.height >= 300
+    assert style.width_of(ALL[name]) >= least and layout.height >= 300
     sizes = re.findall(r'"size":\s*(\d+)', str(ALL[name].to_json()))
     texts = [note.font.size for note in layout.annotations] + [layout.font.size]
     assert sizes and min(texts) >= 12
@@ -125,7 +125,7 @@ def test_strongest_heads_are_those_of_the_stats_with_their_matrices() -> None:
         assert np.nanmax(cells) == head["max_attention"]
     titles = [note.text for note in figure.layout.annotations]
     best = STUDY.stats["top_20_heads"][0]
-    start = f"1. L{best['layer']}H{best['head']} · max {best['max_attention']:.2f}"
+    start = f"1. L{best['layer']}H{best['head']}<br>max {best['max_attention']:.2f}"
     assert titles[0] == f"{start} [{best['max_position']}]"
 
 
@@ -134,7 +134,8 @@ def test_critical_heads_are_the_first_of_the_ranking() -> None:
         figure = critical_heads(STUDY, n)
         titles = [note.text for note in figure.layout.annotations][:n]
         for title, row in zip(titles, STUDY.heads.head(n).to_dict("records"), strict=True):
-            assert title.startswith(f"{row['rank']}. {row['name']} · {row['functional_type']}")
+            assert title.startswith(f"{row['rank']}. {row['name']} · ")
+            assert f"<br>{row['functional_type']}<br>" in title
             assert f"hub {row['hub_score']:.3f}" in title
     with pytest.raises(AttentionError, match="at least 1, not 0"):
         critical_heads(STUDY, 0)
@@ -236,7 +237,7 @@ def test_page_refers_to_nothing_outside_itself_and_forbids_connections() -> None
 
 def test_text_of_a_page_cannot_become_markup() -> None:
     page = make_page("</script><script>alert(1)</script>{{js}}")
-    assert [tag for tag, _ in Tags(page).tags].count("script") == 3
+    assert [tag for tag, _ in Tags(page).tags].count("script") == 4
     assert "alert(1)</script>" not in page
 
 
@@ -244,7 +245,7 @@ def test_page_holds_every_figure_and_every_link_leads_somewhere() -> None:
     page = make_page()
     tags = Tags(page).tags
     boxes = [attributes["data-figure"] for _, attributes in tags if "data-figure" in attributes]
-    assert sorted(boxes) == sorted(data_of(page))
+    assert sorted(boxes) == sorted(data_of(page)["figures"])
     # random attention has no built-in problems: no totals, and no answers by length
     assert len(boxes) == 2 * (2 + 5 + 8) + 2 + 1
     ids = {attributes["id"] for _, attributes in tags if "id" in attributes}
@@ -431,8 +432,9 @@ def test_png_has_the_size_of_the_figure(tmp_path: Path) -> None:
     assert write_png(tmp_path, {"figure": hub_flow_skip(STUDY)}) is None
     header = (tmp_path / "figure.png").read_bytes()[:24]
     width, height = (int.from_bytes(header[i : i + 4], "big") for i in (16, 20))
-    layout: Any = hub_flow_skip(STUDY).layout
-    assert (width, height) == (2 * width_of(figure), 2 * layout.height)
+    figure = hub_flow_skip(STUDY)
+    layout: Any = figure.layout
+    assert (width, height) == (2 * style.width_of(figure), 2 * layout.height)
 
 
 def test_page_draws_all_its_figures_in_a_browser(browser: Any, folder: Path) -> None:

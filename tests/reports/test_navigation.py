@@ -195,6 +195,7 @@ def test_pages_follow_the_system_and_the_switch_goes_before_it(page_at: Callable
     light.get_by_role("button", name="Auto").click()
     assert light.evaluate(BACKGROUND) == "rgb(245, 246, 248)"
     light.emulate_media(color_scheme="dark")
+    light.wait_for_timeout(300)
     assert light.evaluate(BACKGROUND) == "rgb(14, 18, 23)"
 
 

@@ -67,6 +67,7 @@ def edge_costs_figure(table: pd.DataFrame) -> go.Figure:
             xaxis=style.cell_axis("cut edge (query→key)") | {"tickangle": -40},
             yaxis=style.cell_axis("", rows=True),
             width=280 + max(_CELL * len(edges), 320),
+            least_width=280 + _CELL * len(edges),
             height=270 + _ROW * len(kinds),
         )
     )

@@ -14,8 +14,12 @@ ATTENTION_SCALE: list[str] = list(cmocean.dense)
 ATTENTION_RANGE = (0.0, 1.0)
 """Attention is always drawn over this range, so that colours compare across figures."""
 
-SCORE_SCALE: list[str] = list(cmocean.tempo)
-"""Scores are not attention, so they get another hue: cmocean's "tempo"."""
+SCORE_SCALE: list[str] = ["rgb(247,247,247)", *cmocean.tempo[1:]]
+"""Scores are not attention, so they get another hue: cmocean's "tempo", from a neutral 0."""
+
+MAP_SCALE: list[str] = SCORE_SCALE[1:]
+"""Scores of all heads in one map: the same hue, whose lowest colour is a tint. White would look
+like a head that is missing."""
 
 DARK_TEXT, LIGHT_TEXT = "#000000", "#ffffff"
 """Numbers in cells: whichever of the two reads better, so the contrast is 4.5 or more (WCAG AA)."""

@@ -168,6 +168,25 @@ def test_missing_heads_are_marked_in_maps_too_wide_for_numbers() -> None:
     assert sorted(set(marks.text)) == ["", "×"] and list(marks.text).count("×") == 1
 
 
+def test_cells_without_a_value_are_grey_on_a_dark_page_too() -> None:
+    """Their dashes and crosses are dark, as is a page's card in the dark."""
+    shares = pd.DataFrame({"thought": ["ct0", "ct1"], "operation": 1, "lens": [1.0, 0.2]})
+    shares = shares.assign(probe=[0.9, np.nan], swap=np.nan, lens_n=60)
+    costs = pd.DataFrame({"n_operations": 3, "step": [2, 3, 3], "refers_to": 1, "query": "answer"})
+    costs = costs.assign(key=["ct0", "ct0", "ct1"], known=[True, True, False], n=9, cost=3.0)
+    costs = costs.assign(cost_low=2.0, cost_high=4.0)
+    missing = 0
+    for figure in (plots.readable_and_used(shares), plots.edge_costs_figure(costs)):
+        texts = [
+            text
+            for trace in traces_of(figure)
+            for text in np.ravel([] if trace.text is None else trace.text)
+        ]
+        missing += sum(text in ("–", "×") for text in texts)
+        assert figure_data(figure)["layout"]["plot_bgcolor"] == style.IMPOSSIBLE_COLOUR
+    assert missing == 4
+
+
 def test_estimates_far_smaller_than_effects_do_not_lie_on_one_line() -> None:
     figure: Any = estimates(0.001)
     x, y = figure.layout.xaxis.range, figure.layout.yaxis.range

@@ -9,14 +9,21 @@ from typing import Any
 from tqdm import tqdm
 
 
-def fixed(number: float, digits: int = 2) -> str:
-    """A number with so many decimals: a true minus, and none before zero.
+def fixed(number: float, digits: int = 2, *, signed: bool = False) -> str:
+    """A number with so many decimals: a true minus, and no sign before zero.
 
-    >>> fixed(-0.001), fixed(-1.25, 1)
-    ('0.00', '−1.2')
+    Args:
+        number: the number.
+        digits: decimals.
+        signed: whether a plus stands before what is more than zero.
+
+    >>> fixed(-0.001), fixed(-1.25, 1), fixed(0.25, signed=True)
+    ('0.00', '−1.2', '+0.25')
     """
     text = f"{number:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+    if float(text) == 0:
+        return text.removeprefix("-")
+    return f"+{text}" if signed and number > 0 else text.replace("-", "−")
 
 
 def with_bounds(value: float, low: float, high: float, digits: int = 2) -> str:

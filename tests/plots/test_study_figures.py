@@ -214,7 +214,7 @@ def test_corrected_triptych_shows_value_interval_and_null() -> None:
         np.testing.assert_allclose(high[known], rows["high"][known])
 
 
-def make_page(text: str = "No.") -> str:
+def make_page(text: str = "No.", explorers: dict[str, str] | None = None) -> str:
     return study_page(
         [STUDY, OTHER],
         FIGURES,
@@ -222,7 +222,22 @@ def make_page(text: str = "No.") -> str:
         {name: [Measured("Q?", text, "M", "C")] for name in ("some model", "another model")},
         EVIDENCE,
         {name: {"Model": name} for name in ("some model", "another model")},
+        explorers,
     )
+
+
+def test_heads_of_each_model_open_in_its_own_explorer_and_published_ones_in_none() -> None:
+    page = make_page("L0H1 leads.", {"some model": "some.html"})
+    of = re.compile(r'href="([^"#]+)#head=(L\d+H\d+)"')
+    parts = dict(zip(*[iter(re.split(r'<h2 id="([^"]*)"', page)[1:])] * 2, strict=True))
+    own = set(of.findall(parts["the-study-on-some-model"]))
+    assert own == {("some.html", name) for name in STUDY.heads["name"].head(20)}
+    for section in ("the-study-on-another-model", "in-the-study-s-own-numbers"):
+        assert of.findall(parts[section]) == []
+    beside = of.findall(parts["published-beside-corrected"])
+    assert beside == [("some.html", "L0H1")], "in the row of the one model"
+    boxes = [found for _, found in Tags(page).tags if "data-explorer" in found]
+    assert {found["data-figure"].split("/")[0] for found in boxes} == {"some model"}
 
 
 def test_page_refers_to_nothing_outside_itself_and_forbids_connections() -> None:
@@ -248,7 +263,9 @@ def test_page_holds_every_figure_and_every_link_leads_somewhere() -> None:
     assert sorted(boxes) == sorted(data_of(page)["figures"])
     # random attention has no built-in problems: no totals, and no answers by length
     assert len(boxes) == 2 * (2 + 5 + 8) + 2 + 1
-    ids = {attributes["id"] for _, attributes in tags if "id" in attributes}
+    named = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    ids = set(named)
+    assert len(ids) == len(named)
     assert {attributes["href"][1:] for tag, attributes in tags if tag == "a"} <= ids
 
 

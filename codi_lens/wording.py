@@ -9,42 +9,59 @@ from typing import Any
 from tqdm import tqdm
 
 
-def fixed(number: float, digits: int = 2) -> str:
-    """A number with so many decimals, without a minus before zero.
+def fixed(number: float, digits: int = 2, *, signed: bool = False) -> str:
+    """A number with so many decimals: a true minus, and no sign before zero.
 
-    >>> fixed(-0.001), fixed(-1.25, 1)
-    ('0.00', '-1.2')
+    Args:
+        number: the number.
+        digits: decimals.
+        signed: whether a plus stands before what is more than zero.
+
+    >>> fixed(-0.001), fixed(-1.25, 1), fixed(0.25, signed=True)
+    ('0.00', '−1.2', '+0.25')
     """
     text = f"{number:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
+    if float(text) == 0:
+        return text.removeprefix("-")
+    return f"+{text}" if signed and number > 0 else text.replace("-", "−")
+
+
+def with_bounds(value: float, low: float, high: float, digits: int = 2) -> str:
+    """A value with its interval.
+
+    >>> with_bounds(0.5, -0.001, 0.75)
+    '0.50 [0.00, 0.75]'
+    """
+    return f"{fixed(value, digits)} [{fixed(low, digits)}, {fixed(high, digits)}]"
 
 
 def with_interval(row: Any, column: str, digits: int = 2) -> str:
     """A value of a table's row with its interval, from `column`, its `_low` and its `_high`.
 
     >>> with_interval({"effect": -1.0, "effect_low": -1.5, "effect_high": -0.001}, "effect")
-    '-1.00 [-1.50, 0.00]'
+    '−1.00 [−1.50, 0.00]'
     """
-    low, high = fixed(row[f"{column}_low"], digits), fixed(row[f"{column}_high"], digits)
-    return f"{fixed(row[column], digits)} [{low}, {high}]"
+    return with_bounds(row[column], row[f"{column}_low"], row[f"{column}_high"], digits)
 
 
 def p_text(p: float, name: str = "p") -> str:
     """A p-value as a sentence gives it.
 
-    >>> p_text(0.0321), p_text(0.00001, "q")
-    ('p = 0.032', 'q < 0.001')
+    >>> p_text(0.0321), p_text(0.00001, "q"), p_text(float("nan"))
+    ('p = 0.032', 'q < 0.001', 'p is not known')
     """
+    if p != p:
+        return f"{name} is not known"
     return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.3f}"
 
 
 def percent(share: float, digits: int = 1) -> str:
     """A share in percent.
 
-    >>> percent(0.5), percent(0.256, 0)
-    ('50.0 %', '26 %')
+    >>> percent(0.5), percent(-0.256, 0)
+    ('50.0 %', '−26 %')
     """
-    return f"{100 * share:.{digits}f} %"
+    return f"{fixed(100 * share, digits)} %"
 
 
 def count(n: int, noun: str) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from playwright.sync_api import sync_playwright
 
 from codi_lens import CodiModel, logit_lens, plots
+from codi_lens.plots.drawing.style import width_of
 from codi_lens.problems import word_problems
 
 IMAGES = Path(__file__).parent / "images"
@@ -37,7 +38,7 @@ def main(reports: Path) -> None:
     figures["run_attention"] = plots.run_attention(run, "L1H7")
     figures["edges"].update_layout(width=790)  # as long as its subtitle
     for name, figure in figures.items():
-        figure.write_image(IMAGES / f"{name}.png", scale=2)
+        figure.write_image(IMAGES / f"{name}.png", width=width_of(figure), scale=2)
     page = (analysis / "index.html").resolve().as_uri()
     photograph(page, IMAGES / "explorer.png", 1400, 1017)
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 PLOT_CONFIG: dict[str, Any] = {
@@ -26,6 +28,8 @@ PLOT_CONFIG: dict[str, Any] = {
     "plotlyServerURL": "",
 }
 """How plotly draws in every page and written figure: nothing in it offers to send data away."""
+
+_HEAD = re.compile(r"\bL\d+H\d+\b")
 
 
 def render(template: str, **values: Any) -> Markup:
@@ -48,6 +52,34 @@ def script_json(data: Any) -> str:
     return text.replace("<", "\\u003c")
 
 
+def linked(text: Any, explorer: str | None) -> Markup:
+    """Text as HTML, in which every head that it names opens in the explorer.
+
+    Args:
+        text: what stands in a page; a `Markup` is a mistake, as it may name heads in its tags.
+        explorer: the explorer's file, as a page beside it names it; None for no links.
+
+    >>> str(linked("L4H5 < L0H1", "explorer.html")).count(' href="explorer.html#head=L4H5"')
+    1
+    >>> linked("L4H5 <b>", None)
+    Markup('L4H5 &lt;b&gt;')
+    """
+    shown = escape(str(text))
+    if explorer is None:
+        return shown
+    link = f'<a href="{escape(quote(explorer))}#head=\\g<0>">\\g<0></a>'
+    return Markup(_HEAD.sub(link, str(shown)))
+
+
+def slug(text: str) -> str:
+    """Text as an anchor: its letters and digits.
+
+    >>> slug("What's L4H5 needed for, at ct0→ct1?")
+    'what-s-l4h5-needed-for-at-ct0-ct1'
+    """
+    return re.sub(r"\W+", "-", text.lower()).strip("-") or "section"
+
+
 @cache
 def _environment() -> Environment:
     made = Environment(
@@ -59,6 +91,7 @@ def _environment() -> Environment:
     )
     made.globals |= {"asset": _asset, "plotly": _plotly, "script_json": _script_json}
     made.globals["plot_config"] = PLOT_CONFIG
+    made.filters |= {"linked": linked, "slug": slug}
     return made
 
 

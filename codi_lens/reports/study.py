@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,8 @@ from codi_lens.attention.ranking import ranked_heads
 from codi_lens.causal.results import Results
 from codi_lens.model import CodiModel
 from codi_lens.outputs import in_place_of, model_names, open_report, to_json, write_text
+from codi_lens.plots.drawing.style import width_of
+from codi_lens.plots.images import drawn_or_why
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 from codi_lens.reports.pages.facts import attention_facts
@@ -156,21 +157,16 @@ def write_png(folder: Path, figures: dict[str, go.Figure]) -> str | None:
     Returns:
         None, or one sentence: kaleido is not installed, or it found no browser.
     """
-    if importlib.util.find_spec("kaleido") is None:
-        return "No static images: kaleido is not installed (pip install kaleido)."
     sizes: list[Any] = [figure.layout for figure in figures.values()]
-    try:
-        plotly.io.write_images(
+    return drawn_or_why(
+        lambda: plotly.io.write_images(
             list(figures.values()),
             [folder / f"{name}.png" for name in figures],
-            width=[layout.width for layout in sizes],
+            width=[width_of(figure) for figure in figures.values()],
             height=[layout.height for layout in sizes],
             scale=2,
         )
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        return f"No static images: kaleido could not draw with a browser ({reason})."
-    return None
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from codi_lens.verification.expected import FEWER_LEVEL, Expected
 from codi_lens.verification.parity import WAYS
-from codi_lens.wording import count, percent
+from codi_lens.wording import count, fixed, percent
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _settings_table(settings: pd.DataFrame) -> Table:
             f"{row['correct']}/{row['n']}",
             "" if given else f"{row['given_correct']}/{row['n']}",
             "" if given else f"{row['p']:.2g}",
-            "" if pd.isna(row["difference"]) else f"{row['difference']:+.2f}",
+            "" if pd.isna(row["difference"]) else fixed(row["difference"], signed=True),
             _STYLED[row["verdict"]],
         )
     return table

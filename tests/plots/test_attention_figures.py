@@ -145,7 +145,7 @@ def test_top_heads_are_in_order_and_share_one_colour_bar(attention, heads):
     best = heads.sort_values("skip", ascending=False).head(20)
     titles = [a.text for a in layout_of(figure).annotations if a.text[0].isdigit()]
     assert titles == [
-        f"{place}. {row.name} · {row.type} · {row.skip:.2f}"
+        f"{place}. {row.name} · {row.skip:.2f}<br>{row.type}"
         for place, row in enumerate(
             best.drop(columns="name")
             .assign(id=best["name"])

@@ -54,7 +54,7 @@ def test_the_causal_map_marks_what_is_sure_and_what_is_not() -> None:
     assert title.title.text == "What each head is needed for at thinking"
     assert "• = matters: more than 0.1 nats (q < 0.05)" in title.title.subtitle.text
     found = numbers(figure)
-    assert found["L0", "H0"] == "•<br>-4.00"
+    assert found["L0", "H0"] == "•<br>−4.00"
     assert found["L0", "H1"].startswith("○<br>")
     assert found["L1", "H1"] == "<br>0.50"
     heatmap: Any = figure.data[0]
@@ -167,10 +167,10 @@ def test_the_redundancy_matrix_holds_pairs_below_and_single_heads_on_the_diagona
         }
     )
     found = numbers(redundancy_matrix(pairs))
-    assert found["B", "A"] == "•<br>-0.50"
+    assert found["B", "A"] == "•<br>−0.50"
     assert found["C", "A"] == "<br>0.25"
     assert found["C", "B"] == "○<br>0.00"
-    assert found["B", "B"] == "alone<br>-2.00"
+    assert found["B", "B"] == "alone<br>−2.00"
     assert found["A", "C"] == ""
 
 

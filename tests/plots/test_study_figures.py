@@ -110,7 +110,8 @@ def test_every_figure_has_a_title_a_size_and_readable_text(name: str) -> None:
     layout: Any = ALL[name].layout
     assert layout.title.text and layout.title.subtitle.text
     least = 600 if "/evidence/" in name else 700  # those stand two abreast
-    assert layout.width >= least and layout.height >= 300
+    assert layout.width is None  # it takes that of its page or notebook cell
+    assert style.width_of(ALL[name]) >= least and layout.height >= 300
     sizes = re.findall(r'"size":\s*(\d+)', str(ALL[name].to_json()))
     texts = [note.font.size for note in layout.annotations] + [layout.font.size]
     assert sizes and min(texts) >= 12
@@ -124,7 +125,7 @@ def test_strongest_heads_are_those_of_the_stats_with_their_matrices() -> None:
         assert np.nanmax(cells) == head["max_attention"]
     titles = [note.text for note in figure.layout.annotations]
     best = STUDY.stats["top_20_heads"][0]
-    start = f"1. L{best['layer']}H{best['head']} · max {best['max_attention']:.2f}"
+    start = f"1. L{best['layer']}H{best['head']}<br>max {best['max_attention']:.2f}"
     assert titles[0] == f"{start} [{best['max_position']}]"
 
 
@@ -133,7 +134,8 @@ def test_critical_heads_are_the_first_of_the_ranking() -> None:
         figure = critical_heads(STUDY, n)
         titles = [note.text for note in figure.layout.annotations][:n]
         for title, row in zip(titles, STUDY.heads.head(n).to_dict("records"), strict=True):
-            assert title.startswith(f"{row['rank']}. {row['name']} · {row['functional_type']}")
+            assert title.startswith(f"{row['rank']}. {row['name']} · ")
+            assert f"<br>{row['functional_type']}<br>" in title
             assert f"hub {row['hub_score']:.3f}" in title
     with pytest.raises(AttentionError, match="at least 1, not 0"):
         critical_heads(STUDY, 0)
@@ -212,7 +214,7 @@ def test_corrected_triptych_shows_value_interval_and_null() -> None:
         np.testing.assert_allclose(high[known], rows["high"][known])
 
 
-def make_page(text: str = "No.") -> str:
+def make_page(text: str = "No.", explorers: dict[str, str] | None = None) -> str:
     return study_page(
         [STUDY, OTHER],
         FIGURES,
@@ -220,7 +222,22 @@ def make_page(text: str = "No.") -> str:
         {name: [Measured("Q?", text, "M", "C")] for name in ("some model", "another model")},
         EVIDENCE,
         {name: {"Model": name} for name in ("some model", "another model")},
+        explorers,
     )
+
+
+def test_heads_of_each_model_open_in_its_own_explorer_and_published_ones_in_none() -> None:
+    page = make_page("L0H1 leads.", {"some model": "some.html"})
+    of = re.compile(r'href="([^"#]+)#head=(L\d+H\d+)"')
+    parts = dict(zip(*[iter(re.split(r'<h2 id="([^"]*)"', page)[1:])] * 2, strict=True))
+    own = set(of.findall(parts["the-study-on-some-model"]))
+    assert own == {("some.html", name) for name in STUDY.heads["name"].head(20)}
+    for section in ("the-study-on-another-model", "in-the-study-s-own-numbers"):
+        assert of.findall(parts[section]) == []
+    beside = of.findall(parts["published-beside-corrected"])
+    assert beside == [("some.html", "L0H1")], "in the row of the one model"
+    boxes = [found for _, found in Tags(page).tags if "data-explorer" in found]
+    assert {found["data-figure"].split("/")[0] for found in boxes} == {"some model"}
 
 
 def test_page_refers_to_nothing_outside_itself_and_forbids_connections() -> None:
@@ -235,7 +252,7 @@ def test_page_refers_to_nothing_outside_itself_and_forbids_connections() -> None
 
 def test_text_of_a_page_cannot_become_markup() -> None:
     page = make_page("</script><script>alert(1)</script>{{js}}")
-    assert [tag for tag, _ in Tags(page).tags].count("script") == 3
+    assert [tag for tag, _ in Tags(page).tags].count("script") == 4
     assert "alert(1)</script>" not in page
 
 
@@ -243,10 +260,12 @@ def test_page_holds_every_figure_and_every_link_leads_somewhere() -> None:
     page = make_page()
     tags = Tags(page).tags
     boxes = [attributes["data-figure"] for _, attributes in tags if "data-figure" in attributes]
-    assert sorted(boxes) == sorted(data_of(page))
+    assert sorted(boxes) == sorted(data_of(page)["figures"])
     # random attention has no built-in problems: no totals, and no answers by length
     assert len(boxes) == 2 * (2 + 5 + 8) + 2 + 1
-    ids = {attributes["id"] for _, attributes in tags if "id" in attributes}
+    named = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    ids = set(named)
+    assert len(ids) == len(named)
     assert {attributes["href"][1:] for tag, attributes in tags if tag == "a"} <= ids
 
 
@@ -430,8 +449,9 @@ def test_png_has_the_size_of_the_figure(tmp_path: Path) -> None:
     assert write_png(tmp_path, {"figure": hub_flow_skip(STUDY)}) is None
     header = (tmp_path / "figure.png").read_bytes()[:24]
     width, height = (int.from_bytes(header[i : i + 4], "big") for i in (16, 20))
-    layout: Any = hub_flow_skip(STUDY).layout
-    assert (width, height) == (2 * layout.width, 2 * layout.height)
+    figure = hub_flow_skip(STUDY)
+    layout: Any = figure.layout
+    assert (width, height) == (2 * style.width_of(figure), 2 * layout.height)
 
 
 def test_page_draws_all_its_figures_in_a_browser(browser: Any, folder: Path) -> None:

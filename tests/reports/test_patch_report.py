@@ -81,11 +81,11 @@ def group(arm: str, **values: Any) -> dict[str, Any]:
 
 def test_sentences_on_edges_say_only_what_their_numbers_show() -> None:
     [held, words] = about_groups(pd.DataFrame([group("between thoughts")]))
-    assert "the very vector" in held and "0.010 [-0.020, 0.030] nats" in held
+    assert "the very vector" in held and "0.010 [−0.020, 0.030] nats" in held
     assert "40% [30%, 50%] of 40 problems" in words and "is unchanged" in words
     costly = pd.DataFrame([group("between thoughts", effect=-0.08, effect_low=-0.3)])
     [only] = about_groups(costly)
-    assert "very vector" not in only and "-0.080 [-0.300, 0.030]" in only
+    assert "very vector" not in only and "−0.080 [−0.300, 0.030]" in only
     for values in (
         {"effect_low": -0.2},
         {"effect_high": 0.2},
@@ -98,7 +98,7 @@ def test_sentences_on_edges_say_only_what_their_numbers_show() -> None:
         columns=["query", "key", "effect", "matters"],
     ).assign(min_effect=0.1)
     assert about_edges(edges) == (
-        "Of 3 single edges, 1 are needed (more than 0.1 nats lost, q < 0.05): bot → question -2.00."
+        "Of 3 single edges, 1 are needed (more than 0.1 nats lost, q < 0.05): bot → question −2.00."
     )
 
 

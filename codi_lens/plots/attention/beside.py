@@ -69,6 +69,6 @@ def patterns_beside(
         shapes += self_outlines(each.is_self, suffix, width=1.5)
         shapes += needed_outlines(each, (needed or {}).get(heading, ()), suffix)
     figure.layout.shapes = shapes
-    figure.update_layout(width=120 + 460 * len(panels))
+    figure.update_layout(meta=style.sizes(120 + 460 * len(panels)))
     figure.update_xaxes(tickangle=-40, tickfont={"size": style.SMALL_FONT_SIZE})
     return figure

@@ -14,7 +14,7 @@ from codi_lens.errors import AttentionError
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import (
     PATTERN_NOTES,
-    cell_numbers,
+    cell_labels,
     cell_texts,
     cell_traces,
     needed_outlines,
@@ -29,6 +29,7 @@ from codi_lens.plots.drawing.views import (
     check_view,
     constant_metrics,
 )
+from codi_lens.wording import fixed, with_bounds
 
 _NUMBERS_UP_TO = 8
 _PATTERN_NAMES = {
@@ -41,6 +42,9 @@ _PATTERN_NAMES = {
 def head_map(heads: pd.DataFrame, metric: str = "composite") -> go.Figure:
     """A layer × head heatmap of one metric, layer 0 at the top.
 
+    Colours run from 0, or a lower lowest score, to the highest one; the lowest colour is a tint,
+    and a head without a score is grey with an ×.
+
     Args:
         heads: one row per head, as from `rank_heads`.
         metric: any column of `heads` that has an interval (`flow`, `hub`, `skip`, `composite`, …).
@@ -52,27 +56,33 @@ def head_map(heads: pd.DataFrame, metric: str = "composite") -> go.Figure:
     >>> from codi_lens.attention.example import two_heads
     >>> figure = head_map(rank_heads(two_heads()), "hub")
     >>> figure.layout.title.text, figure.data[0].x, figure.data[0].y
-    ('Hub of every head', ('0', '1'), ('0',))
+    ('Hub of every head', ('H0', 'H1'), ('L0',))
     """
     check_metric(heads, metric)
     table = heads.sort_values(["layer", "head"]).assign(hover=head_texts(heads, metric))
     grid = table.pivot(index="layer", columns="head", values=metric)
     hover = table.pivot(index="layer", columns="head", values="hover")
-    low, high = np.nanmin([*table[metric], np.inf]), np.nanmax([*table[metric], -np.inf])
+    values = grid.to_numpy(dtype=float)
+    rows, columns = [f"L{layer}" for layer in grid.index], [f"H{head}" for head in grid.columns]
+    low, high = np.nanmin([*table[metric], 0.0]), np.nanmax([*table[metric], 0.0])
     if not low < high:
-        low, high = (low - 0.5, high + 0.5) if np.isfinite(low) else (0.0, 1.0)
+        high = low + 1.0
     view = heads.attrs.get("view")
     notes = [f"{_PATTERN_NAMES[view]}" if view in _PATTERN_NAMES else ""]
+    notes.append(f"colours from {fixed(low)} to the highest, {fixed(high)}")
+    missing = np.isnan(values)
+    if missing.any():
+        notes.append("× = undefined")
     if metric in constant_metrics(heads):
         notes.append(f"{metric} is constant over all heads, so it ranks nothing")
     figure = go.Figure(
         go.Heatmap(
-            z=grid.to_numpy(dtype=float),
-            x=[str(head) for head in grid.columns],
-            y=[str(layer) for layer in grid.index],
+            z=values,
+            x=columns,
+            y=rows,
             customdata=hover.to_numpy(dtype=object),
             hovertemplate="%{customdata}<extra></extra>",
-            colorscale=style.SCORE_SCALE,
+            colorscale=style.MAP_SCALE,
             zmin=low,
             zmax=high,
             showscale=bool(table[metric].nunique() > 1),
@@ -90,14 +100,15 @@ def head_map(heads: pd.DataFrame, metric: str = "composite") -> go.Figure:
             "; ".join(note for note in notes if note),
             xaxis=style.cell_axis("head", tick_size=style.SMALL_FONT_SIZE),
             yaxis=style.cell_axis("layer", rows=True, tick_size=style.SMALL_FONT_SIZE),
+            plot_bgcolor=style.IMPOSSIBLE_COLOUR,
+            width=max(640, 150 + 28 * len(columns)),
             height=round(150 + len(grid) * np.clip(400 / len(grid), 24, 80)),
         ),
     )
-    if grid.shape[1] <= _NUMBERS_UP_TO:
-        values = grid.to_numpy(dtype=float)
-        rows, columns = [str(layer) for layer in grid.index], [str(head) for head in grid.columns]
-        numbers = cell_numbers(values, rows, columns, style.SCORE_SCALE, low, high)
-        figure.add_trace(numbers.update(text=[text or "–" for text in cell_texts(values).flat]))
+    texts = cell_texts(values) if len(columns) <= _NUMBERS_UP_TO else np.full(values.shape, "")
+    texts = np.where(missing, "×", texts)
+    if (texts != "").any():
+        figure.add_trace(cell_labels(texts, values, rows, columns, style.MAP_SCALE, low, high))
     return figure
 
 
@@ -191,7 +202,7 @@ def top_heads(
     return pattern_panels(
         [
             (
-                f"{place}. {row['name']} · {row['type']} · {row[metric]:.2f}",
+                f"{place}. {row['name']} · {fixed(row[metric])}<br>{row['type']}",
                 shown.of_head(int(row["layer"]), int(row["head"])),
             )
             for place, row in enumerate(best.to_dict("records"), 1)
@@ -210,9 +221,9 @@ def head_texts(heads: pd.DataFrame, metric: str) -> pd.Series:
 
 def _head_text(row: pd.Series, metric: str) -> str:
     value, low, high = (row.get(f"{metric}{end}", np.nan) for end in ("", "_low", "_high"))
-    score = "undefined" if pd.isna(value) else f"{value:.3f}"
+    score = "undefined" if pd.isna(value) else fixed(value, 3)
     if not (pd.isna(value) or pd.isna(low) or pd.isna(high)):
-        score += f" [{low:.3f}, {high:.3f}]"
+        score = with_bounds(value, low, high, 3)
     lines = [f"<b>{row['name']}</b>", f"{metric} {score}"]
     lines += [f"{label} {row[label]}" for label in ("rank", "type") if label in row]
     if "hub_position" in row and not pd.isna(row["hub_position"]):

@@ -61,6 +61,7 @@ def decodable_totals(probes: pd.DataFrame, supervised: Sequence[str] | None = No
                 "cmax": 1,
                 "colorbar": style.colorbar_of("accuracy"),
             },
+            plot_bgcolor=style.IMPOSSIBLE_COLOUR,
             width=940,
             height=200 + 44 * len(thoughts),
         )

@@ -84,7 +84,7 @@ def destinations(table: pd.DataFrame, *, weighted: bool = False) -> go.Figure:
             textangle=0,
             textfont={
                 "size": style.SMALL_FONT_SIZE,
-                "color": style.LIGHT_TEXT if dark else style.DARK_TEXT,
+                "color": "white" if dark else style.DARK_TEXT,
             },
             customdata=rows[["low", "high"]],
             hovertemplate="%{y} → " + kind + "<br>%{x:.3f} [%{customdata[0]:.3f}, "

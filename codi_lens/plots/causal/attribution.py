@@ -16,13 +16,12 @@ from codi_lens.plots.drawing.whiskers import (
     SERIES_COLOURS,
     add_points,
     error_bar,
+    layer_marker,
     shift_of,
 )
 from codi_lens.stats import Association
+from codi_lens.wording import p_text, with_bounds
 
-LAYER_COLOURS = ("#0072b2", "#c2410c", "#00795b", "#a3367c", "#6b3fa0", "#8a6d00")
-"""Of layers in turn; a layer's marker changes where the colours start again."""
-_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 _LINE = 17  # pixels between the middles of two labels
 
 
@@ -35,6 +34,9 @@ def attribution_scatter(
     n_labels: int = 6,
 ) -> go.Figure:
     """The estimated effect of every head against the measured one; on the line they are equal.
+
+    Each axis has its own range: estimates can be a thousand times smaller than what is measured,
+    and on the range of the measurement all would lie on one line.
 
     Args:
         attributions: of `attribute_heads`.
@@ -55,51 +57,48 @@ def attribution_scatter(
     ('layer 0', ['L0H0', 'L0H1'])
     """
     joined = _both(attributions, effects)
-    both = joined[["attribution", "effect"]].to_numpy()
-    low, high = min(0.0, float(both.min())), max(0.0, float(both.max()))
-    margin = 0.08 * max(high - low, 1e-9)
-    span = [low - margin, high + margin]
+    spans = {name: _span(joined[name]) for name in ("attribution", "effect")}
+    x, y = spans.values()
+    equal = [max(x[0], y[0]), min(x[1], y[1])]
     figure = go.Figure(
         layout=style.base_layout(
             f"Do gradients predict the sweep? {method.capitalize()}",
-            f"Spearman ρ = {association.rho:.2f} [{association.low:.2f}, {association.high:.2f}], "
-            f"p = {association.p:.4f}, {association.n} heads;<br>bars: 95 % over problems, "
-            "cut at the frame; dashed: estimate = measurement",
-            xaxis=style.value_axis("estimated effect (nats)", range=span),
-            yaxis=style.value_axis("measured effect (nats)", range=span),
+            f"Spearman ρ = {with_bounds(association.rho, association.low, association.high)}, "
+            f"{p_text(association.p)}, {association.n} heads; each axis has its own range;"
+            "<br>bars: 95 % over problems, cut at the frame; dashed: estimate = measurement",
+            xaxis=style.value_axis("estimated effect (nats)", range=x),
+            yaxis=style.value_axis("measured effect (nats)", range=y),
             legend=LEGEND,
             width=620,
+            least_width=320,
             height=560,
         )
     )
     figure.add_scatter(
-        x=span,
-        y=span,
+        x=equal,
+        y=equal,
         mode="lines",
         line={"color": style.MUTED, "dash": "dash", "width": 1},
         hoverinfo="skip",
         showlegend=False,
     )
     for number, (layer, some) in enumerate(joined.groupby("layer")):
-        colour = LAYER_COLOURS[number % len(LAYER_COLOURS)]
         figure.add_scatter(
             x=some["attribution"],
             y=some["effect"],
             error_x=_whiskers(some, "attribution"),
             error_y=_whiskers(some, "effect"),
             mode="markers",
-            marker={
-                "color": colour,
-                "size": 9,
-                "symbol": _SYMBOLS[number // len(LAYER_COLOURS) % len(_SYMBOLS)],
-                "line": {"color": "white", "width": 1},
-            },
+            marker=layer_marker(number),
             name=f"layer {layer}",
             text=some["name"],
             hovertemplate="%{text}: estimated %{x:.3f}, measured %{y:.3f} nats<extra></extra>",
         )
-    size = joined[["attribution", "effect"]].abs().max(axis=1)
-    _label(figure, joined.loc[size.nlargest(n_labels).index], span)
+    # Each by its own range: by nats alone, only the larger kind would be named.
+    size = pd.concat(
+        [joined[name].abs() / (end[1] - end[0]) for name, end in spans.items()], axis=1
+    )
+    _label(figure, joined.loc[size.max(axis=1).nlargest(n_labels).index], x, y)
     return figure
 
 
@@ -147,6 +146,7 @@ def thought_attributions_figure(
             yaxis=style.value_axis("effect (nats)"),
             legend=LEGEND,
             width=620,
+            least_width=320,
             height=460,
         )
     )
@@ -179,10 +179,17 @@ def _whiskers(table: pd.DataFrame, column: str) -> dict[str, Any]:
     return error_bar(table[column], *ends, thickness=1, width=3)
 
 
-def _label(figure: go.Figure, heads: pd.DataFrame, span: list[float]) -> None:
+def _span(values: pd.Series) -> list[float]:
+    """What an axis shows: the values and 0, with a margin."""
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    margin = 0.08 * max(high - low, 1e-9)
+    return [low - margin, high + margin]
+
+
+def _label(figure: go.Figure, heads: pd.DataFrame, x: list[float], y: list[float]) -> None:
     """Name heads beside their points, in two columns whose labels keep their distance."""
-    scale = 400 / (span[1] - span[0])  # pixels per nat, about
-    middle = sum(span) / 2
+    scale = 400 / (y[1] - y[0])  # pixels per nat, about
+    middle = sum(x) / 2
     for left in (True, False):
         # A label stands on the inner side of its point, where there is room.
         some = heads[(heads["attribution"] > middle) == left].sort_values("effect")

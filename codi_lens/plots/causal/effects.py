@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from codi_lens.plots.drawing.whiskers import LEGEND, SERIES_COLOURS, error_bar, 
 from codi_lens.wording import fixed
 
 _ROW, _AROUND = 30, 130
+_LINE = 26  # characters of the axis' title, so that a phone has room for it
 _MORE = (
     "<br>median %{customdata[3]:.3f}; at least %{customdata[5]:g} nats on %{customdata[4]:.0%} of "
     "problems"
@@ -60,7 +62,7 @@ def effect_points(
         layout=style.base_layout(
             title,
             subtitle,
-            xaxis=style.value_axis(axis, zeroline=True),
+            xaxis=style.value_axis("<br>".join(wrap(axis, _LINE)), zeroline=True),
             yaxis={
                 **style.value_axis(""),
                 "tickvals": list(range(len(labels))),
@@ -70,6 +72,7 @@ def effect_points(
             },
             legend=LEGEND,
             width=760,
+            least_width=320,
             height=_AROUND
             + 20 * (1 + subtitle.count("<br>"))
             + _ROW * len(labels) * _spread(kinds),
@@ -109,7 +112,7 @@ def redundancy_matrix(pairs: pd.DataFrame) -> go.Figure:
     ...     "logit_interaction_low": [-1.0, -0.1], "logit_interaction_high": [-0.6, 0.3]})
     >>> figure = redundancy_matrix(pairs)
     >>> list(figure.data[-1].text[::3])
-    ['alone<br>-1.00', '•<br>-0.80', '○<br>0.10']
+    ['alone<br>−1.00', '•<br>−0.80', '○<br>0.10']
     """
     needs(pairs, "logit_interaction", advice="give `redundancy`'s")
     names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))

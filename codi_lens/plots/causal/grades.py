@@ -57,16 +57,19 @@ def edge_costs_figure(table: pd.DataFrame) -> go.Figure:
     ]
     cost = values[0].to_numpy(dtype=float)
     most = max(1.0, float(np.nanmax(cost)))
-    text = np.array([["" if np.isnan(each) else fixed(each, 1) for each in row] for row in cost])
+    text = np.array([["×" if np.isnan(each) else fixed(each, 1) for each in row] for row in cost])
     left_out = len(set(named["edge"])) - len(edges)
     figure = go.Figure(
         layout=style.base_layout(
             "What cutting an edge costs",
-            "nats of the clean number's log-probability;<br>outlined = the edge that the "
-            f"reference needs;<br>not shown: {left_out} edges that cost less than 0.05 everywhere",
+            "nats of the clean number's log-probability;<br>outlined = the edge that the reference "
+            "needs, × = every such problem needs it for another one;<br>"
+            f"not shown: {left_out} edges that cost less than 0.05 everywhere",
             xaxis=style.cell_axis("cut edge (query→key)") | {"tickangle": -40},
             yaxis=style.cell_axis("", rows=True),
+            plot_bgcolor=style.IMPOSSIBLE_COLOUR,
             width=280 + max(_CELL * len(edges), 320),
+            least_width=280 + _CELL * len(edges),
             height=270 + _ROW * len(kinds),
         )
     )

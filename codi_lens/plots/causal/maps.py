@@ -21,10 +21,11 @@ from codi_lens.errors import needs
 from codi_lens.head_names import check_rows
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_labels
-from codi_lens.wording import fixed
+from codi_lens.wording import fixed, p_text
 
-EFFECT_SCALE: list[str] = list(cmocean.balance)
-"""cmocean's "balance": diverging, equally light at both ends."""
+EFFECT_SCALE: list[str] = [*cmocean.balance[:5], "rgb(247,247,247)", *cmocean.balance[7:]]
+"""cmocean's "balance", equally dark at both ends. Its own middle is the grey of cells that are not
+there, so nothing is lighter here."""
 UNIT = "effect (nats)"
 _TABLE = "give what the sweep of this kind returns"
 _COLUMNS = ("effect", "effect_low", "effect_high", "effect_median", "affected", "beyond_q")
@@ -32,8 +33,8 @@ _COLUMNS += ("min_effect", "matters")
 _ABREAST, _BESIDE, _BETWEEN = 3, 44, 60  # panels; pixels beside and between them
 _HOVER = (
     "%{y} %{x}: %{z:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>median "
-    "%{customdata[2]:.3f}; at least %{customdata[5]:g} nats on %{customdata[3]:.0f} % of problems"
-    "<br>q = %{customdata[4]:.3f} that the mean is more<extra></extra>"
+    "%{customdata[2]:.3f}; at least %{customdata[4]:g} nats on %{customdata[3]:.0f} % of problems"
+    "<br>%{customdata[5]} that the mean is more<extra></extra>"
 )
 
 
@@ -51,7 +52,7 @@ def causal_map(effects: pd.DataFrame) -> go.Figure:
     ...     "affected": [0.9, 0.1], "min_effect": 0.1, "beyond_q": [0.01, 1.0],
     ...     "matters": [True, False], "scope": "thinking"})
     >>> causal_map(effects).data[1].text.tolist()
-    ['•<br>-2.00', '○<br>0.10']
+    ['•<br>−2.00', '○<br>0.10']
     """
     needs(effects, "layer", "head", "scope", *_COLUMNS, advice=_TABLE)
     rows = [f"L{layer}" for layer in sorted(effects["layer"].unique())]
@@ -139,6 +140,7 @@ def _panels(
         coloraxis={"colorscale": EFFECT_SCALE, "cmin": -limit, "cmax": limit}
         | {"colorbar": style.colorbar_of(UNIT)},
         width=across + 150,
+        least_width=across + 150,
         height=down + 180,
     )
     figure.update_layout(layout).update_layout(margin={"t": 120, "b": 60, "l": 60, "r": 90})
@@ -204,7 +206,7 @@ def _matrix(
 
 def _cells(
     table: pd.DataFrame, rows: list[str], columns: list[str]
-) -> tuple[Float[np.ndarray, "row column"], Float[np.ndarray, "row column note"], np.ndarray]:
+) -> tuple[Float[np.ndarray, "row column"], np.ndarray, np.ndarray]:
     """Effects as a matrix, what a pointer says of each, and its mark."""
 
     def wide(column: str) -> Float[np.ndarray, "row column"]:
@@ -212,12 +214,12 @@ def _cells(
         return pivoted.reindex(index=rows, columns=columns).to_numpy(dtype=float)
 
     effect, low, high = (wide(name) for name in _COLUMNS[:3])
-    notes = [low, high, wide("effect_median"), 100 * wide("affected"), wide("beyond_q")]
-    notes.append(wide("min_effect"))
+    notes = [low, high, wide("effect_median"), 100 * wide("affected"), wide("min_effect")]
+    q = np.array([[p_text(each, "q") for each in row] for row in wide("beyond_q")])
     clear = np.where(wide("matters") == 1, "•", "")
     unsure = (low <= 0) & (high >= 0)
     signs = np.where(np.isnan(effect), "×", np.where(unsure, "○", clear))
-    return effect, np.stack(notes, axis=-1), signs
+    return effect, np.stack([*notes, q], axis=-1, dtype=object), signs
 
 
 def _limit(table: pd.DataFrame) -> float:

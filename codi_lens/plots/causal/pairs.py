@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,10 @@ from codi_lens.plots.drawing.panels import cell_labels
 from codi_lens.positions import rank
 from codi_lens.wording import fixed
 
-FRACTION_SCALE: list[str] = list(cmocean.matter)
-"""cmocean's "matter": neither the hue of attention nor that of scores."""
-_CELL = 56
+FRACTION_SCALE: list[str] = ["rgb(247,247,247)", *cmocean.matter[1:]]
+"""cmocean's "matter", neither the hue of attention nor that of scores, from a neutral 0: its own is
+a yellow that looks like something."""
+_CELL, _LETTER = 56, 7  # pixels of a cell, and of a letter of an axis' title
 _LEFT, _RIGHT, _BETWEEN = 72, 110, 44
 
 
@@ -210,10 +212,12 @@ def _panels(
     inner = sum(widths) + _BETWEEN * (len(panels) - 1)
     settings: dict[str, Any] = {}
     figure = go.Figure()
-    start = 0
+    start, lines = 0, 1
     for number, (panel, width) in enumerate(zip(panels, widths, strict=True), 1):
         name = "" if number == 1 else str(number)
-        heading = f"{panel.title}<br>{axes[0]}" if panel.title else axes[0]
+        wrapped = wrap(axes[0], max(width // _LETTER, 12))
+        lines = max(lines, len(wrapped))
+        heading = "<br>".join([panel.title, *wrapped] if panel.title else wrapped)
         domain = [start / inner, (start + width) / inner]
         settings[f"xaxis{name}"] = style.cell_axis(heading, tick_size=style.SMALL_FONT_SIZE) | {
             "domain": domain,
@@ -231,7 +235,8 @@ def _panels(
             subtitle,
             plot_bgcolor=style.IMPOSSIBLE_COLOUR,
             width=max(780, _LEFT + inner + _RIGHT),
-            height=180 + 46 * n_rows,
+            least_width=_LEFT + inner + _RIGHT,
+            height=180 + 46 * n_rows + 18 * (lines - 1),
             coloraxis={
                 "colorscale": FRACTION_SCALE,
                 "cmin": 0,

@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from codi_lens.causal.dose import TOP, DoseResponse
 from codi_lens.errors import InterventionError, needs
 from codi_lens.plots.drawing import style
-from codi_lens.plots.drawing.whiskers import LEGEND, error_bar
-from codi_lens.wording import p_text
+from codi_lens.plots.drawing.whiskers import LEGEND, error_bar, layer_marker
+from codi_lens.wording import p_text, with_bounds
 
 _TABLE = "give what the sweep of this kind returns"
 
@@ -32,13 +32,14 @@ def dose_response_curves(dose: DoseResponse) -> go.Figure:
     figure = go.Figure(
         layout=style.base_layout(
             title,
-            f"area between the curves {dose.area:.2f} nats [{dose.low:.2f}, {dose.high:.2f}], "
-            f"permutation p = {dose.p:.3f}<br>random: orders of the same layers' heads, "
+            f"area between the curves {with_bounds(dose.area, dose.low, dose.high)} nats, "
+            f"permutation {p_text(dose.p)}<br>random: orders of the same layers' heads, "
             f"{dose.n_random} drawn; bars: 95 % over problems",
             xaxis=style.value_axis(axis),
             yaxis=style.value_axis("loss (nats)", rangemode="tozero"),
             legend=LEGEND,
             width=640,
+            least_width=320,
             height=460,
         )
     )
@@ -101,17 +102,19 @@ def score_effect_scatter(
     figure = go.Figure(
         layout=style.base_layout(
             f"Does the {name} predict the effect?",
-            f"Spearman ρ = {row['rho']:.2f} [{row['low']:.2f}, {row['high']:.2f}], "
-            f"{p_text(row['p'])};<br>within layers {row['within_rho']:.2f} "
-            f"[{row['within_low']:.2f}, {row['within_high']:.2f}], {p_text(row['within_p'])}",
+            f"Spearman ρ = {with_bounds(row['rho'], row['low'], row['high'])}, "
+            f"{p_text(row['p'])};<br>within layers "
+            f"{with_bounds(row['within_rho'], row['within_low'], row['within_high'])}, "
+            f"{p_text(row['within_p'])}",
             xaxis=style.value_axis(name),
             yaxis=style.value_axis(f"loss when ablated{where} (nats)"),
             legend=LEGEND,
             width=640,
+            least_width=320,
             height=460,
         )
     )
-    for layer, some in joined.groupby("layer"):
+    for number, (layer, some) in enumerate(joined.groupby("layer")):
         figure.add_scatter(
             x=some[metric],
             y=-some["effect"],
@@ -119,6 +122,7 @@ def score_effect_scatter(
                 -some["effect"], -some["effect_high"], -some["effect_low"], thickness=1
             ),
             mode="markers",
+            marker=layer_marker(number),
             name=f"layer {layer}",
             text=some["name"],
             hovertemplate="%{text}: score %{x:.3f}, loss %{y:.3f} nats<extra></extra>",

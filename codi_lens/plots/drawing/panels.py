@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.views import Cells
+from codi_lens.wording import fixed
 
 PATTERN_NOTES = {
     "position": "row = the thought that is the query; the diagonal is self-attention",
@@ -68,6 +69,7 @@ def pattern_panels(
             subtitle,
             coloraxis=style.attention_axis(),
             width=max(720, 120 + 240 * columns),
+            least_width=120 + 180 * columns,
             height=plot_height + above + 66,
         )
     )
@@ -250,9 +252,9 @@ def cell_texts(values: Float[np.ndarray, "query key"]) -> np.ndarray:
     """The numbers printed in cells, without the leading zero so that they fit narrow ones.
 
     >>> cell_texts(np.array([[0.123, 1.0, 2.5, -0.5, np.nan]])).tolist()
-    [['.12', '1.0', '2.50', '-0.50', '']]
+    [['.12', '1.0', '2.50', '−0.50', '']]
     """
-    texts = ["" if np.isnan(value) else f"{value:.2f}".removeprefix("0") for value in values.flat]
+    texts = ["" if np.isnan(value) else fixed(value).removeprefix("0") for value in values.flat]
     texts = ["1.0" if text == "1.00" else text for text in texts]
     return np.array(texts).reshape(values.shape)
 

@@ -14,8 +14,12 @@ ATTENTION_SCALE: list[str] = list(cmocean.dense)
 ATTENTION_RANGE = (0.0, 1.0)
 """Attention is always drawn over this range, so that colours compare across figures."""
 
-SCORE_SCALE: list[str] = list(cmocean.tempo)
-"""Scores are not attention, so they get another hue: cmocean's "tempo"."""
+SCORE_SCALE: list[str] = ["rgb(247,247,247)", *cmocean.tempo[1:]]
+"""Scores are not attention, so they get another hue: cmocean's "tempo", from a neutral 0."""
+
+MAP_SCALE: list[str] = SCORE_SCALE[1:]
+"""Scores of all heads in one map: the same hue, whose lowest colour is a tint. White would look
+like a head that is missing."""
 
 DARK_TEXT, LIGHT_TEXT = "#000000", "#ffffff"
 """Numbers in cells: whichever of the two reads better, so the contrast is 4.5 or more (WCAG AA)."""
@@ -36,6 +40,34 @@ NULL_COLOUR = "#1f1f1f"
 THRESHOLD_COLOUR = "#6b3fa0"
 INK = "#1b1f24"
 MUTED = "#57606a"
+
+DARK_COLOURS = {
+    "white": "#171c23",
+    INK: "#e6edf3",
+    MUTED: "#9fa9b4",
+    NULL_COLOUR: "#f0f3f6",
+    LATER_COLOUR: "#79aef2",
+    SELF_BAR_COLOUR: "#f58a5b",
+    SELF_COLOUR: SELF_COLOUR,
+    THRESHOLD_COLOUR: "#b99af0",
+    NEEDED_COLOUR: NEEDED_COLOUR,
+    IMPOSSIBLE_COLOUR: IMPOSSIBLE_COLOUR,
+    "#0072b2": "#56b4e9",
+    "#00795b": "#2fbf95",
+    "#a3367c": "#e58cc4",
+    "#8a6d00": "#d9b42c",
+    "#b07500": "#e0a63a",
+    "#7b6ca8": "#a99be0",
+    "#9aa2ab": "#6f7a85",
+    "#c9ced4": "#4a535d",
+    "#e6e8eb": "#303740",
+    "rgba(255,255,255,0.8)": "rgba(23,28,35,0.8)",
+    "rgba(255,255,255,0.85)": "rgba(23,28,35,0.85)",
+    "rgba(255,255,255,0.9)": "rgba(23,28,35,0.9)",
+    "rgba(47,93,155,0.22)": "rgba(121,174,242,0.25)",
+}
+"""What stands for each colour on a dark page. Scales of cells, and their numbers, stay as they are,
+so that colours compare; so do outlines of cells, and grey and × of what is impossible."""
 
 TYPE_COLOURS = {
     "Forward Flow": "#0072b2",
@@ -58,8 +90,26 @@ QUERY_TITLE = "query (attends)"
 KEY_TITLE = "key (attended to)"
 
 
-def base_layout(title: str, subtitle: str = "", **layout: Any) -> go.Layout:
-    """A white layout with the house fonts, a left-aligned title and an optional subtitle."""
+def base_layout(
+    title: str,
+    subtitle: str = "",
+    *,
+    width: int = 700,
+    least_width: int | None = None,
+    **layout: Any,
+) -> go.Layout:
+    """A white layout with the house fonts, a left-aligned title and an optional subtitle.
+
+    A figure takes the width of the notebook cell or page that it stands in. How wide it was drawn
+    to be is in its `meta`, for images and for pages that lay figures out.
+
+    Args:
+        title: of the figure.
+        subtitle: below it.
+        width: that the figure is drawn for, in points.
+        least_width: below which its texts collide; seven tenths of `width` by default.
+        layout: whatever else plotly knows.
+    """
     heading: dict[str, Any] = {
         "text": title,
         "x": 0,
@@ -83,8 +133,28 @@ def base_layout(title: str, subtitle: str = "", **layout: Any) -> go.Layout:
         "plot_bgcolor": "white",
         "margin": {"l": 72, "r": 24, "t": top, "b": 60},
         "modebar": {"remove": _BUTTONS},
+        "autosize": True,
+        "meta": sizes(width, least_width),
     }
     return go.Layout(settings | layout)
+
+
+def sizes(width: int, least_width: int | None = None) -> dict[str, int]:
+    """What a figure's `meta` says of its width: see `base_layout`."""
+    return {"width": width, "least_width": least_width or round(0.7 * width)}
+
+
+def width_of(figure: go.Figure) -> int:
+    """How wide a figure was drawn to be, in points; what its layout sets comes first."""
+    given: Any = figure.layout
+    return int(given.width or (given.meta or {}).get("width", 700))
+
+
+def least_width_of(figure: go.Figure) -> int:
+    """The width in points below which a figure's texts collide."""
+    given: Any = figure.layout
+    least = round(0.7 * width_of(figure))
+    return least if given.width else int((given.meta or {}).get("least_width", least))
 
 
 def light_text_from(scale: list[str]) -> float:

@@ -13,6 +13,9 @@ from codi_lens.errors import AttentionError
 from codi_lens.plots.drawing import style
 
 SERIES_COLOURS = (style.LATER_COLOUR, style.SELF_BAR_COLOUR, "#00795b", "#a3367c")
+LAYER_COLOURS = ("#0072b2", "#c2410c", "#00795b", "#a3367c", "#6b3fa0", "#8a6d00")
+"""Of layers in turn; a layer's marker changes where the colours start again."""
+_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 LEGEND: dict[str, Any] = {
     "orientation": "h",
     "yref": "container",
@@ -98,6 +101,17 @@ def add_points(
         + "</extra>",
         **where,
     )
+
+
+def layer_marker(number: int) -> dict[str, Any]:
+    """How the heads of a figure's layer are drawn, by the number of the layer in it."""
+    around, place = divmod(number, len(LAYER_COLOURS))
+    return {
+        "color": LAYER_COLOURS[place],
+        "size": 9,
+        "symbol": _SYMBOLS[around % len(_SYMBOLS)],
+        "line": {"color": "white", "width": 1},
+    }
 
 
 def shift_of(place: int, n: int) -> float:

@@ -160,6 +160,7 @@ def _maps(
                 "cmax": 1,
                 "colorbar": style.colorbar_of("share of problems"),
             },
+            plot_bgcolor=style.IMPOSSIBLE_COLOUR,
             width=1080,
             height=height + 110,
         )

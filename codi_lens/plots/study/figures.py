@@ -50,13 +50,13 @@ def strongest_heads(study: Study, n: int = N_TOP) -> go.Figure:
     >>> from codi_lens.attention.example import two_heads
     >>> study = run_study(two_heads(), "two heads")
     >>> [note.text for note in strongest_heads(study).layout.annotations[:2]]
-    ['1. L0H1 · max 0.60 [2→0]', '2. L0H0 · max 0.40 [2→0]']
+    ['1. L0H1<br>max 0.60 [2→0]', '2. L0H0<br>max 0.40 [2→0]']
     """
     heads = study.stats["top_20_heads"]
     _check_n(n)
     panels = [
         (
-            f"{place}. L{head['layer']}H{head['head']} · max {head['max_attention']:.2f} "
+            f"{place}. L{head['layer']}H{head['head']}<br>max {head['max_attention']:.2f} "
             f"[{head['max_position']}]",
             _head(study, head),
         )
@@ -81,9 +81,9 @@ def critical_heads(study: Study, n: int = 10) -> go.Figure:
     _check_n(n)
     panels = [
         (
-            f"{row['rank']}. {row['name']} · {row['functional_type']} · "
-            f"{row['composite_score']:.3f}<br>flow {row['flow_score']:.2f}, "
-            f"hub {row['hub_score']:.3f}, skip {row['skip_score']:.3f}",
+            f"{row['rank']}. {row['name']} · {row['composite_score']:.3f}<br>"
+            f"{row['functional_type']}<br>flow {row['flow_score']:.2f}, "
+            f"hub {row['hub_score']:.3f},<br>skip {row['skip_score']:.3f}",
             _head(study, row),
         )
         for row in study.heads.head(n).to_dict("records")
@@ -125,7 +125,7 @@ def hub_flow_skip(study: Study) -> go.Figure:
     >>> from codi_lens.attention.example import two_heads
     >>> study = run_study(two_heads(), "two heads")
     >>> [note.text for note in hub_flow_skip(study).layout.annotations[:2]]
-    ['Incoming attention: hub is ct0, 1.95 × uniform', '“Sequential flow”: mean 0.150']
+    ['Incoming attention:<br>hub is ct0, 1.95 × uniform', '“Sequential flow”:<br>mean 0.150']
     """
     hub = study.summary["hub_analysis"]
     flow, skip = study.summary["sequential_flow"], study.summary["skip_connections"]
@@ -136,9 +136,10 @@ def hub_flow_skip(study: Study) -> go.Figure:
         cols=3,
         horizontal_spacing=0.08,
         subplot_titles=[
-            f"Incoming attention: hub is ct{hub['hub_position']}, {hub['hub_ratio']:.2f} × uniform",
-            f"“Sequential flow”: mean {_number(flow['avg_sequential_attention'])}",
-            f"Skip connections: mean {_number(skip['avg_skip_attention'])}",
+            "Incoming attention:<br>"
+            f"hub is ct{hub['hub_position']}, {hub['hub_ratio']:.2f} × uniform",
+            f"“Sequential flow”:<br>mean {_number(flow['avg_sequential_attention'])}",
+            f"Skip connections:<br>mean {_number(skip['avg_skip_attention'])}",
         ],
     )
     figure.update_layout(
@@ -147,11 +148,11 @@ def hub_flow_skip(study: Study) -> go.Figure:
             "mean over problems, layers and heads; [i→j] = step i to thought j, whose query is "
             "ct{i−1}, so that [i→i−1] is self-attention; × = impossible",
             width=1240,
-            height=430,
+            height=446,
         )
     )
     figure.update_annotations(font={"size": style.FONT_SIZE})
-    figure.update_layout(margin={"t": 110, "b": 66})
+    figure.update_layout(margin={"t": 126, "b": 66})
     # No step sees the last thought, so its sum is not a small one but none.
     incoming = [*hub["all_hub_scores"][:-1], np.nan]
     colours = [_SELF if j == hub["hub_position"] else _LATER for j in range(n)]
@@ -203,8 +204,8 @@ def metric_distributions(study: Study, n: int = N_TOP) -> go.Figure:
         horizontal_spacing=0.1,
         vertical_spacing=0.13,
         subplot_titles=[
-            "Hub score (variance of column sums)",
-            "Skip score (last row, first half)",
+            "Hub score<br>(variance of column sums)",
+            "Skip score<br>(last row, first half)",
             "Layer bands",
             "Functional types",
         ],
@@ -218,7 +219,7 @@ def metric_distributions(study: Study, n: int = N_TOP) -> go.Figure:
         )
     )
     figure.update_annotations(font={"size": style.FONT_SIZE})
-    figure.update_layout(margin={"t": 112, "l": 84})
+    figure.update_layout(margin={"t": 128, "l": 84})
     for column, metric in enumerate(("hub_score", "skip_score"), 1):
         figure.add_bar(
             x=best[metric],

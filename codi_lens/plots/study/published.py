@@ -71,9 +71,8 @@ def published_patterns() -> go.Figure:
         matrix = published_matrix(row["model"], row["name"])
         possible = np.tril(np.ones(matrix.shape, dtype=bool), -1)
         heading = (
-            f"{_SHORT[row['model']]} {row['name']} · "
-            f"{row['functional_type']}<br>{row['at']} {row['strongest']:.2f}, "
-            f"“sequential flow” {row['sequential_flow']:.2f}"
+            f"{_SHORT[row['model']]} {row['name']} · {row['at']} {row['strongest']:.2f}<br>"
+            f"{row['functional_type']}<br>“sequential flow” {row['sequential_flow']:.2f}"
         )
         panels.append((heading, np.where(possible, matrix.values, np.nan)))
     first = published_matrix("gpt2", "L5H3").expand_dims(layer=[0], head=[0])

@@ -81,7 +81,12 @@ def evidence_figures(evidence: Evidence) -> dict[str, go.Figure]:
     return figures
 
 
-def evidence_section(evidence: Evidence, shown: Mapping[str, ShownFigure], prefix: str) -> Markup:
+def evidence_section(
+    evidence: Evidence,
+    shown: Mapping[str, ShownFigure],
+    prefix: str,
+    explorer: str | None = None,
+) -> Markup:
     """The HTML of one model's section: figures two abreast where there is room, short captions.
 
     Args:
@@ -89,6 +94,7 @@ def evidence_section(evidence: Evidence, shown: Mapping[str, ShownFigure], prefi
         shown: all figures of the page; this model's are `prefix` and a name of
             `evidence_figures`.
         prefix: of the names of this model's figures.
+        explorer: the file of this model's explorer, which names of heads are linked to.
     """
     parts = [
         {
@@ -100,7 +106,7 @@ def evidence_section(evidence: Evidence, shown: Mapping[str, ShownFigure], prefi
         for title, (caption, names) in _PARTS.items()
     ]
     kept = [part for part in parts if part["figures"] or part["halves"]]
-    return render("reports/pages/evidence.html", parts=kept)
+    return render("reports/pages/evidence.html", parts=kept, prefix=prefix, explorer=explorer)
 
 
 def _verdicts(evidence: Evidence, title: str) -> list[str]:

@@ -55,6 +55,8 @@ def write_report(
     folder: Path,
     model: str,
     facts: Mapping[str, str],
+    *,
+    explorer: str | None = None,
     **page: str,
 ) -> CausalReport:
     """Write everything that the sections of a report found.
@@ -64,6 +66,7 @@ def write_report(
         folder: where to.
         model: its name.
         facts: short facts for the page.
+        explorer: the name of the explorer's file in the folder, which the page links heads to.
         page: `heading` and `lead` of a page that does not ask what is causal.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,5 +80,7 @@ def write_report(
     write_text(folder / "findings.md", text)
     figures = {name: figure for section in sections for name, figure in section.figures.items()}
     write_figures(folder / "figures", figures)
-    write_text(folder / "index.html", report_page(model, facts, sections, **page))
+    write_text(
+        folder / "index.html", report_page(model, facts, sections, explorer=explorer, **page)
+    )
     return CausalReport(list(sections), folder)

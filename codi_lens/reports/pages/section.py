@@ -51,6 +51,7 @@ def report_page(
     sections: Sequence[Section],
     heading: str = CAUSAL,
     lead: str = _LEAD,
+    explorer: str | None = None,
 ) -> str:
     """The page for one model; it needs no network.
 
@@ -60,15 +61,17 @@ def report_page(
         sections: in order.
         heading: what the page asks.
         lead: what it is about, in a sentence or two.
+        explorer: the file of the model's explorer, which names of heads are linked to.
     """
     bodies = {
         section.title: render(
             "reports/pages/section.html",
             section=section,
-            figures=shown_figures(section.figures).values(),
+            figures=shown_figures(section.figures, explorer).values(),
+            explorer=explorer,
         )
         for section in sections
     }
     figures = {name: figure for section in sections for name, figure in section.figures.items()}
     title = f"{heading} {model}"
-    return sections_page(title, heading, lead, [(model, facts)], bodies, figures)
+    return sections_page(title, heading, lead, [(model, facts)], bodies, figures, explorer)

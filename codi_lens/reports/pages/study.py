@@ -66,6 +66,7 @@ def study_page(
     measured: Mapping[str, Sequence[Measured]],
     evidence: Mapping[str, Evidence],
     facts: Mapping[str, Mapping[str, str]],
+    explorers: Mapping[str, str] | None = None,
 ) -> str:
     """The page for one or two studied models; it needs no network.
 
@@ -76,20 +77,29 @@ def study_page(
         measured: `what_the_study_measured` of each model, by its name.
         evidence: `gather_evidence` of each model, by its name.
         facts: short facts of each model for the row of cards, by its name.
+        explorers: files of explorers by name of the model, which names of its heads are linked to.
     """
     published = {"published/heads": published_patterns(), "published/hubs": published_hub_bars()}
     figures = {**figures, **published}
-    shown = shown_figures(figures)
     names = [study.model for study in studies]
-    sections = {"Published beside corrected": _beside(names, measured, shown)}
+    explorers = explorers or {}
+    shown = shown_figures(figures)
+    for name in names:
+        own = {path: figure for path, figure in figures.items() if path.startswith(f"{name}/")}
+        shown |= shown_figures(own, explorers.get(name))
+    sections = {"Published beside corrected": _beside(names, measured, shown, explorers)}
     for name in names:
         title = f"What stands behind the findings on {name}"
-        sections[title] = evidence_section(evidence[name], shown, f"{name}/evidence/")
+        sections[title] = evidence_section(
+            evidence[name], shown, f"{name}/evidence/", explorers.get(name)
+        )
     sections["In the study's own numbers"] = _own_numbers(shown)
     if len(studies) == 2:
         sections[f"{names[0]} and {names[1]}"] = _comparison(studies, shown, corrected)
     for study in studies:
-        sections[f"The study on {study.model}"] = _reproduction(study, shown)
+        sections[f"The study on {study.model}"] = _reproduction(
+            study, shown, explorers.get(study.model)
+        )
     return sections_page(
         "What the study measured: " + ", ".join(names),
         "What the study measured",
@@ -97,6 +107,7 @@ def study_page(
         [(name, facts[name]) for name in names],
         sections,
         figures,
+        explorers,
     )
 
 
@@ -104,12 +115,15 @@ def _beside(
     names: Sequence[str],
     measured: Mapping[str, Sequence[Measured]],
     shown: Mapping[str, ShownFigure],
+    explorers: Mapping[str, str],
 ) -> Markup:
     rows = {
         name: [[row.question, row.study, row.measures, row.corrected] for row in measured[name]]
         for name in names
     }
-    return render("reports/pages/study_beside.html", measured=rows, shown=shown)
+    return render(
+        "reports/pages/study_beside.html", measured=rows, shown=shown, explorers=explorers
+    )
 
 
 def _own_numbers(shown: Mapping[str, ShownFigure]) -> Markup:
@@ -199,7 +213,7 @@ def _value(row: pd.Series) -> str:
     return shown if np.isnan(row["null"]) else f"{shown} | {row['null']:.3f}"
 
 
-def _reproduction(study: Study, shown: Mapping[str, ShownFigure]) -> Markup:
+def _reproduction(study: Study, shown: Mapping[str, ShownFigure], explorer: str | None) -> Markup:
     above = {f"{study.model}/3_hub_analysis", f"{study.model}/corrected_hub_analysis"}
     figures = [
         shown[name]
@@ -227,6 +241,8 @@ def _reproduction(study: Study, shown: Mapping[str, ShownFigure]) -> Markup:
     ]
     return render(
         "reports/pages/study_reproduction.html",
+        model=study.model,
+        explorer=explorer,
         figures=figures,
         heads=heads,
         checks=checks,

@@ -38,8 +38,9 @@ from codi_lens.reports.questions.wording import (
     shown_beyond,
     smallest_p,
 )
-from codi_lens.wording import fixed, percent, with_interval
+from codi_lens.wording import fixed, percent, with_bounds, with_interval
 
+_SHOWN = 12  # heads in the page's table; heads.csv has all
 _FEWEST = 3  # a correlation needs so many thoughts
 NAMES: dict[Method, str] = {
     "patching": "attribution patching",
@@ -129,7 +130,7 @@ def attribution_section(
 def _missed(found: Agreement) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     rows = found.units.head(5).to_dict("records")
     columns = ("head", "estimated (nats)", "measured (nats)")
-    return columns, [(r["name"], f"{r['attribution']:.3f}", f"{r['effect']:.3f}") for r in rows]
+    return columns, [(r["name"], fixed(r["attribution"], 3), fixed(r["effect"], 3)) for r in rows]
 
 
 def _within(out: str | Path | None, name: str) -> Path | None:
@@ -157,16 +158,16 @@ def _about(name: str, found: Agreement) -> str:
     within = ""
     if found.within is not None:
         within = (
-            f", within layers {found.within.rho:.2f} [{found.within.low:.2f}, "
-            f"{found.within.high:.2f}]"
+            f", within layers {with_bounds(found.within.rho, found.within.low, found.within.high)}"
         )
     signs = ""
     if found.n_effects:
         share = f"{100 * found.same_sign_effects:.0f} %"
         signs = f" It has the sign of {share} of the {found.n_effects} effects that matter."
     return (
-        f"Heads, {name}: Spearman ρ = {found.overall.rho:.2f} [{found.overall.low:.2f}, "
-        f"{found.overall.high:.2f}]{within}; Pearson {found.pearson:.2f}; {found.shared} of the "
+        f"Heads, {name}: Spearman ρ = "
+        f"{with_bounds(found.overall.rho, found.overall.low, found.overall.high)}"
+        f"{within}; Pearson {fixed(found.pearson)}; {found.shared} of the "
         f"{found.top} largest effects are among its {found.top} largest estimates.{signs}"
     )
 
@@ -175,9 +176,9 @@ def _about_thoughts(name: str, attributions: pd.DataFrame, effects: pd.DataFrame
     found = compare_with_exact(attributions, effects, top=1, seed=seed)
     worst = found.units.iloc[0]
     return (
-        f"Thoughts, {name}: Pearson {found.pearson:.2f} over {found.overall.n} thoughts; the most "
-        f"missed is {worst['thought']}, estimated {worst['attribution']:.2f} nats, measured "
-        f"{worst['effect']:.2f}."
+        f"Thoughts, {name}: Pearson {fixed(found.pearson)} over {found.overall.n} thoughts; the "
+        f"most missed is {worst['thought']}, estimated {fixed(worst['attribution'])} nats, "
+        f"measured {fixed(worst['effect'])}."
     )
 
 
@@ -211,8 +212,15 @@ def sweep_section(effects: pd.DataFrame, mode: str) -> Section:
         sentences,
         {"causal_map": causal_map(effects)},
         {"heads": table},
-        {"In numbers": effect_rows(table.head(12), "name", "head")},
+        {_numbers_of(len(table)): effect_rows(table.head(_SHOWN), "name", "head")},
     )
+
+
+def _numbers_of(n: int) -> str:
+    """What the table of effects is called, which may hold the first rows only."""
+    if n <= _SHOWN:
+        return "In numbers"
+    return f"In numbers: {_SHOWN} of {n} heads, those with the largest losses"
 
 
 def positions_section(effects: pd.DataFrame, pooled: str, mode: str) -> Section:

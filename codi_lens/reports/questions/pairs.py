@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
@@ -42,6 +42,7 @@ _TOTALS_LEAD = (
     "as two conditions that do not hold. Intervals are Wilson's, 95 %. What a model was trained to "
     "keep in its thoughts is no discovery; its card says whether it was."
 )
+_NOT_MOST = "in no case shown to be most"
 WHOLE_RUN = ("question", "bot", "thoughts", "eot")
 
 
@@ -133,14 +134,8 @@ def running_totals_section(
         return Section(TOTALS, TOTALS_TITLE, lead, [none], tables=tables)
     check_known(swaps.assign(n_known=swaps["effect"].notna()))
     rows = [
-        [str(n), name, _reaches(reaches), "yes" if clear else "no"]
-        for n, name, reaches, clear in zip(
-            carried["n_operations"],
-            carried["thought"],
-            carried["reaches"],
-            carried["clear"],
-            strict=True,
-        )
+        [str(row["n_operations"]), row["thought"], _reaches(row, swaps), _yes_or_no(row["clear"])]
+        for row in carried.to_dict("records")
     ]
     return Section(
         TOTALS,
@@ -231,7 +226,7 @@ def _about_totals(totals: pd.DataFrame) -> list[str]:
         highest = f" at most {100 * rest.max():.0f} %" if len(rest) else " nothing left to compare"
         findings.append(
             f"{n_operations} operations, unrelated donors: answers that are the donor's total "
-            f"continued with the own operations: {'; '.join(parts) or 'in no case most'}. All "
+            f"continued with the own operations: {'; '.join(parts) or _NOT_MOST}. All "
             f"other thoughts and operations:{highest}; chance {100 * known['chance'].mean():.1f} %."
         )
     return findings
@@ -253,7 +248,18 @@ def _extreme(rows: pd.DataFrame, which: str) -> str:
     )
 
 
-def _reaches(operation: Any) -> str:
+def _reaches(carried: Mapping[Any, Any], swaps: pd.DataFrame) -> str:
+    """How far a thought's total reaches; too few pairs to tell is not that it reaches nothing."""
+    operation = carried["reaches"]
     if pd.isna(operation):
-        return "none"
+        if carried["clear"]:
+            return "none"
+        own = (swaps["donor"] == COUNTERPART) & (swaps["swapped"] == ALONE)
+        for name in ("n_operations", "thought"):
+            own &= swaps[name] == carried[name]
+        return f"not clear (n = {swaps[own]['n'].min()})"
     return "the start" if operation == 0 else f"operation {operation}"
+
+
+def _yes_or_no(clear: bool) -> str:
+    return "yes" if clear else "no"

@@ -28,7 +28,7 @@ from codi_lens.positions import Scope, scope_name
 from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.wording import extreme_row
-from codi_lens.wording import fixed, p_text
+from codi_lens.wording import fixed, p_text, percent
 
 WHERE = {"": "over all heads", "within_": "within layers"}
 
@@ -231,7 +231,7 @@ def _q(q: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if np.isfinite(share) else "–"
+    return percent(share, 0) if np.isfinite(share) else "–"
 
 
 def _labels(table: pd.DataFrame) -> list[str]:

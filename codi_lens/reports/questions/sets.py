@@ -30,7 +30,7 @@ from codi_lens.reports.questions.wording import (
     extreme_row,
     smallest_p,
 )
-from codi_lens.wording import fixed, p_text, with_interval
+from codi_lens.wording import fixed, p_text, with_bounds, with_interval
 
 MOST_PAIRED = 8
 """So many of the top heads are ablated in pairs."""
@@ -211,10 +211,10 @@ def _about_dose(dose: DoseResponse, at: Scope) -> str:
             f"save {abs(dose.area):.2f} nats {more}"
         )
     return (
-        f"{what} than random heads of the same layers (area between the curves {dose.area:.2f} "
-        f"[{dose.low:.2f}, {dose.high:.2f}]; permutation {p_text(dose.p)} over {dose.n_random} "
-        f"orders, which cannot give less than {1 / (dose.n_random + 1):.2f}). The interval is over "
-        "problems, p over orders."
+        f"{what} than random heads of the same layers (area between the curves "
+        f"{with_bounds(dose.area, dose.low, dose.high)}; permutation {p_text(dose.p)} over "
+        f"{dose.n_random} orders, which cannot give less than {1 / (dose.n_random + 1):.2f}). The "
+        "interval is over problems, p over orders."
     )
 
 

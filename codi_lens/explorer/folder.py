@@ -20,7 +20,9 @@ from codi_lens.wording import count
 PAGE = "explorer.html"
 DETAILS = "details.npz"
 LENS = "lens.csv"
-_ATTENTION = ("attention.zarr", "outcomes/attention.zarr")
+ATTENTION = "outcomes/attention.zarr"
+"""Where a report keeps attention that is not its main result."""
+_STORES = ("attention.zarr", ATTENTION)
 _EFFECTS = {
     "heads.csv": "Effect of ablating",
     "heads_by_position.csv": "Effect of ablating by position",
@@ -73,9 +75,20 @@ def gather(*folders: str | Path) -> Explorer:
     )
 
 
+def save_beside(folder: Path) -> str | None:
+    """Save the explorer of a command's folder in it; the file's name, None if no attention is kept.
+
+    Raises:
+        OutputError: see `gather`.
+    """
+    if store_in(folder) is None:
+        return None
+    return gather(folder).save(folder / PAGE).name
+
+
 def store_in(folder: Path) -> Path | None:
     """The attention that a command left in its folder, if it keeps any."""
-    found = [folder / name for name in _ATTENTION if (folder / name / "zarr.json").is_file()]
+    found = [folder / name for name in _STORES if (folder / name / "zarr.json").is_file()]
     return found[0] if found else None
 
 

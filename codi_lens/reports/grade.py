@@ -8,10 +8,12 @@ from typing import Any, Unpack
 
 import pandas as pd
 
+from codi_lens.attention.extract import extract
 from codi_lens.causal.edge_costs import known_against_others
 from codi_lens.causal.grade import Grade, grade
-from codi_lens.causal.measure import Running
+from codi_lens.causal.measure import Running, decoding
 from codi_lens.causal.references import references_in
+from codi_lens.explorer.folder import ATTENTION
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report
 from codi_lens.plots.causal.grades import edge_costs_figure, grades_figure
@@ -67,6 +69,7 @@ def grade_model(
         asked: dict[str, Any] = {"seed": seed, **running}
         against = known_against_others(model, problems, outcomes / "known", **asked)
         found = grade(model, problems, outcomes, control=control, used=used, **asked)
+        extract(model, problems, folder / ATTENTION, **decoding(running))
         sections = [_edges(found, against), _scores(found, control), _heads(found)]
         facts = model_facts(model) | {
             "Graded problems": f"{found.n}, {found.n_wrong} left out as answered wrong",

@@ -19,6 +19,7 @@ from codi_lens.attention.probes import probe_thoughts, supervised_thoughts
 from codi_lens.attention.quantities import corrected_quantities
 from codi_lens.attention.ranking import ranked_heads
 from codi_lens.causal.results import Results
+from codi_lens.explorer.folder import save_beside
 from codi_lens.model import CodiModel
 from codi_lens.outputs import in_place_of, model_names, open_report, to_json, write_text
 from codi_lens.plots.drawing.style import width_of
@@ -79,9 +80,10 @@ def report_study(
     `attention_stats.json`, `attention_summary.json`, `critical_heads_findings.txt`, and beside
     them `validation_checks.json`, `corrected_heads.csv`, `corrected_quantities.csv`,
     `what_the_study_measured.json`, `evidence/` (the tables behind the findings) and
-    `attention.zarr` (every problem's attention) and `probes` (what a rerun takes them from);
-    `results/model_comparison.json` and `corrected_comparison.csv`; `figures/<model>/` and
-    `figures/model_comparison.html`; and `index.html`. A stopped run resumes in the same folder.
+    `attention.zarr` (every problem's attention), `probes` (what a rerun takes them from) and an
+    `explorer.html`; `results/model_comparison.json` and `corrected_comparison.csv`;
+    `figures/<model>/` and `figures/model_comparison.html`; and `index.html`. A stopped run resumes
+    in the same folder.
 
     Args:
         models: one or two; both think about the same problems.
@@ -141,7 +143,9 @@ def report_study(
             begin("images")
         without_png = write_png(folder / "figures", figures) if png else None
         begin("page")
-        page = study_page(studies, figures, corrected, measured, evidence, facts)
+        beside = {name: save_beside(folder / "results" / name) for name in names}
+        explorers = {name: f"results/{name}/{file}" for name, file in beside.items()}
+        page = study_page(studies, figures, corrected, measured, evidence, facts, explorers)
         write_text(folder / "index.html", page)
         begin.end()
         return StudyReport(studies, corrected, measured, evidence, comparison, folder, without_png)

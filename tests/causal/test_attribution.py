@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from support.oracle import ROOT
-from support.reading import number, traces_of
+from support.reading import layout_of, number, traces_of
 from torch import Tensor, nn
 
 from codi_lens import CodiModel, Intervention
@@ -276,9 +276,9 @@ def test_the_scatter_shows_every_head_and_names_the_largest_apart() -> None:
     }
     for a, e in zip(attributions.to_dict("records"), effects.to_dict("records"), strict=True):
         assert drawn[a["name"]] == (a["attribution"], e["effect"])
-    labels = figure.layout.annotations
+    labels = layout_of(figure).annotations
     assert {"L0H0", "L0H1", "L0H2", "L0H3"} <= {label.text for label in labels}
-    scale = 400 / np.ptp(figure.layout.yaxis.range)
+    scale = 400 / np.ptp(layout_of(figure).yaxis.range)
     for side in (-46, 46):
         heights = sorted(label.y * scale - label.ay for label in labels if label.ax == side)
         assert (np.diff(heights) > 16).all()

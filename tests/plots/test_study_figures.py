@@ -14,10 +14,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import xarray as xr
+from support.browser import Pages
 from support.constructed import random_attention
 from support.oracle import ROOT
 from support.pages import Tags, data_of
-from support.reading import traces_of
+from support.reading import layout_of, traces_of
 
 from codi_lens import open_attention, rank_heads
 from codi_lens.attention.evidence import Evidence, gather_evidence
@@ -123,7 +124,7 @@ def test_strongest_heads_are_those_of_the_stats_with_their_matrices() -> None:
     assert len(drawn) == 20
     for cells, head in zip(drawn, STUDY.stats["top_20_heads"], strict=True):
         assert np.nanmax(cells) == head["max_attention"]
-    titles = [note.text for note in figure.layout.annotations]
+    titles = [note.text for note in layout_of(figure).annotations]
     best = STUDY.stats["top_20_heads"][0]
     start = f"1. L{best['layer']}H{best['head']}<br>max {best['max_attention']:.2f}"
     assert titles[0] == f"{start} [{best['max_position']}]"
@@ -132,7 +133,7 @@ def test_strongest_heads_are_those_of_the_stats_with_their_matrices() -> None:
 def test_critical_heads_are_the_first_of_the_ranking() -> None:
     for n in (10, 3):
         figure = critical_heads(STUDY, n)
-        titles = [note.text for note in figure.layout.annotations][:n]
+        titles = [note.text for note in layout_of(figure).annotations][:n]
         for title, row in zip(titles, STUDY.heads.head(n).to_dict("records"), strict=True):
             assert title.startswith(f"{row['rank']}. {row['name']} · ")
             assert f"<br>{row['functional_type']}<br>" in title
@@ -148,7 +149,7 @@ def test_critical_heads_are_the_first_of_the_ranking() -> None:
 def test_layers_drawn_are_the_studys(n_layers: int, shown: list[int]) -> None:
     study = run_study(random_attention(2, n_layers=n_layers, n_heads=2))
     figure = attention_by_layer(study)
-    titles = [note.text for note in figure.layout.annotations if note.text.startswith("layer")]
+    titles = [note.text for note in layout_of(figure).annotations if note.text.startswith("layer")]
     assert titles == [f"layer {layer}" for layer in shown]
     mean = study.mean.isel(layer=shown[-1]).mean("head").values
     below = np.tril(np.ones_like(mean, dtype=bool), -1)
@@ -156,7 +157,7 @@ def test_layers_drawn_are_the_studys(n_layers: int, shown: list[int]) -> None:
 
 
 def test_self_attention_is_outlined_in_every_panel() -> None:
-    shapes: Any = critical_heads(STUDY, 3).layout.shapes
+    shapes: Any = layout_of(critical_heads(STUDY, 3)).shapes
     cells = [((shape.x0 + shape.x1) / 2, (shape.y0 + shape.y1) / 2) for shape in shapes]
     assert len(cells) == 3 * 5
     for column, row in cells:
@@ -170,9 +171,9 @@ def test_triptych_shows_the_summary_with_its_thresholds() -> None:
     np.testing.assert_allclose(incoming, summary["hub_analysis"]["all_hub_scores"])
     np.testing.assert_allclose(steps, summary["sequential_flow"]["sequential_scores"])
     np.testing.assert_allclose(skips, summary["skip_connections"]["skip_scores"])
-    lines = [shape.y0 for shape in figure.layout.shapes]
+    lines = [shape.y0 for shape in layout_of(figure).shapes]
     assert lines == [1 / 6, 0.3, 0.1]
-    crosses = [note for note in figure.layout.annotations if note.text == "×"]
+    crosses = [note for note in layout_of(figure).annotations if note.text == "×"]
     assert [note.x for note in crosses] == [5], "no step sees ct5"
 
 
@@ -287,6 +288,7 @@ def test_study_folder_is_complete(folder: Path) -> None:
             "corrected_heads.csv",
             "corrected_quantities.csv",
             "evidence",
+            "explorer.html",
             "critical_heads_findings.txt",
             "heads_ranked_by_flow.csv",
             "heads_ranked_by_hub.csv",
@@ -454,23 +456,12 @@ def test_png_has_the_size_of_the_figure(tmp_path: Path) -> None:
     assert (width, height) == (2 * style.width_of(figure), 2 * layout.height)
 
 
-def test_page_draws_all_its_figures_in_a_browser(browser: Any, folder: Path) -> None:
-    browser.get((folder / "index.html").as_uri())
-    draw_all = """
-        const done = arguments[0];
-        const boxes = [...document.querySelectorAll("[data-figure]")];
-        const drawn = (box) => box.querySelector(".main-svg") !== null;
-        (async () => {
-          for (const box of boxes) {
-            box.scrollIntoView();
-            for (let i = 0; i < 100 && !drawn(box); i++) await new Promise(r => setTimeout(r, 50));
-          }
-          done([boxes.length, boxes.filter(drawn).length]);
-        })();
-    """
-    browser.set_script_timeout(60)
-    expected, drawn = browser.execute_async_script(draw_all)
-    assert drawn == expected == 17 + 2 * 10
-    wide = browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
+def test_page_draws_all_its_figures_in_a_browser(open_page: Pages, folder: Path) -> None:
+    page = open_page(folder / "index.html")
+    boxes = page.locator("[data-figure]")
+    assert boxes.count() == 17 + 2 * 10
+    for box in boxes.all():
+        box.scroll_into_view_if_needed()
+        box.locator(".main-svg").first.wait_for()
+    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0, "only tables and figures scroll sideways, not the page"
-    assert browser.get_log("browser") == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.reading import traces_of
+from support.reading import layout_of, traces_of
 
 from codi_lens import CodiModel, logit_lens
 from codi_lens.errors import CodiLensError, PositionError
@@ -30,7 +30,7 @@ def test_the_lens_is_drawn_cell_by_cell(tiny_gpt2: CodiModel) -> None:
     drawn = dict(zip(zip(labels.y, labels.x, strict=True), labels.text, strict=True))
     ct1 = str(own["thought_token"].sel(thought="ct1", rank=1).item())
     assert drawn["thought", "ct1"] == visible(ct1)
-    assert PROBLEMS[1].question[:60] in figure.layout.title.subtitle.text
+    assert PROBLEMS[1].question[:60] in layout_of(figure).title.subtitle.text
     with pytest.raises(PositionError, match="no problem 'other'"):
         top_tokens(table, "other")
     with pytest.raises(PositionError, match="no position of thinking"):
@@ -40,7 +40,7 @@ def test_the_lens_is_drawn_cell_by_cell(tiny_gpt2: CodiModel) -> None:
 def test_questions_and_tokens_are_text_not_markup(tiny_gpt2: CodiModel) -> None:
     table = logit_lens(tiny_gpt2, [Problem(PROBLEMS[0].question, None, "<b>")], progress=False)
     figure = top_tokens(table.assign_coords(question=("problem", ["<script>x</script>"])))
-    assert "<script>" not in figure.layout.title.subtitle.text
+    assert "<script>" not in layout_of(figure).title.subtitle.text
     hover = "".join(str(cell) for row in traces_of(figure)[0].customdata for cell in row)
     assert "<<" not in hover
 

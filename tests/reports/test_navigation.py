@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from markupsafe import Markup
+from support.browser import Pages
 from support.constructed import make_attention, make_heads
 from support.pages import Tags
 
-from codi_lens import plots
+from codi_lens import CodiModel, extract, plots
+from codi_lens.explorer.folder import ATTENTION
 from codi_lens.plots.html import linked, slug
+from codi_lens.problems import word_problems
 from codi_lens.reports.pages.folder import write_report
 from codi_lens.reports.pages.page import sections_page
 from codi_lens.reports.pages.section import Section, report_page
@@ -35,29 +37,19 @@ def sections() -> list[Section]:
 
 
 @pytest.fixture
-def page_at(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("no browser to test pages in: chromium must be on the PATH")
+def page_at(open_page: Pages, tmp_path: Path) -> Callable[..., Any]:
     (tmp_path / "explorer.html").write_text("<title>The explorer</title>", encoding="utf-8")
     html = report_page("tiny", {"Model": "tiny"}, sections(), explorer="explorer.html")
     (tmp_path / "index.html").write_text(html, encoding="utf-8")
-    with sync_api.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
-        def open_(width: int = 1400, **settings: Any) -> Any:
-            given = {"reduced_motion": "reduce", **settings}
-            context = browser.new_context(viewport={"width": width, "height": 800}, **given)
-            page = context.new_page()
-            page.set_default_timeout(8000)
-            page.on("pageerror", lambda error: pytest.fail(str(error)))
-            page.goto((tmp_path / "index.html").as_uri())
-            page.wait_for_selector(".main-svg")
-            return page
+    def open_(width: int = 1400, **settings: Any) -> Any:
+        given = {"reduced_motion": "reduce", "height": 800, **settings}
+        page = open_page(tmp_path / "index.html", width, **given)
+        page.set_default_timeout(8000)
+        page.wait_for_selector(".main-svg")
+        return page
 
-        yield open_
-        browser.close()
+    return open_
 
 
 def current(page: Any) -> list[str]:
@@ -117,7 +109,12 @@ def test_explorers_of_two_models_are_told_apart() -> None:
 
 
 def test_a_written_report_links_to_the_explorer_beside_it(tmp_path: Path) -> None:
-    write_report(sections(), tmp_path, "tiny", {}, explorer="explorer.html")
+    write_report(sections(), tmp_path, "tiny", {})
+    assert "explorer.html" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+    model = CodiModel.from_pretrained("tiny-gpt2")
+    extract(model, word_problems(4), tmp_path / ATTENTION, progress=False)
+    write_report(sections(), tmp_path, "tiny", {})
+    assert (tmp_path / "explorer.html").is_file()
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "explorer.html#head=L1H2" in page
     assert "explorer.html" not in (tmp_path / "findings.md").read_text(encoding="utf-8")

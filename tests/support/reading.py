@@ -17,3 +17,8 @@ def number(table: pd.DataFrame, row: Hashable, column: Hashable) -> float:
 def traces_of(figure: Any) -> tuple[Any, ...]:
     """The traces of a figure, in the order in which they are drawn."""
     return figure.data
+
+
+def layout_of(figure: Any) -> Any:
+    """A figure's layout, whose attributes plotly makes up as it runs."""
+    return figure.layout

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from codi_lens.explorer.folder import save_beside
 from codi_lens.outputs import write_text
 from codi_lens.reports.pages.page import write_figures
 from codi_lens.reports.pages.section import CAUSAL, Section, report_page
@@ -22,8 +23,8 @@ class CausalReport:
 
     Attributes:
         sections: one per question.
-        folder: holds `index.html`, `findings.md`, every table as CSV, the figures as HTML in
-            `figures`, and in `outcomes` those of every problem as parquet.
+        folder: holds `index.html`, `explorer.html`, `findings.md`, every table as CSV, the figures
+            as HTML in `figures`, and in `outcomes` those of every problem as parquet.
     """
 
     sections: list[Section]
@@ -55,18 +56,17 @@ def write_report(
     folder: Path,
     model: str,
     facts: Mapping[str, str],
-    *,
-    explorer: str | None = None,
     **page: str,
 ) -> CausalReport:
-    """Write everything that the sections of a report found.
+    """Write everything that the sections of a report found, and an explorer that heads link to.
+
+    There is one where the folder keeps attention.
 
     Args:
         sections: in the order of the page.
         folder: where to.
         model: its name.
         facts: short facts for the page.
-        explorer: the name of the explorer's file in the folder, which the page links heads to.
         page: `heading` and `lead` of a page that does not ask what is causal.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,6 @@ def write_report(
     write_text(folder / "findings.md", text)
     figures = {name: figure for section in sections for name, figure in section.figures.items()}
     write_figures(folder / "figures", figures)
-    write_text(
-        folder / "index.html", report_page(model, facts, sections, explorer=explorer, **page)
-    )
+    html = report_page(model, facts, sections, explorer=save_beside(folder), **page)
+    write_text(folder / "index.html", html)
     return CausalReport(list(sections), folder)

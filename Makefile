@@ -89,6 +89,8 @@ pictures: $(READY)  ## draw the pictures of README and docs from real runs
 	$(BIN)/codi-lens study tiny-gpt2 tiny-llama --out build/pictures/study
 	$(BIN)/codi-lens ablate tiny-gpt2 --all --out build/pictures/ablation
 	$(BIN)/codi-lens patch tiny-gpt2 --out build/pictures/patching
+	$(BIN)/codi-lens ablate tiny-recall --all --no-by-position --out build/pictures/recall
+	$(BIN)/codi-lens explore build/pictures/analysis build/pictures/recall --out build/pictures/explored.html
 	$(BIN)/python docs/pictures.py build/pictures
 
 clean:  ## remove everything that can be made again

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from playwright.sync_api import sync_playwright
 
-from codi_lens import CodiModel, logit_lens, plots
+from codi_lens import CodiModel, logit_lens, open_attention, plots
 from codi_lens.plots.drawing.style import width_of
 from codi_lens.problems import word_problems
 
@@ -39,21 +39,32 @@ def main(reports: Path) -> None:
     figures["edges"].update_layout(width=790)  # as long as its subtitle
     for name, figure in figures.items():
         figure.write_image(IMAGES / f"{name}.png", width=width_of(figure), scale=2)
-    page = (analysis / "index.html").resolve().as_uri()
-    photograph(page, IMAGES / "explorer.png", 1400, 1017)
+    photograph(analysis / "index.html", "explorer", 1500, 1010)
+    photograph(analysis / "index.html", "explorer_phone", 390, 1500, dark=True)
+    id = str(open_attention(analysis / "attention.zarr")["problem"].values[24])
+    state = f"head=L2H3&problem={id}&diff=mean&cell=anchor,ct0&quantity=Effect of ablating/effect"
+    explored = reports / "explored.html"
+    photograph(explored, "explorer_difference", 1500, 900, dark=True, state=state)
 
 
-def photograph(page: str, out: Path, width: int, height: int) -> None:
-    """A picture of a page in a browser without a network."""
+def photograph(
+    page: Path, name: str, width: int, height: int, *, dark: bool = False, state: str = ""
+) -> None:
+    """A picture of an explorer in a browser without a network."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
-        raise SystemExit("The picture of the explorer needs chromium or google-chrome.")
+        raise SystemExit("The pictures of the explorer need chromium or google-chrome.")
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=browser, args=flags)
-        opened = started.new_page(viewport={"width": width, "height": height}, offline=True)
-        opened.goto(page)
-        opened.screenshot(path=out)
+        opened = started.new_page(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            offline=True,
+        )
+        opened.goto(f"{page.resolve().as_uri()}#{state}")
+        opened.wait_for_selector("[data-ready=yes]")
+        opened.screenshot(path=IMAGES / f"{name}.png")
         started.close()
 
 

@@ -73,10 +73,18 @@ def test_python_runs_and_prints_what_is_shown(page: str, load_once: None, elsewh
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_commands_are_understood(
-    command: str, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+    command: str,
+    elsewhere: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Everything up to loading the model."""
+    """Everything up to loading the model, or to the folder that another command writes."""
     monkeypatch.setattr(Loading, "load", _loaded)
+    if command.startswith("explore "):
+        with pytest.raises(SystemExit):
+            main(shlex.split(command))
+        assert "is no folder" in capsys.readouterr().err
+        return
     with pytest.raises(LoadingError, match="tiny-"):
         main(shlex.split(command))
 

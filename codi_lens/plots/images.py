@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +39,8 @@ def drawn_or_why(draw: Callable[[], Any]) -> str | None:
 def show_images_too(scale: float | int = 1.5) -> str | None:
     """From here on, a notebook keeps an image beside each interactive figure that it shows.
 
-    Where no script runs, on GitHub say, the image is what a reader sees.
+    Where no script runs, on GitHub say, the image is what a reader sees. A renderer that the
+    environment names (PLOTLY_RENDERER) stays, and with it there are no images.
 
     Args:
         scale: pixels per point of the images.
@@ -47,6 +49,8 @@ def show_images_too(scale: float | int = 1.5) -> str | None:
         None; or, where kaleido or a browser is missing, why there are no images. Figures are then
         shown as before.
     """
+    if renderer := os.environ.get("PLOTLY_RENDERER"):
+        return f"No static images: PLOTLY_RENDERER names {renderer}."
     missing = drawn_or_why(lambda: go.Figure().to_image("png"))
     if missing is None:
         plotly.io.renderers[_NAME] = _Image(scale)

@@ -275,6 +275,7 @@ def test_notebooks_keep_an_image_beside_each_figure(monkeypatch: pytest.MonkeyPa
     pytest.importorskip("kaleido")
     if not shutil.which("chromium"):
         pytest.skip("kaleido needs a browser")
+    monkeypatch.delenv("PLOTLY_RENDERER", raising=False)
     before = plotly.io.renderers.default
     try:
         assert show_images_too(scale=1) is None
@@ -286,6 +287,9 @@ def test_notebooks_keep_an_image_beside_each_figure(monkeypatch: pytest.MonkeyPa
 
 def test_notebooks_show_figures_where_nothing_draws_images(monkeypatch: pytest.MonkeyPatch) -> None:
     before = plotly.io.renderers.default
+    monkeypatch.setenv("PLOTLY_RENDERER", "json")
+    assert "PLOTLY_RENDERER names json" in str(show_images_too())
+    monkeypatch.delenv("PLOTLY_RENDERER")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "kaleido is not installed" in str(show_images_too())
     assert plotly.io.renderers.default == before

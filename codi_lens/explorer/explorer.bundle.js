@@ -385,6 +385,23 @@ var CodiLensExplorer = (() => {
     return problem < 0 ? null : problem;
   }
 
+  // codi_lens/explorer/js/theme.js
+  var KEY = "codi_lens.theme";
+  function keptTheme() {
+    try {
+      const kept = localStorage.getItem(KEY);
+      return kept === "light" || kept === "dark" ? kept : null;
+    } catch {
+      return null;
+    }
+  }
+  function keepTheme(theme) {
+    try {
+      localStorage.setItem(KEY, theme);
+    } catch {
+    }
+  }
+
   // codi_lens/explorer/js/actions.js
   var ZOOMS = [1, 1.5, 2, 3];
   var Actions = class {
@@ -516,7 +533,9 @@ var CodiLensExplorer = (() => {
       this.explorer.store.set({ zoom: ZOOMS[Math.min(Math.max(place, 0), ZOOMS.length - 1)] });
     }
     turnTheme() {
-      this.explorer.store.set({ theme: this.explorer.dark ? "light" : "dark" });
+      const theme = this.explorer.dark ? "light" : "dark";
+      if (this.explorer.alone) keepTheme(theme);
+      this.explorer.store.set({ theme });
     }
     /** @param {string} fragment of a link */
     restore(fragment) {
@@ -709,7 +728,7 @@ var CodiLensExplorer = (() => {
         "Layers to",
         (value) => store.set({ layers: [Math.min(store.state.layers[0], Number(value)), Number(value)] })
       );
-      this.label = this._select("Type", (value) => store.set({ label: value }));
+      this.label = this._select("Type or band", (value) => store.set({ label: value }));
       this.top = this._select("Best", (value) => store.set({ top: Number(value) }));
       this.significant = this._check(
         "q < 0.05 only",
@@ -2472,6 +2491,10 @@ var CodiLensExplorer = (() => {
       const { head, locked, preview } = this.store.state;
       return !locked && preview >= 0 ? preview : head;
     }
+    /** Whether the page is the explorer's own. */
+    get alone() {
+      return this.root.parentElement === document.body;
+    }
     /** Problems that the search finds. */
     get matching() {
       const wanted = this.store.state.search.trim().toLowerCase();
@@ -2593,7 +2616,10 @@ var CodiLensExplorer = (() => {
       const { theme } = this.store.state;
       const host = document.body.dataset.jpThemeLight;
       const system = matchMedia("(prefers-color-scheme: dark)").matches;
-      return theme === "auto" ? host ? host === "false" : system : theme === "dark";
+      const kept = this.alone ? keptTheme() : null;
+      const chosen = theme === "auto" ? kept : theme;
+      if (chosen) return chosen === "dark";
+      return host ? host === "false" : system;
     }
     _theme() {
       this.dark = this._isDark();
@@ -2604,9 +2630,8 @@ var CodiLensExplorer = (() => {
     }
     _listen() {
       this.store.subscribe((changed) => void this.refresh(changed));
-      const alone = this.root.parentElement === document.body;
-      if (!alone) this.root.tabIndex = 0;
-      const listening = alone ? document : this.root;
+      if (!this.alone) this.root.tabIndex = 0;
+      const listening = this.alone ? document : this.root;
       listening.addEventListener("keydown", (event) => {
         if (event instanceof KeyboardEvent && !this.help.dialog.open) onKey(this, event);
       });

@@ -248,7 +248,7 @@ def test_filters_hide_heads_and_say_how_many(open_explorer):
     view.page.get_by_text("Filters", exact=True).click()
     view.choose("Layers from", "1")
     assert view.page.get_by_text("Filters hide 8 of 24 heads.").is_visible()
-    view.choose("Type", "type/Multi-Purpose")
+    view.choose("Type or band", "type/Multi-Purpose")
     passing = table[(table["layer"] >= 1) & (table["type"] == "Multi-Purpose")]
     hidden = 24 - len(passing)
     assert view.page.get_by_text(f"Filters hide {hidden} of 24 heads.").is_visible()
@@ -258,7 +258,7 @@ def test_filters_hide_heads_and_say_how_many(open_explorer):
     best = set(table.head(5)["name"]) & set(passing["name"])
     assert set(view.page.locator(".body .row:not([hidden]) button").all_inner_texts()) == best
     view.choose("Best", "0")
-    view.choose("Type", "")
+    view.choose("Type or band", "")
     view.choose("Layers from", "0")
     view.choose("Quantity", "Ablation/effect, anchor")
     view.page.get_by_label("q < 0.05 only").check()
@@ -379,6 +379,8 @@ def test_the_theme_follows_the_system_until_it_is_switched(open_explorer):
         view.page.get_by_role("button", name=f"{other} colours").click()
         assert root.get_attribute("data-theme") == other
         assert f"theme={other}" in view.page.url
+        view.page.goto(view.page.url.split("#")[0] + "?again")
+        view.page.wait_for_selector(f"#explorer[data-theme={other}]")  # as reports do
 
 
 def test_the_title_and_findings_are_shown_and_lead_to_heads(open_explorer, tmp_path):

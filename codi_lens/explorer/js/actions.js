@@ -3,6 +3,7 @@
 import { choices } from "./heads.js";
 import { asPng, asSvg, copy, download, selection } from "./save.js";
 import { fromFragment } from "./state.js";
+import { keepTheme } from "./theme.js";
 
 /** @typedef {import("./explorer").Explorer} Explorer */
 
@@ -161,7 +162,9 @@ export class Actions {
   }
 
   turnTheme() {
-    this.explorer.store.set({ theme: this.explorer.dark ? "light" : "dark" });
+    const theme = this.explorer.dark ? "light" : "dark";
+    if (this.explorer.alone) keepTheme(theme);
+    this.explorer.store.set({ theme });
   }
 
   /** @param {string} fragment of a link */

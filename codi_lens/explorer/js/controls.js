@@ -21,7 +21,7 @@ export class Controls {
     this.to = this._select("Layers to", (value) =>
       store.set({ layers: [Math.min(store.state.layers[0], Number(value)), Number(value)] }),
     );
-    this.label = this._select("Type", (value) => store.set({ label: value }));
+    this.label = this._select("Type or band", (value) => store.set({ label: value }));
     this.top = this._select("Best", (value) => store.set({ top: Number(value) }));
     this.significant = this._check("q < 0.05 only", (checked) =>
       store.set({ significant: checked }),

@@ -22,6 +22,7 @@ import { gather } from "./shown.js";
 import { TokenStrip } from "./strip.js";
 import { Store, fromFragment, toFragment } from "./state.js";
 import { HeadTable } from "./table.js";
+import { keptTheme } from "./theme.js";
 import { Tip } from "./tip.js";
 
 /** @type {Field[]} what decides the attention that is shown */
@@ -93,6 +94,11 @@ export class Explorer {
   get head() {
     const { head, locked, preview } = this.store.state;
     return !locked && preview >= 0 ? preview : head;
+  }
+
+  /** Whether the page is the explorer's own. */
+  get alone() {
+    return this.root.parentElement === document.body;
   }
 
   /** Problems that the search finds. */
@@ -229,7 +235,10 @@ export class Explorer {
     const { theme } = this.store.state;
     const host = document.body.dataset.jpThemeLight; // JupyterLab says which theme it has
     const system = matchMedia("(prefers-color-scheme: dark)").matches;
-    return theme === "auto" ? (host ? host === "false" : system) : theme === "dark";
+    const kept = this.alone ? keptTheme() : null;
+    const chosen = theme === "auto" ? kept : theme;
+    if (chosen) return chosen === "dark";
+    return host ? host === "false" : system;
   }
 
   _theme() {
@@ -242,9 +251,8 @@ export class Explorer {
 
   _listen() {
     this.store.subscribe((changed) => void this.refresh(changed));
-    const alone = this.root.parentElement === document.body;
-    if (!alone) this.root.tabIndex = 0;
-    const listening = alone ? document : this.root;
+    if (!this.alone) this.root.tabIndex = 0;
+    const listening = this.alone ? document : this.root;
     listening.addEventListener("keydown", (event) => {
       if (event instanceof KeyboardEvent && !this.help.dialog.open) onKey(this, event);
     });

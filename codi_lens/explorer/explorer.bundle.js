@@ -2290,9 +2290,11 @@ var CodiLensExplorer = (() => {
         );
       });
       this.header.replaceChildren(...cells);
-      const widths = this.columns.map(
-        ({ name, number, title }) => name === "head" || name === "rank" ? "64px" : number ? `${Math.max(190, title.length * 7.4 + 34)}px` : "140px"
-      );
+      const heads = data.names.map((_, head) => head);
+      const widths = this.columns.map(({ title, text }) => {
+        const longest = Math.max(title.length + 2, ...heads.map((head) => text(head).length));
+        return `${Math.ceil(7.8 * longest + 14)}px`;
+      });
       this.scroller.style.setProperty("--columns", widths.join(" "));
       this.rows.forEach((row) => row.remove());
       this.rows = [];

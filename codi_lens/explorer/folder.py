@@ -15,7 +15,6 @@ from codi_lens.explorer.explore import Explorer, explorer_of, heads_by_view
 from codi_lens.explorer.lens import lens_rows
 from codi_lens.explorer.payload import Told
 from codi_lens.outputs import check_folder
-from codi_lens.wording import count
 
 PAGE = "explorer.html"
 DETAILS = "details.npz"
@@ -64,10 +63,9 @@ def gather(*folders: str | Path) -> Explorer:
         if (place / LENS).is_file():
             lenses.append(read_lens(place / LENS))
     model = Path(str(attention.attrs["model"])).name
-    n = count(attention.sizes["problem"], "problem")
     return explorer_of(
         attention,
-        Told(f"Attention among the thoughts of {model}", {"Problems": n}),
+        Told(f"Attention among the thoughts of {model}", {"Problems": str(attention.sizes["problem"])}),
         heads=heads_by_view(attention, None),
         details=details,
         effects=effects,

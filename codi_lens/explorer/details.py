@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,36 @@ class Detail:
     """What is known of one problem beyond its labelled attention.
 
     Attributes:
+        question: its text, where that is known.
         tokens: of the question, if a strip is kept.
         strip: attention of every named query to each token, 255 times.
         totals: names and values on the way, in their order.
         edges: known to be needed, as (query, key).
     """
 
+    question: str = ""
     tokens: tuple[str, ...] = ()
     strip: UInt8[np.ndarray, "layer head query token"] | None = None
     totals: tuple[tuple[str, str], ...] = ()
     edges: tuple[tuple[str, str], ...] = ()
+
+
+def with_ids(attention: xr.DataArray) -> xr.DataArray:
+    """Labelled attention whose problems are known by texts: those of a run are numbers.
+
+    Raises:
+        AttentionError: not labelled attention, or two problems of one id.
+    """
+    found = labelled(attention)
+    if "problem" not in found.dims:
+        return found
+    ids = [str(each) for each in found["problem"].values]
+    if twice := sorted({id for id in ids if ids.count(id) > 1} if len({*ids}) < len(ids) else ()):
+        raise AttentionError(
+            f"Two problems of the attention have the id {shown(twice[0])}; give each its own: "
+            "attention.assign_coords(problem=[…])."
+        )
+    return found.assign_coords(problem=np.array(ids, dtype=object))
 
 
 def details_of(
@@ -61,8 +81,17 @@ def details_of(
         AttentionError: runs of other problems, or of more; edges of problems that the attention
             does not have, or between positions that are none.
     """
-    ids = [str(each) for each in attention["problem"].values]
-    found = {id: Detail(totals=totals, edges=edges) for id, totals, edges in _known(known)}
+    attention = with_ids(attention)
+    ids = attention["problem"].values.tolist()
+    texts = (
+        dict(zip(ids, map(str, attention["question"].values), strict=True))
+        if "question" in attention.coords
+        else {}
+    )
+    found = {
+        id: Detail(texts.get(id, ""), totals=totals, edges=edges)
+        for id, totals, edges in _known(known)
+    }
     if strangers := [id for id in found if id not in set(ids)]:
         raise AttentionError(
             f"Edges are given of the problem {shown(strangers[0])}, which the attention does not "
@@ -77,8 +106,8 @@ def details_of(
         )
     for id, (tokens, strip) in zip(ids, strips, strict=False):
         _check_same(attention.sel(problem=id), strip, id)
-        before = found.get(id, Detail())
-        found[id] = Detail(tokens, to_bytes(strip), before.totals, before.edges)
+        before = found.get(id, Detail(texts.get(id, "")))
+        found[id] = replace(before, tokens=tokens, strip=to_bytes(strip))
     return found
 
 
@@ -129,7 +158,13 @@ def think_closely(
 def write_details(path: Path, details: Mapping[str, Detail]) -> None:
     """Keep details in one file."""
     told = [
-        {"id": id, "tokens": each.tokens, "totals": each.totals, "edges": each.edges}
+        {
+            "id": id,
+            "question": each.question,
+            "tokens": each.tokens,
+            "totals": each.totals,
+            "edges": each.edges,
+        }
         for id, each in details.items()
     ]
     strips = {
@@ -150,6 +185,7 @@ def read_details(path: Path) -> dict[str, Detail]:
         with np.load(path, allow_pickle=False) as kept:
             return {
                 each["id"]: Detail(
+                    each["question"],
                     tuple(each["tokens"]),
                     kept.get(f"strip{i}"),
                     tuple(map(tuple, each["totals"])),
@@ -173,8 +209,8 @@ def _known(
     known: Mapping[str, Edges] | Sequence[Problem] | None,
 ) -> Iterable[tuple[str, tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]]:
     if isinstance(known, Mapping):
-        return [(id, (), _as_rows(edges)) for id, edges in known.items()]
-    return [(each.id, _totals(each), _as_rows(each.edges)) for each in known or ()]
+        return [(str(id), (), _as_rows(edges)) for id, edges in known.items()]
+    return [(str(each.id), _totals(each), _as_rows(each.edges)) for each in known or ()]
 
 
 def _as_rows(edges: Edges) -> tuple[tuple[str, str], ...]:

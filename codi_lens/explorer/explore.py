@@ -10,11 +10,10 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from codi_lens.attention.labels import labelled
 from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.views import VIEWS
 from codi_lens.errors import AttentionError, as_path, shown, whole_number
-from codi_lens.explorer.details import Edges, details_of
+from codi_lens.explorer.details import Edges, details_of, with_ids
 from codi_lens.explorer.packing import as_text
 from codi_lens.explorer.payload import Told, make_payload
 from codi_lens.explorer.widget import ExplorerWidget
@@ -162,7 +161,7 @@ def explore(
     >>> explore(two_heads(), title="Two heads")
     Explorer: Two heads; 2 heads, 2 problems one by one; .save('explorer.html')
     """
-    found = labelled(attention)
+    found = with_ids(attention)
     if "problem" not in found.dims and (runs is not None or edges is not None):
         raise AttentionError("Runs and edges belong to problems, and the attention has none.")
     n_problems = whole_number("n_problems", n_problems, 0, error=AttentionError)

@@ -24,6 +24,196 @@ var CodiLensExplorer = (() => {
     render: () => render
   });
 
+  // codi_lens/explorer/js/data.js
+  var VERSION = 1;
+  var KEPT = 8;
+  var Data = class {
+    /**
+     * @param {Payload} payload
+     * @param {Blocks} blocks
+     */
+    constructor(payload, blocks) {
+      if (payload.version !== VERSION) {
+        throw new Error(
+          `This page's script reads data of version ${VERSION}, not ${payload.version}; save the explorer again.`
+        );
+      }
+      this.payload = payload;
+      this.nHeads = payload.layers.length * payload.heads.length;
+      this.nQueries = payload.queries.length;
+      this.nKeys = payload.keys.length;
+      this.nCells = this.nQueries * this.nKeys;
+      this.names = payload.layers.flatMap(
+        (layer) => payload.heads.map((head) => `L${layer}H${head}`)
+      );
+      this._indices = new Map(this.names.map((name, i) => [name, i]));
+      this._problems = new Map(payload.problems.map((problem, i) => [problem.id, i]));
+      this._stripOf = new Map((payload.strips?.heads ?? []).map((head, place) => [head, place]));
+      this._blocks = blocks;
+      this._unpacked = /* @__PURE__ */ new Map();
+    }
+    /** @param {string} name such as L4H5; -1 where there is no such head */
+    headOf(name) {
+      return this._indices.get(name) ?? -1;
+    }
+    /** @param {string} id -1 where there is no such problem */
+    problemOf(id) {
+      return this._problems.get(id) ?? -1;
+    }
+    /** @param {number} head */
+    place(head) {
+      const n = this.payload.heads.length;
+      return { line: Math.floor(head / n), column: head % n };
+    }
+    /**
+     * Layer and number of a head.
+     * @param {number} head
+     * @returns {[number, number]}
+     */
+    pairOf(head) {
+      const { line, column } = this.place(head);
+      return [this.payload.layers[line], this.payload.heads[column]];
+    }
+    /**
+     * The mean over problems of a series, [head, query, key].
+     * @param {number} series
+     */
+    async mean(series) {
+      return new Float32Array((await this._unpack(`m${series}`)).buffer);
+    }
+    /**
+     * Half the width of the mean's 95 % interval; null where there is none.
+     * @param {number} series
+     */
+    async half(series) {
+      if (!this.payload.series[series].interval) return null;
+      return new Float32Array((await this._unpack(`h${series}`)).buffer);
+    }
+    /**
+     * Attention in one problem, [head, query, key].
+     * @param {number} series
+     * @param {number} problem
+     */
+    async ofProblem(series, problem) {
+      const packed = await this._unpack(`a${series}/${problem}`);
+      const values = Float32Array.from(packed, (value) => value / 255);
+      const rows = this.payload.problems[problem].undefined[series];
+      for (const row of rows) {
+        const query = this.payload.queries.indexOf(row);
+        for (let head = 0; head < this.nHeads; head++) {
+          const start = head * this.nCells + query * this.nKeys;
+          values.fill(NaN, start, start + this.nKeys);
+        }
+      }
+      return values;
+    }
+    /**
+     * Attention of every kept head to the tokens of a problem's question; null where none is kept.
+     * @param {number} problem
+     * @returns {Promise<Strip | null>}
+     */
+    async strip(problem) {
+      const tokens = problem < 0 ? null : this.payload.problems[problem].tokens;
+      if (!tokens || !this.payload.strips) return null;
+      const rows = this.payload.problems[problem].undefined[0];
+      const undefined_ = new Set(rows.map((row) => this.payload.queries.indexOf(row)));
+      const packed = await this._unpack(`t${problem}`);
+      return new Strip(packed, tokens, this.nQueries, this._stripOf, undefined_);
+    }
+    /**
+     * What the lens reads in a problem; null where nothing is kept.
+     * @param {number} problem
+     * @returns {Promise<LensTable | null>}
+     */
+    async lens(problem) {
+      const { lens } = this.payload;
+      if (!lens || problem < 0 || !this._blocks(`l${problem}`)) return null;
+      return new LensTable(await this._unpack(`l${problem}`), lens);
+    }
+    /** @param {string} name */
+    _unpack(name) {
+      const known = this._unpacked.get(name);
+      this._unpacked.delete(name);
+      const unpacking = known ?? inflate(this._blocks(name), name);
+      this._unpacked.set(name, unpacking);
+      const problems = [...this._unpacked.keys()].filter((each) => /^[alt]/.test(each));
+      for (const old of problems.slice(0, Math.max(0, problems.length - 4 * KEPT)))
+        this._unpacked.delete(old);
+      return unpacking;
+    }
+  };
+  var Strip = class {
+    /**
+     * @param {Uint8Array} packed [kept head, query, token]
+     * @param {string[]} tokens
+     * @param {number} nQueries
+     * @param {Map<number, number>} places of heads among those that are kept
+     * @param {Set<number>} undefined_ queries without a row
+     */
+    constructor(packed, tokens, nQueries, places, undefined_) {
+      this.tokens = tokens;
+      this._packed = packed;
+      this._nQueries = nQueries;
+      this._places = places;
+      this._undefined = undefined_;
+    }
+    /**
+     * @param {number} head
+     * @param {number} query
+     * @param {number} token
+     * @returns {number | null} null where the head's strip is not kept, or the row is undefined
+     */
+    at(head, query, token) {
+      const place = this._places.get(head);
+      if (place === void 0 || this._undefined.has(query)) return null;
+      return this._packed[(place * this._nQueries + query) * this.tokens.length + token] / 255;
+    }
+    /**
+     * The largest attention to a token, whatever the query.
+     * @param {number} head
+     */
+    largest(head) {
+      const place = this._places.get(head);
+      const n = this._nQueries * this.tokens.length;
+      return place === void 0 ? 0 : Math.max(...this._packed.subarray(place * n, (place + 1) * n)) / 255;
+    }
+    /** @param {number} head */
+    keeps(head) {
+      return this._places.has(head);
+    }
+  };
+  var LensTable = class {
+    /**
+     * @param {Uint8Array<ArrayBuffer>} packed
+     * @param {import("./schema").Lens} lens
+     */
+    constructor(packed, lens) {
+      this.lens = lens;
+      const n = lens.positions.length * lens.layers.length * lens.k;
+      this._ids = new Uint16Array(packed.buffer, 0, n);
+      this._probabilities = packed.subarray(2 * n);
+    }
+    /**
+     * The likeliest tokens, likeliest first; none where the problem has no such position.
+     * @param {number} position
+     * @param {number} layer
+     */
+    top(position, layer) {
+      const { lens } = this;
+      const start = (position * lens.layers.length + layer) * lens.k;
+      const ranks = Array.from({ length: lens.k }, (_, rank) => ({
+        text: lens.texts[this._ids[start + rank]],
+        probability: this._probabilities[start + rank] / 255
+      }));
+      return ranks.filter(({ text }) => text !== "");
+    }
+  };
+  async function inflate(packed, name) {
+    if (!packed) throw new Error(`The page holds no block ${name}; save the explorer again.`);
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  }
+
   // codi_lens/explorer/js/elements.js
   var SVG = "http://www.w3.org/2000/svg";
   function html(tag, attributes = {}, ...children) {
@@ -87,7 +277,8 @@ var CodiLensExplorer = (() => {
   // codi_lens/explorer/js/wording.js
   function fixed(value, digits = 3) {
     if (value === null || value === void 0 || Number.isNaN(value)) return "–";
-    const text = Math.abs(value).toFixed(digits);
+    const size = Math.abs(value);
+    const text = size >= 1e6 ? size.toExponential(2) : size.toFixed(digits);
     return value < 0 && Number(text) !== 0 ? `−${text}` : text;
   }
   function interval(low, high, digits = 3) {
@@ -104,6 +295,7 @@ var CodiLensExplorer = (() => {
   var visible = (text) => text.replace(/ /g, "␣").replace(/\n/g, "⏎").replace(/\t/g, "⇥");
   var count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
   var meanOver = ({ n }) => n === null ? "the mean" : `mean over ${count(n, "problem")}`;
+  var sentence = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);
 
   // codi_lens/explorer/js/heads.js
   var Measured = class {
@@ -116,7 +308,16 @@ var CodiLensExplorer = (() => {
       this.reach = Math.max(Math.abs(this.least), Math.abs(this.most)) || 1;
       this.order = quantity.values.flatMap((value, head) => value === null ? [] : [head]).sort((a, b) => this.weight(b) - this.weight(a) || a - b);
       this._ranks = [];
-      this.order.forEach((head, i) => this._ranks[head] = i + 1);
+      this.order.forEach((head, i) => {
+        const before = this.order[i - 1];
+        const tied = i > 0 && this.weight(before) === this.weight(head);
+        this._ranks[head] = tied ? this._ranks[before] : i + 1;
+      });
+      this.digits = Math.min(8, Math.max(0, 2 - Math.floor(Math.log10(this.reach))));
+    }
+    /** @param {number | null | undefined} value */
+    fixed(value) {
+      return fixed(value, Math.max(this.reach < 100 ? 3 : 0, this.digits));
     }
     /** @param {number} head */
     value(head) {
@@ -144,32 +345,39 @@ var CodiLensExplorer = (() => {
       return this.most > this.least ? (value - this.least) / (this.most - this.least) : 1;
     }
     /**
-     * How firm a head's number is: 1 less its interval's share of the scale, 0.25 at least.
+     * How firm a head's number is: 1 less what its interval takes of the scale, or of an effect, to
+     * 0.55 at least, so that no colour is taken for another.
      * @param {number} head
      */
     firmness(head) {
       const { low, high, signed } = this.quantity;
       const [from, to] = [low?.[head] ?? null, high?.[head] ?? null];
       if (from === null || to === null) return 1;
-      const span = signed ? 2 * this.reach : this.most - this.least;
-      return span > 0 ? Math.min(1, Math.max(0.25, 1 - (to - from) / span)) : 1;
+      const span = signed ? 2 * Math.abs(this.value(head) ?? 0) : this.most - this.least;
+      return 1 - 0.45 * (span > 0 ? Math.min(1, (to - from) / span) : 0);
     }
     /** @param {number} head whether its interval lies clear of 0, adjusted for the number of heads */
     isSignificant(head) {
       const q = this.quantity.q?.[head];
       return q !== null && q !== void 0 && q < 0.05;
     }
+    /**
+     * A head's number with its interval.
+     * @param {number} head
+     */
+    numbers(head) {
+      const { low, high, values } = this.quantity;
+      const [from, to] = [low?.[head] ?? null, high?.[head] ?? null];
+      const within = from === null || to === null ? "" : ` [${this.fixed(from)}, ${this.fixed(to)}]`;
+      return `${this.fixed(values[head])}${within}`;
+    }
     /** @param {number} head */
     text(head) {
-      const { low, high, q, unit } = this.quantity;
-      const value = this.quantity.values[head];
-      if (value === null) return "not measured";
-      const parts = [fixed(value), interval(low?.[head], high?.[head]), unit ?? ""];
-      if (q && q[head] !== null) parts.push(`(${significance(
-        /** @type {number} */
-        q[head]
-      )})`);
-      return parts.filter(Boolean).join(" ");
+      const { q, unit, values } = this.quantity;
+      if (values[head] === null) return "not measured";
+      const own = q?.[head] ?? null;
+      const sure = own === null ? "" : `(${significance(own)})`;
+      return [this.numbers(head), unit ?? "", sure].filter(Boolean).join(" ");
     }
   };
   function choices(data, state) {
@@ -184,6 +392,22 @@ var CodiLensExplorer = (() => {
       group
     }));
     return [...named, ...shown];
+  }
+  function normal(data, state) {
+    const offered = choices(data, state);
+    const { quantities, labels } = data.payload;
+    let { quantity, label: label2 } = state;
+    if (!offered.some(({ name }) => name === quantity)) {
+      const old = quantities.find(({ name }) => name === quantity)?.label ?? "";
+      quantity = (offered.find((each) => each.label.startsWith(old)) ?? offered[0]).name;
+    }
+    const [kind, ...rest] = label2.split("/");
+    const value = rest.join("/");
+    const has = labels.some(
+      ({ name, view, values }) => name === kind && (view ?? state.view) === state.view && values.includes(value)
+    );
+    if (!has) label2 = "";
+    return { ...state, quantity, label: label2 };
   }
   function measured(data, state, shown) {
     const given = data.payload.quantities.find(({ name }) => name === state.quantity);
@@ -203,9 +427,11 @@ var CodiLensExplorer = (() => {
     });
     const edge = `${data.payload.queries[query]} → ${data.payload.keys[key]}`;
     const where = shown.isDifference ? `, less that of ${shown.baselineName}` : "";
+    const { problems } = data.payload;
+    const of = shown.problem < 0 ? "" : `, problem ${problems[shown.problem].id}`;
     return new Measured({
       name: state.quantity,
-      label: isCell ? `Attention ${edge}${where}` : `Total difference from ${shown.baselineName || "nothing yet"}`,
+      label: isCell ? `Attention ${edge}${of}${where}` : shown.isDifference ? `Total difference from ${shown.baselineName}${of}` : "Total difference: choose what to compare with",
       group: "of what is shown",
       view: null,
       scope: null,
@@ -236,6 +462,188 @@ var CodiLensExplorer = (() => {
     });
   }
 
+  // codi_lens/explorer/js/shown.js
+  var LIMITS = [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1];
+  var Shown = class {
+    /**
+     * @param {Data} data
+     * @param {object} parts
+     * @param {number} parts.problem
+     * @param {Float32Array} parts.values [head, query, key]
+     * @param {Float32Array | null} parts.half
+     * @param {Float32Array | null} parts.baseline
+     * @param {string} parts.baselineName
+     * @param {Float32Array | null} parts.pinned of the problem in which the second head stays
+     * @param {import("./data").Strip | null} parts.strip
+     * @param {import("./data").LensTable | null} parts.lens
+     */
+    constructor(data, parts) {
+      this.data = data;
+      this.problem = parts.problem;
+      this.values = parts.values;
+      this.half = parts.half;
+      this.baseline = parts.baseline;
+      this.baselineName = parts.baselineName;
+      this.pinned = parts.pinned;
+      this.strip = parts.strip;
+      this.lens = parts.lens;
+      this.isDifference = parts.baseline !== null;
+      this.limit = this.isDifference ? this._limit() : 1;
+    }
+    /**
+     * What is drawn in a cell; NaN where it is impossible or undefined.
+     * @param {number} head
+     * @param {number} query
+     * @param {number} key
+     * @param {boolean} [pinned] in the problem in which the second head stays
+     */
+    at(head, query, key, pinned = false) {
+      const { data } = this;
+      if (!data.payload.possible[query][key]) return NaN;
+      const place = head * data.nCells + query * data.nKeys + key;
+      if (pinned && this.pinned) return this.pinned[place];
+      return this.baseline ? this.values[place] - this.baseline[place] : this.values[place];
+    }
+    /** @param {number} query whether the problem that is shown has no such row */
+    undefinedRow(query) {
+      return this.data.payload.possible[query].every(
+        (possible, key) => !possible || Number.isNaN(this.values[query * this.data.nKeys + key])
+      );
+    }
+    /**
+     * The attention itself and what it is compared with.
+     * @param {number} head
+     * @param {number} query
+     * @param {number} key
+     */
+    both(head, query, key) {
+      const place = head * this.data.nCells + query * this.data.nKeys + key;
+      return {
+        value: this.values[place],
+        baseline: this.baseline ? this.baseline[place] : NaN,
+        half: this.half && !this.isDifference ? this.half[place] : NaN
+      };
+    }
+    /**
+     * The place of a head among all, by the size of what is drawn in one cell; equal ones share it.
+     * @param {number} head
+     * @param {number} query
+     * @param {number} key
+     */
+    rank(head, query, key) {
+      const own = Math.abs(this.at(head, query, key));
+      if (Number.isNaN(own)) return null;
+      let rank = 1;
+      for (let other = 0; other < this.data.nHeads; other++) {
+        if (Math.abs(this.at(other, query, key)) > own) rank += 1;
+      }
+      return rank;
+    }
+    /**
+     * The largest attention of a head, for a scale of its own.
+     * @param {number} head
+     * @param {boolean} [pinned] see `at`
+     */
+    largest(head, pinned = false) {
+      let most = 0;
+      for (let query = 0; query < this.data.nQueries; query++)
+        for (let key = 0; key < this.data.nKeys; key++) {
+          const value = Math.abs(this.at(head, query, key, pinned));
+          if (value > most) most = value;
+        }
+      return most;
+    }
+    /**
+     * Half the summed difference of a row, averaged over rows: 0 is no difference, 1 all that can be.
+     * @param {number} head
+     */
+    total(head) {
+      let sum = 0;
+      let rows = 0;
+      for (let query = 0; query < this.data.nQueries; query++) {
+        let row = 0;
+        let known = true;
+        for (let key = 0; key < this.data.nKeys; key++)
+          if (this.data.payload.possible[query][key]) {
+            const value = this.at(head, query, key);
+            if (Number.isNaN(value)) known = false;
+            row += Math.abs(value) / 2;
+          }
+        if (known) {
+          sum += row;
+          rows += 1;
+        }
+      }
+      return rows ? sum / rows : null;
+    }
+    _limit() {
+      const sizes = [];
+      for (let head = 0; head < this.data.nHeads; head++)
+        for (let query = 0; query < this.data.nQueries; query++)
+          for (let key = 0; key < this.data.nKeys; key++) {
+            const value = this.at(head, query, key);
+            if (!Number.isNaN(value)) sizes.push(Math.abs(value));
+          }
+      const sorted = Float64Array.from(sizes).sort();
+      const usual = sorted.length ? sorted[Math.floor(0.995 * (sorted.length - 1))] : 0;
+      return LIMITS.find((limit) => usual <= limit) ?? 1;
+    }
+  };
+  async function gather(data, state) {
+    const of = (series, problem) => problem < 0 ? data.mean(series) : data.ofProblem(series, problem);
+    const compared = comparedWith(data, state);
+    const [values, half, baseline, pinned, strip, lens] = await Promise.all([
+      of(0, state.problem),
+      state.problem < 0 ? data.half(0) : null,
+      compared ? of(compared.series, compared.problem) : null,
+      state.pin >= 0 && state.pinProblem !== null ? of(0, state.pinProblem) : null,
+      data.strip(state.problem),
+      data.lens(state.problem)
+    ]);
+    const baselineName = compared?.name ?? "";
+    return new Shown(data, {
+      problem: state.problem,
+      values,
+      half,
+      baseline,
+      baselineName,
+      pinned,
+      strip,
+      lens
+    });
+  }
+  function comparisons(data, problem) {
+    const { series, problems } = data.payload;
+    const others = series.flatMap(
+      ({ label: label2, byProblem }, i) => i && (problem < 0 || byProblem) ? [{ value: `series/${i}`, text: label2, group: "" }] : []
+    );
+    const mean = problem < 0 ? [] : [{ value: "mean", text: "mean over problems", group: "" }];
+    const ids = problems.flatMap(
+      ({ id }, i) => i === problem ? [] : [{ value: `problem/${id}`, text: id, group: "another problem" }]
+    );
+    return [{ value: "", text: "nothing", group: "" }, ...mean, ...others, ...ids];
+  }
+  function comparedWith(data, state) {
+    const [kind, ...rest] = state.diff.split("/");
+    const which = rest.join("/");
+    const { series, problems } = data.payload;
+    if (kind === "mean" && state.problem >= 0)
+      return { series: 0, problem: -1, name: "mean over problems" };
+    if (kind === "series") {
+      const other = series[Number(which)];
+      if (state.problem < 0 || other.byProblem) {
+        return { series: Number(which), problem: state.problem, name: other.label };
+      }
+    }
+    if (kind === "problem") {
+      const problem = data.problemOf(which);
+      if (problem >= 0 && problem !== state.problem) {
+        return { series: 0, problem, name: `problem ${problems[problem].id}` };
+      }
+    }
+    return null;
+  }
+
   // codi_lens/explorer/js/save.js
   function selection(heads, data) {
     const pairs = heads.map((head) => `(${data.pairOf(head).join(", ")})`);
@@ -248,6 +656,33 @@ var CodiLensExplorer = (() => {
     link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(address), 1e4);
+  }
+  function composed(parts, palette2) {
+    const sizes = parts.map(({ figure: drawn }) => [
+      Number(drawn.getAttribute("width")),
+      Number(drawn.getAttribute("height"))
+    ]);
+    const letters = Math.max(
+      ...parts.flatMap(({ title, note }) => [title.length * 7.6, note.length * 6.6])
+    );
+    const width = Math.ceil(Math.max(letters, ...sizes.map(([wide]) => wide)) + 24);
+    const height = sizes.reduce((sum, [, tall]) => sum + tall + 66, 12);
+    const { figure: whole } = figure(width, height, palette2);
+    let y = 12;
+    parts.forEach(({ title, note, figure: drawn }, i) => {
+      const copy2 = (
+        /** @type {SVGSVGElement} */
+        drawn.cloneNode(true)
+      );
+      for (const mark of copy2.querySelectorAll("[data-at]")) mark.removeAttribute("data-at");
+      set(copy2, { x: 12, y: y + 24 });
+      whole.append(
+        label(12, y + 14, title, { "font-weight": 600, "font-size": 13, fill: palette2.ink })
+      );
+      whole.append(copy2, label(12, y + sizes[i][1] + 40, note, { fill: palette2.muted }));
+      y += sizes[i][1] + 66;
+    });
+    return whole;
   }
   var asSvg = (figure2) => new Blob([new XMLSerializer().serializeToString(figure2)], { type: "image/svg+xml" });
   async function asPng(figure2) {
@@ -286,9 +721,13 @@ var CodiLensExplorer = (() => {
 
   // codi_lens/explorer/js/state.js
   var Store = class {
-    /** @param {State} initial */
-    constructor(initial) {
-      this.state = initial;
+    /**
+     * @param {State} initial
+     * @param {(state: State) => State} normal what a state has to be for this page
+     */
+    constructor(initial, normal2) {
+      this.state = normal2(initial);
+      this._normal = normal2;
       this._listeners = [];
     }
     /** @param {(changed: Set<Field>) => void} listener */
@@ -297,23 +736,24 @@ var CodiLensExplorer = (() => {
     }
     /** @param {Partial<State>} changes */
     set(changes) {
+      const before = this.state;
+      this.state = this._normal({ ...before, ...changes });
       const fields = (
         /** @type {Field[]} */
-        Object.keys(changes)
+        Object.keys(this.state)
       );
       const changed = new Set(
-        fields.filter((name) => JSON.stringify(this.state[name]) !== JSON.stringify(changes[name]))
+        fields.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(this.state[name]))
       );
-      if (!changed.size) return;
-      this.state = { ...this.state, ...changes };
-      for (const listener of this._listeners) listener(changed);
+      if (changed.size) for (const listener of this._listeners) listener(changed);
     }
   };
   function toFragment(state, first, data) {
-    const id = (problem) => problem < 0 ? "mean" : data.payload.problems[problem].id;
+    const id = (problem) => problem < 0 ? "" : data.payload.problems[problem].id;
     const frozen = state.pinProblem === null ? "" : `@${id(state.pinProblem)}`;
     const fields = [
       ["head", data.names[state.head], true],
+      ["locked", "0", !state.locked],
       ["pin", state.pin < 0 ? "" : data.names[state.pin] + frozen, state.pin >= 0],
       ["problem", id(state.problem), state.problem !== first.problem],
       ["view", state.view, state.view !== first.view],
@@ -340,9 +780,9 @@ var CodiLensExplorer = (() => {
     const given = new URLSearchParams(fragment.replace(/^#/, ""));
     const found = {};
     const text = (name) => given.get(name) ?? "";
-    const { queries, keys, layers, quantities, problems, series } = data.payload;
+    const { queries, keys, layers, quantities } = data.payload;
     const head = data.headOf(text("head"));
-    if (head >= 0) Object.assign(found, { head, locked: true });
+    if (head >= 0) Object.assign(found, { head, locked: text("locked") !== "0" });
     const [pinned, ...where] = text("pin").split("@");
     const pin = data.headOf(pinned);
     if (pin >= 0) {
@@ -356,10 +796,8 @@ var CodiLensExplorer = (() => {
       found.view = view;
     const known = [...quantities.map(({ name }) => name), "cell", "difference"];
     if (known.includes(text("quantity"))) found.quantity = text("quantity");
-    const diff = text("diff");
-    const ids = problems.map(({ id }) => `problem/${id}`);
-    if (["mean", ...series.slice(1).map((_, i) => `series/${i + 1}`), ...ids].includes(diff))
-      found.diff = diff;
+    const compared = comparisons(data, found.problem ?? -1).map(({ value }) => value);
+    if (compared.includes(text("diff"))) found.diff = text("diff");
     if (given.has("scaled")) found.scaled = text("scaled") === "1";
     const [query, key] = text("cell").split(",");
     const [row, column] = [queries.indexOf(query), keys.indexOf(key)];
@@ -380,7 +818,7 @@ var CodiLensExplorer = (() => {
     return found;
   }
   function problemNamed(id, data) {
-    if (id === "mean") return -1;
+    if (id === "") return -1;
     const problem = data.problemOf(id);
     return problem < 0 ? null : problem;
   }
@@ -461,20 +899,24 @@ var CodiLensExplorer = (() => {
         diff: ""
       });
     }
-    /** @param {string} key an arrow: to the next head that passes the filters */
+    /** @param {string} key an arrow: to the nearest head in that direction that passes the filters */
     moveHead(key) {
-      const { data } = this.explorer;
-      const n = data.payload.heads.length;
-      const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -n, ArrowDown: n }[key] ?? 0;
-      let { head } = this.explorer;
-      do {
-        const { line, column } = data.place(head);
-        if (step === -1 && column === 0 || step === 1 && column === n - 1) return;
-        if (line + Math.sign(step) * Number(Math.abs(step) === n) < 0) return;
-        head += step;
-        if (head < 0 || head >= data.nHeads) return;
-      } while (!this.explorer.passes[head]);
-      this.explorer.store.set({ head, locked: true, preview: -1 });
+      const { data, passes, head } = this.explorer;
+      const here = data.place(head);
+      const [down, right] = (
+        /** @type {[number, number]} */
+        { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[key]
+      );
+      let [best, least] = [-1, Infinity];
+      passes.forEach((passed, other) => {
+        const { line, column } = data.place(other);
+        const [dy, dx] = [line - here.line, column - here.column];
+        const along = down * dy + right * dx;
+        const aside = Math.abs(down ? dx : dy);
+        const far = 1e4 * aside + along;
+        if (passed && along > 0 && far < least) [best, least] = [other, far];
+      });
+      if (best >= 0) this.explorer.store.set({ head: best, locked: true, preview: -1 });
     }
     /** @param {boolean} first or last */
     bestHead(first) {
@@ -492,27 +934,33 @@ var CodiLensExplorer = (() => {
       const head = order[order.indexOf(this.explorer.head) + step];
       if (head !== void 0) this.explorer.store.set({ head, locked: true, preview: -1 });
     }
-    /** @param {number} step among the problems that the search finds; before the first is the mean */
-    stepProblem(step) {
-      const places = [-1, ...this.explorer.matching];
-      const { problem } = this.explorer.store.state;
-      const next = step > 0 ? places.find((place) => place > problem) : places.findLast((place) => place < problem);
-      if (next !== void 0) this.explorer.store.set({ problem: next });
+    /**
+     * @param {number} step among the problems that the search finds; before the first is the mean
+     * @param {boolean} [round] whether the first comes after the last
+     */
+    stepProblem(step, round = false) {
+      const { matching, store } = this.explorer;
+      if (!matching.length) return;
+      const { problem } = store.state;
+      const places = [-1, ...matching];
+      const next2 = step > 0 ? matching.find((place) => place > problem) ?? (round ? matching[0] : void 0) : places.findLast((place) => place < problem);
+      if (next2 !== void 0) store.set({ problem: next2 });
     }
-    /** @param {number} problem the nearest that the search finds */
-    toMatching(problem) {
-      const places = [-1, ...this.explorer.matching];
-      const nearest = places.reduce(
-        (best, place) => Math.abs(place - problem) < Math.abs(best - problem) ? place : best,
-        -1
-      );
-      if (nearest === this.explorer.store.state.problem) this.explorer.controls.sync();
-      else this.explorer.store.set({ problem: nearest });
+    /** @param {number} wanted the problem, or the next in its direction that the search finds */
+    toMatching(wanted) {
+      const { matching, store, controls } = this.explorer;
+      const { problem } = store.state;
+      const places = [-1, ...matching];
+      const beyond = wanted > problem ? places.find((place) => place >= wanted) : places.findLast((place) => place <= wanted);
+      const last = wanted > problem ? places[places.length - 1] : -1;
+      const next2 = beyond ?? (matching.length ? last : problem);
+      if (next2 === problem || !matching.length) controls.sync();
+      else store.set({ problem: next2 });
     }
     nextDiff() {
       const { problem, diff } = this.explorer.store.state;
-      const others = this.explorer.data.payload.series.slice(1).flatMap(({ byProblem }, i) => problem < 0 || byProblem ? [`series/${i + 1}`] : []);
-      const ways = ["", ...problem < 0 ? [] : ["mean"], ...others];
+      const list = comparisons(this.explorer.data, problem).filter(({ group }) => group === "");
+      const ways = list.map(({ value }) => value);
       this.explorer.store.set({ diff: ways[(ways.indexOf(diff) + 1) % ways.length] });
     }
     nextView() {
@@ -559,12 +1007,26 @@ var CodiLensExplorer = (() => {
     saveTable() {
       download("heads.csv", new Blob([this.explorer.table.csv()], { type: "text/csv" }));
     }
-    /** @param {"png" | "svg"} kind */
-    async saveFigure(kind) {
-      const { drawn } = this.explorer.matrix;
-      if (!drawn) return;
-      const name = `${this.explorer.data.names[this.explorer.head]}.${kind}`;
-      download(name, kind === "svg" ? asSvg(drawn) : await asPng(drawn));
+    /**
+     * The matrices, or the map, with what their headings and legends say.
+     * @param {"png" | "svg"} kind
+     * @param {"head" | "map"} what
+     */
+    async saveFigure(kind, what) {
+      const { boxes, map, matrix, second, data, head, palette: palette2, store, quantity } = this.explorer;
+      const { mapTitle, mapNote, firstName, firstLegend, secondName, secondLegend } = boxes;
+      const drawn = what === "map" ? [[mapTitle, mapNote, map.drawn]] : [
+        [firstName, firstLegend, matrix.drawn],
+        [secondName, secondLegend, store.state.pin < 0 ? void 0 : second.drawn]
+      ];
+      const parts = drawn.flatMap(
+        ([title, note, figure2]) => figure2 ? [{ title: title.textContent ?? "", note: said(note), figure: figure2 }] : []
+      );
+      if (what === "map")
+        parts[0].note = [parts[0].note, said(map.legend)].filter(Boolean).join(" · ");
+      const whole = composed(parts, palette2);
+      const name = what === "map" ? quantity.quantity.label.replace(/[^\w]+/g, "_") : data.names[head];
+      download(`${name}.${kind}`, kind === "svg" ? asSvg(whole) : await asPng(whole));
     }
     /**
      * @param {Promise<boolean>} done
@@ -576,6 +1038,10 @@ var CodiLensExplorer = (() => {
       });
     }
   };
+  function said(box) {
+    const parts = box.children.length ? [...box.children] : [box];
+    return parts.map((part) => part.textContent ?? "").filter(Boolean).join(" · ");
+  }
 
   // codi_lens/explorer/js/captions.js
   function headTexts({ data, quantity, store }, head) {
@@ -609,25 +1075,24 @@ var CodiLensExplorer = (() => {
     }
     const plain = shown.isDifference ? ": attention itself, no difference" : "";
     boxes.stripNote.textContent = shown.strip ? `${data.names[head]} over the question's tokens (␣ is a space)${plain}` : "";
-    boxes.legend.replaceChildren(...legend(explorer));
+    boxes.firstLegend.replaceChildren(...legend(explorer, explorer.matrix));
+    if (state.pin >= 0) boxes.secondLegend.replaceChildren(...legend(explorer, explorer.second));
   }
   function placeOf({ data }, problem) {
     return problem < 0 ? meanOver(data.payload.series[0]) : `problem ${data.payload.problems[problem].id}`;
   }
-  function legend({ shown, head, palette: palette2, data, store, scaleOf }) {
-    const most = scaleOf(head);
-    const texts = shown.isDifference ? [`difference ${fixed(-most, 2)}`, `+${fixed(most, 2)}`, "corner mark: beyond the scale"] : store.state.scaled ? [
+  function legend({ palette: palette2, data, store }, { head, differs, most }) {
+    const texts = differs ? [`difference ${fixed(-most, 2)}`, `+${fixed(most, 2)}`, "corner mark: beyond the scale"] : store.state.scaled ? [
       "attention 0",
       fixed(most, 2),
       `scaled to ${data.names[head]}: colours do not compare with other heads`
     ] : ["attention 0", "1", ""];
-    const colour = (at) => shown.isDifference ? palette2.difference(2 * at - 1) : palette2.attention(at);
+    const colour = (at) => differs ? palette2.difference(2 * at - 1) : palette2.attention(at);
     return [
       html("span", {}, texts[0]),
       ramp(colour),
       html("span", {}, texts[1]),
-      html("span", { class: "quiet" }, texts[2]),
-      html("span", { class: "quiet" }, "hatched: impossible · orange: self · green: known edge")
+      html("span", { class: "quiet" }, texts[2])
     ];
   }
   function ramp(colour) {
@@ -786,7 +1251,7 @@ var CodiLensExplorer = (() => {
       this.slider.addEventListener("input", () => explorer.act.toMatching(Number(this.slider.value)));
       this.search.addEventListener("input", () => store.set({ search: this.search.value }));
       this.search.addEventListener("keydown", (event) => {
-        if (event.key === "Enter") explorer.act.stepProblem(1);
+        if (event.key === "Enter") explorer.act.stepProblem(1, true);
       });
       return html(
         "div",
@@ -849,6 +1314,9 @@ var CodiLensExplorer = (() => {
       this.from.select.value = String(state.layers[0]);
       this.to.select.value = String(state.layers[1]);
       options(this.label.select, this._labels(), state.label);
+      if (state.top && !TOPS.includes(state.top)) {
+        this.top.select.append(html("option", { value: String(state.top) }, `top ${state.top}`));
+      }
       this.top.select.value = String(state.top);
       this.significant.input.checked = state.significant;
       this.significant.field.hidden = quantity.quantity.q === null && !state.significant;
@@ -857,7 +1325,8 @@ var CodiLensExplorer = (() => {
         input.checked = input.value === state.view;
       const hiding = passes.filter((passed) => !passed).length;
       this.hidden.textContent = hiding ? `Filters hide ${hiding} of ${count(data.nHeads, "head")}.` : "";
-      if (hiding) this.filters.open = true;
+      if (hiding && !this._hid) this.filters.open = true;
+      this._hid = hiding > 0;
       this._syncProblem();
     }
     _syncProblem() {
@@ -876,21 +1345,11 @@ var CodiLensExplorer = (() => {
     _comparisons() {
       const { data, store } = this.explorer;
       const { problem, diff } = store.state;
-      const { series, problems } = data.payload;
-      const others = series.slice(1).flatMap(
-        ({ label: label2, byProblem }, i) => problem < 0 || byProblem ? [{ value: `series/${i + 1}`, text: label2, group: "" }] : []
-      );
-      const list = [{ value: "", text: "nothing", group: "" }, ...others];
-      if (problem >= 0) list.push({ value: "mean", text: "mean over problems", group: "" });
-      const ids = problems.filter((_, i) => i !== problem).map(({ id }) => ({ value: `problem/${id}`, text: id, group: "another problem" }));
-      if (!list.some(({ value }) => value === diff) && !ids.some(({ value }) => value === diff)) {
-        list.push({
-          value: diff,
-          text: diff === "mean" ? "mean (of a problem)" : `${diff} (not here)`,
-          group: ""
-        });
-      }
-      return [...list, ...ids];
+      const list = comparisons(data, problem);
+      if (list.some(({ value }) => value === diff)) return list;
+      const here = comparisons(data, problem < 0 ? 0 : -1).find(({ value }) => value === diff);
+      const text = `${here?.text ?? "the same problem"} (not here)`;
+      return [...list.slice(0, 1), { value: diff, text, group: "" }, ...list.slice(1)];
     }
     _labels() {
       const { data, store } = this.explorer;
@@ -922,191 +1381,6 @@ var CodiLensExplorer = (() => {
       }
     }
     select.value = value;
-  }
-
-  // codi_lens/explorer/js/data.js
-  var VERSION = 1;
-  var KEPT = 8;
-  var Data = class {
-    /**
-     * @param {Payload} payload
-     * @param {Blocks} blocks
-     */
-    constructor(payload, blocks) {
-      if (payload.version !== VERSION) {
-        throw new Error(
-          `This page's script reads data of version ${VERSION}, not ${payload.version}; save the explorer again.`
-        );
-      }
-      this.payload = payload;
-      this.nHeads = payload.layers.length * payload.heads.length;
-      this.nQueries = payload.queries.length;
-      this.nKeys = payload.keys.length;
-      this.nCells = this.nQueries * this.nKeys;
-      this.names = payload.layers.flatMap(
-        (layer) => payload.heads.map((head) => `L${layer}H${head}`)
-      );
-      this._indices = new Map(this.names.map((name, i) => [name, i]));
-      this._problems = new Map(payload.problems.map((problem, i) => [problem.id, i]));
-      this._stripOf = new Map((payload.strips?.heads ?? []).map((head, place) => [head, place]));
-      this._blocks = blocks;
-      this._unpacked = /* @__PURE__ */ new Map();
-    }
-    /** @param {string} name such as L4H5; -1 where there is no such head */
-    headOf(name) {
-      return this._indices.get(name) ?? -1;
-    }
-    /** @param {string} id -1 where there is no such problem */
-    problemOf(id) {
-      return this._problems.get(id) ?? -1;
-    }
-    /** @param {number} head */
-    place(head) {
-      const n = this.payload.heads.length;
-      return { line: Math.floor(head / n), column: head % n };
-    }
-    /**
-     * Layer and number of a head.
-     * @param {number} head
-     * @returns {[number, number]}
-     */
-    pairOf(head) {
-      const { line, column } = this.place(head);
-      return [this.payload.layers[line], this.payload.heads[column]];
-    }
-    /**
-     * The mean over problems of a series, [head, query, key].
-     * @param {number} series
-     */
-    async mean(series) {
-      return new Float32Array((await this._unpack(`m${series}`)).buffer);
-    }
-    /**
-     * Half the width of the mean's 95 % interval; null where there is none.
-     * @param {number} series
-     */
-    async half(series) {
-      if (!this.payload.series[series].interval) return null;
-      return new Float32Array((await this._unpack(`h${series}`)).buffer);
-    }
-    /**
-     * Attention in one problem, [head, query, key].
-     * @param {number} series
-     * @param {number} problem
-     */
-    async ofProblem(series, problem) {
-      const packed = await this._unpack(`a${series}/${problem}`);
-      const values = Float32Array.from(packed, (value) => value / 255);
-      const rows = this.payload.problems[problem].undefined;
-      for (const row of rows) {
-        const query = this.payload.queries.indexOf(row);
-        for (let head = 0; head < this.nHeads; head++) {
-          const start = head * this.nCells + query * this.nKeys;
-          values.fill(NaN, start, start + this.nKeys);
-        }
-      }
-      return values;
-    }
-    /**
-     * Attention of every kept head to the tokens of a problem's question; null where none is kept.
-     * @param {number} problem
-     * @returns {Promise<Strip | null>}
-     */
-    async strip(problem) {
-      const tokens = problem < 0 ? null : this.payload.problems[problem].tokens;
-      if (!tokens || !this.payload.strips) return null;
-      return new Strip(await this._unpack(`t${problem}`), tokens, this.nQueries, this._stripOf);
-    }
-    /**
-     * What the lens reads in a problem; null where nothing is kept.
-     * @param {number} problem
-     * @returns {Promise<LensTable | null>}
-     */
-    async lens(problem) {
-      const { lens } = this.payload;
-      if (!lens || problem < 0 || !this._blocks(`l${problem}`)) return null;
-      return new LensTable(await this._unpack(`l${problem}`), lens);
-    }
-    /** @param {string} name */
-    _unpack(name) {
-      const known = this._unpacked.get(name);
-      this._unpacked.delete(name);
-      const unpacking = known ?? inflate(this._blocks(name), name);
-      this._unpacked.set(name, unpacking);
-      const problems = [...this._unpacked.keys()].filter((each) => /^[alt]/.test(each));
-      for (const old of problems.slice(0, Math.max(0, problems.length - 4 * KEPT)))
-        this._unpacked.delete(old);
-      return unpacking;
-    }
-  };
-  var Strip = class {
-    /**
-     * @param {Uint8Array} packed [kept head, query, token]
-     * @param {string[]} tokens
-     * @param {number} nQueries
-     * @param {Map<number, number>} places of heads among those that are kept
-     */
-    constructor(packed, tokens, nQueries, places) {
-      this.tokens = tokens;
-      this._packed = packed;
-      this._nQueries = nQueries;
-      this._places = places;
-    }
-    /**
-     * @param {number} head
-     * @param {number} query
-     * @param {number} token
-     * @returns {number | null} null where the head's strip is not kept
-     */
-    at(head, query, token) {
-      const place = this._places.get(head);
-      if (place === void 0) return null;
-      return this._packed[(place * this._nQueries + query) * this.tokens.length + token] / 255;
-    }
-    /**
-     * The largest attention to a token, whatever the query.
-     * @param {number} head
-     */
-    largest(head) {
-      const place = this._places.get(head);
-      const n = this._nQueries * this.tokens.length;
-      return place === void 0 ? 0 : Math.max(...this._packed.subarray(place * n, (place + 1) * n)) / 255;
-    }
-    /** @param {number} head */
-    keeps(head) {
-      return this._places.has(head);
-    }
-  };
-  var LensTable = class {
-    /**
-     * @param {Uint8Array<ArrayBuffer>} packed
-     * @param {import("./schema").Lens} lens
-     */
-    constructor(packed, lens) {
-      this.lens = lens;
-      const n = lens.positions.length * lens.layers.length * lens.k;
-      this._ids = new Uint16Array(packed.buffer, 0, n);
-      this._probabilities = packed.subarray(2 * n);
-    }
-    /**
-     * The likeliest tokens, likeliest first; none where the problem has no such position.
-     * @param {number} position
-     * @param {number} layer
-     */
-    top(position, layer) {
-      const { lens } = this;
-      const start = (position * lens.layers.length + layer) * lens.k;
-      const ranks = Array.from({ length: lens.k }, (_, rank) => ({
-        text: lens.texts[this._ids[start + rank]],
-        probability: this._probabilities[start + rank] / 255
-      }));
-      return ranks.filter(({ text }) => text !== "");
-    }
-  };
-  async function inflate(packed, name) {
-    if (!packed) throw new Error(`The page holds no block ${name}; save the explorer again.`);
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
   // codi_lens/explorer/js/keys.js
@@ -1150,20 +1424,27 @@ var CodiLensExplorer = (() => {
     [["/"], "search the problems", (explorer) => explorer.controls.search.focus()],
     [["?"], "this help", (explorer) => explorer.help.toggle()]
   ];
+  var OWN = /^(Arrow.*|Page.*|Home|End|Enter| )$/;
   function onKey(explorer, event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const target = event.composedPath()[0];
-    const inField = target instanceof HTMLElement && target.matches("input, select, textarea");
-    if (inField && event.key !== "Escape") return;
-    const isButton = target instanceof HTMLElement && target.matches("button, summary, a");
-    if (isButton && event.key === "Enter") return;
-    const scrolls = target instanceof HTMLElement && target.matches(".scroller, .scroll");
-    if (scrolls && /^(Arrow|Page|Home|End)/.test(event.key)) return;
+    if (!(target instanceof HTMLElement)) return;
+    if (explorer.help.dialog.open) {
+      if (event.key === "?") explorer.help.toggle();
+      return;
+    }
+    const typing = target.matches("input[type=search], textarea");
+    if (typing && event.key !== "Escape") return;
+    const own = target.matches("select") ? /^(.|Arrow.*|Page.*|Home|End|Enter)$/ : OWN;
+    const isOwn = own.test(event.key) && !/^[[\]?/+=-]$/.test(event.key);
+    const scrolls = target.matches(".scroller, .scroll");
+    if (isOwn && (scrolls || target.matches("input, select, button, summary, a"))) return;
     const found = KEYS.find(([names2]) => names2.includes(event.key));
     if (!found) return;
     event.preventDefault();
     event.stopPropagation();
-    if (inField) target.blur();
+    explorer.tip.hide();
+    if (typing) target.blur();
     else found[2](explorer, event.key);
   }
 
@@ -1181,16 +1462,10 @@ var CodiLensExplorer = (() => {
       second: cue(html("div", { class: "matrix" })),
       firstName: html("h3"),
       secondName: html("h3"),
-      legend: html("div", { class: "legend" }),
+      firstLegend: html("div", { class: "legend" }),
+      secondLegend: html("div", { class: "legend" }),
       spoken: html("div", { class: "spoken" }),
-      strip: cue(
-        html("div", {
-          class: "strip",
-          tabindex: "0",
-          role: "region",
-          "aria-label": "Attention to every token of the question"
-        })
-      ),
+      strip: cue(html("div", { class: "strip" })),
       stripNote: html("p", { class: "quiet" }),
       problem: html("div", { class: "problem-text" }),
       table: html("div", { class: "heads" }),
@@ -1200,16 +1475,16 @@ var CodiLensExplorer = (() => {
     const head = html(
       "section",
       { class: "card panel-head", "aria-label": "The head" },
-      html("div", { class: "bar" }, boxes.headTitle, controls.views),
+      html("div", { class: "bar" }, boxes.headTitle, pins(explorer), controls.views),
       boxes.headFacts,
       html("div", { class: "bar" }, controls.diff.field, controls.scaled.field),
       html(
         "div",
         { class: "matrices" },
-        html("div", {}, boxes.firstName, boxes.first),
-        html("div", {}, boxes.secondName, boxes.second)
+        html("div", {}, boxes.firstName, boxes.first, boxes.firstLegend),
+        html("div", {}, boxes.secondName, boxes.second, boxes.secondLegend)
       ),
-      boxes.legend,
+      html("p", { class: "quiet" }, "Hatched: impossible. Orange: self. Green: known edge."),
       boxes.stripNote,
       boxes.strip,
       boxes.spoken,
@@ -1226,7 +1501,8 @@ var CodiLensExplorer = (() => {
         html("div", { class: "bar" }, controls.quantity.field),
         boxes.map,
         controls.filters,
-        controls.hidden
+        controls.hidden,
+        html("div", { class: "exports" }, ...pictures(explorer, "map", "The map"))
       ),
       head,
       html(
@@ -1271,7 +1547,7 @@ var CodiLensExplorer = (() => {
       const list = html(
         "ul",
         {},
-        ...findings.map((sentence) => html("li", {}, ...linked(explorer, sentence)))
+        ...findings.map((sentence2) => html("li", {}, ...linked(explorer, sentence2)))
       );
       root.append(
         html(
@@ -1300,47 +1576,61 @@ var CodiLensExplorer = (() => {
       html(
         "ul",
         {},
-        ...opening.sentences.map((sentence) => html("li", {}, ...linked(explorer, sentence)))
+        ...opening.sentences.map((sentence2) => html("li", {}, ...linked(explorer, sentence2)))
       ),
       html("div", { class: "chips" }, ...buttons)
     );
   }
-  function linked(explorer, sentence) {
+  function linked(explorer, sentence2) {
     const parts = [];
     let end = 0;
-    for (const found of sentence.matchAll(HEAD_NAME)) {
+    for (const found of sentence2.matchAll(HEAD_NAME)) {
       const head = explorer.data.headOf(found[0]);
       if (head < 0) continue;
       const button = html("button", { type: "button", class: "link" }, found[0]);
       button.addEventListener("click", () => explorer.act.show(head));
-      parts.push(sentence.slice(end, found.index), button);
+      parts.push(sentence2.slice(end, found.index), button);
       end = found.index + found[0].length;
     }
-    return [...parts, sentence.slice(end)];
+    return [...parts, sentence2.slice(end)];
   }
-  function exports(explorer, said) {
-    const button = (text, title, act) => {
-      const made = html("button", { type: "button", title }, text);
-      made.addEventListener("click", act);
-      return made;
-    };
+  function pins(explorer) {
+    return html(
+      "div",
+      { class: "buttons" },
+      action(
+        "Pin",
+        "Put this head beside the next; again to take it away",
+        () => explorer.act.pin(explorer.head)
+      ),
+      action("Pin here", "Put this head in this problem beside others", () => explorer.act.pinHere()),
+      action("Clear", "Take away lock, pin, chosen cell and comparison", () => explorer.act.clear())
+    );
+  }
+  function action(text, title, act) {
+    const made = html("button", { type: "button", title }, text);
+    made.addEventListener("click", act);
+    return made;
+  }
+  function pictures(explorer, what, name) {
+    return [
+      action("PNG", `${name} as a picture`, () => void explorer.act.saveFigure("png", what)),
+      action("SVG", `${name} as vector graphics`, () => void explorer.act.saveFigure("svg", what))
+    ];
+  }
+  function exports(explorer, said2) {
     return html(
       "div",
       { class: "exports" },
-      button(
+      action(
         "Copy heads",
         "The locked and the pinned head, as ablate_heads takes them",
         () => explorer.act.copySelection()
       ),
-      button("Copy link", "A link that opens the page as it is", () => explorer.act.copyLink()),
-      button("CSV", "The table as it is filtered and sorted", () => explorer.act.saveTable()),
-      button("PNG", "The head's matrix as a picture", () => void explorer.act.saveFigure("png")),
-      button(
-        "SVG",
-        "The head's matrix as vector graphics",
-        () => void explorer.act.saveFigure("svg")
-      ),
-      said
+      ...explorer.alone ? [action("Copy link", "A link that opens the page as it is", () => explorer.act.copyLink())] : [],
+      action("CSV", "The table as it is filtered and sorted", () => explorer.act.saveTable()),
+      ...pictures(explorer, "head", "The head's matrix"),
+      said2
     );
   }
   var Help = class {
@@ -1526,9 +1816,9 @@ var CodiLensExplorer = (() => {
       const ends = quantity.quantity.low ? "faded: wide interval" : "";
       const missing = this.cells.some((_, head) => quantity.value(head) === null);
       this.legend.replaceChildren(
-        html("span", {}, fixed(from, 2)),
+        html("span", {}, quantity.fixed(from)),
         ramp(colour),
-        html("span", {}, `${fixed(to, 2)}${unit ? ` ${unit}` : ""}`),
+        html("span", {}, `${quantity.fixed(to)}${unit ? ` ${unit}` : ""}`),
         ...ends ? [html("span", { class: "quiet" }, ends)] : [],
         ...missing ? [html("span", { class: "quiet" }, "hatched: not measured")] : []
       );
@@ -1555,8 +1845,68 @@ var CodiLensExplorer = (() => {
     }
   };
 
+  // codi_lens/explorer/js/roving.js
+  var STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+  function roving(explorer, box, name, stops) {
+    set(box, {
+      tabindex: "0",
+      role: "application",
+      "aria-label": `${name}: arrow keys move from cell to cell, Enter chooses one`
+    });
+    let at = -1;
+    const stopAt = (event) => {
+      const cell = event.target instanceof Element ? event.target.closest("[data-cell]") : null;
+      return cell ? stops().findIndex(({ place }) => place === cell) : -1;
+    };
+    const leave = () => {
+      box.querySelector("[data-at]")?.removeAttribute("data-at");
+      explorer.tip.hide();
+    };
+    box.addEventListener("pointermove", (event) => {
+      const stop = event.pointerType === "touch" ? void 0 : stops()[stopAt(event)];
+      if (stop) explorer.tip.show(event, stop.texts());
+      else explorer.tip.hide();
+    });
+    box.addEventListener("pointerleave", () => explorer.tip.hide());
+    box.addEventListener("blur", leave);
+    box.addEventListener("click", (event) => {
+      const stop = stops()[at = stopAt(event)];
+      if (!stop) return;
+      stop.choose?.();
+      explorer.tip.show(event, stop.texts());
+    });
+    box.addEventListener("keydown", (event) => {
+      const all = stops();
+      if (event.key === "Enter" && all[at]) all[at].choose?.();
+      else if (event.key in STEPS && !event.shiftKey && all.length)
+        at = next(all, at, STEPS[event.key]);
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+      const { place, texts } = all[at];
+      box.querySelector("[data-at]")?.removeAttribute("data-at");
+      place.setAttribute("data-at", "yes");
+      place.scrollIntoView({ block: "nearest", inline: "nearest" });
+      const { left, bottom } = place.getBoundingClientRect();
+      explorer.tip.show({ clientX: left, clientY: bottom - 14 }, texts());
+      explorer.boxes.live.textContent = texts().join(", ");
+    });
+  }
+  function next(stops, at, [down, right]) {
+    const here = stops[at];
+    if (!here) return 0;
+    let [best, least] = [at, Infinity];
+    stops.forEach(({ row, column }, i) => {
+      const [dy, dx] = [row - here.row, column - here.column];
+      const along = down * dy + right * dx;
+      if (along > 0 && (down ? dx : dy) === 0 && along < least) [best, least] = [i, along];
+    });
+    return best;
+  }
+
   // codi_lens/explorer/js/matrix.js
   var NARROW = 30;
+  var NARROW_SIGNED = 40;
   var Matrix = class {
     /**
      * @param {Explorer} explorer
@@ -1568,28 +1918,34 @@ var CodiLensExplorer = (() => {
       this.box = box;
       this.second = second;
       this.cells = [];
-      box.addEventListener("pointermove", (event) => {
-        const cell = this._cellAt(event);
-        if (cell && event.pointerType !== "touch") explorer.tip.show(event, this._texts(cell));
-        else explorer.tip.hide();
-      });
-      box.addEventListener("pointerleave", () => explorer.tip.hide());
-      box.addEventListener("click", (event) => {
-        const cell = this._cellAt(event);
-        if (cell) explorer.act.chooseCell([cell.query, cell.key]);
-        if (cell && event instanceof PointerEvent && event.pointerType === "touch")
-          explorer.tip.show(event, this._texts(cell));
-      });
+      roving(explorer, box, second ? "The second head" : "The head", () => this._stops());
       box.addEventListener("dblclick", () => explorer.act.clear());
     }
     get head() {
       const { state } = this.explorer.store;
       return this.second ? state.pin : this.explorer.head;
     }
-    /** @param {Event} event */
-    _cellAt(event) {
-      const found = event.target instanceof Element ? event.target.closest("[data-cell]") : null;
-      return found ? this.cells[Number(found.getAttribute("data-cell"))] : void 0;
+    /** Whether it shows a difference: a second head that stays in its problem does not. */
+    get differs() {
+      const { shown } = this.explorer;
+      return shown.isDifference && !(this.second && shown.pinned);
+    }
+    /** The value with the full colour. */
+    get most() {
+      const { shown, store } = this.explorer;
+      if (this.differs) return shown.limit;
+      return store.state.scaled && shown.largest(this.head, this.second) || 1;
+    }
+    _stops() {
+      const { explorer } = this;
+      const { rows, columns } = explorer;
+      return this.cells.map((cell) => ({
+        place: cell.rect,
+        row: rows.findIndex(({ query }) => query === cell.query),
+        column: columns.indexOf(cell.key),
+        texts: () => this._texts(cell),
+        choose: () => explorer.act.chooseCell([cell.query, cell.key])
+      }));
     }
     build() {
       const { explorer } = this;
@@ -1629,7 +1985,6 @@ var CodiLensExplorer = (() => {
           });
           const text = label(x + size / 2, y + tall / 2 + 4, "", {
             "text-anchor": "middle",
-            "font-size": size < NARROW ? 9.5 : 12,
             "pointer-events": "none"
           });
           const clip = svg("path", {
@@ -1666,9 +2021,8 @@ var CodiLensExplorer = (() => {
       const { shown, palette: palette2 } = this.explorer;
       const { head } = this;
       if (head < 0) return;
-      const differs = shown.isDifference && !(this.second && shown.pinned);
-      const most = this.explorer.scaleOf(head);
-      const narrow = (this.size?.size ?? 0) < NARROW;
+      const { differs, most } = this;
+      const narrow = (this.size?.size ?? 0) < (differs ? NARROW_SIGNED : NARROW);
       for (const cell of this.cells) {
         const value = shown.at(head, cell.query, cell.key, this.second);
         const undefined_ = Number.isNaN(value);
@@ -1676,7 +2030,10 @@ var CodiLensExplorer = (() => {
         set(cell.rect, { fill });
         const text = undefined_ ? "–" : short(value, differs, narrow);
         if (cell.text.textContent !== text) cell.text.textContent = text;
-        cell.text.setAttribute("fill", undefined_ ? palette2.muted : textOn(fill));
+        set(cell.text, {
+          fill: undefined_ ? palette2.muted : textOn(fill),
+          "font-size": narrow ? 9.5 : 12
+        });
         set(cell.clip, {
           visibility: Math.abs(value) > most + 1e-6 ? "visible" : "hidden",
           fill: palette2.chosen
@@ -1736,7 +2093,8 @@ var CodiLensExplorer = (() => {
         );
         if (shown.isDifference)
           lines.push(`${shown.baselineName} ${fixed(baseline)}, difference ${fixed(drawn)}`);
-        lines.push(`rank ${shown.rank(head, query, key)} of ${data.nHeads} heads in this cell`);
+        const rank = shown.rank(head, query, key);
+        if (rank) lines.push(`rank ${rank} of ${data.nHeads} heads in this cell`);
       }
       return [...lines, headTexts(explorer, head)[1]];
     }
@@ -1774,13 +2132,11 @@ var CodiLensExplorer = (() => {
         const { problems, series } = data.payload;
         const known = problems.filter(({ correct: correct2 }) => correct2 !== null);
         const right = known.filter(({ correct: correct2 }) => correct2).length;
-        const interval2 = series[0].interval ? " Point at a cell for its 95 % interval." : "";
-        const lines = [html("p", {}, `This is ${meanOver(series[0])}.${interval2}`)];
+        const interval2 = series[0].interval ? " Each cell tells its 95 % interval." : "";
+        const lines = [html("p", {}, `${sentence(meanOver(series[0]))}.${interval2}`)];
         if (known.length) lines.push(html("p", {}, `${right} of ${known.length} answers are right.`));
         if (problems.length)
-          lines.push(
-            html("p", { class: "quiet" }, "Move the slider, or press ] for the first problem.")
-          );
+          lines.push(html("p", { class: "quiet" }, "Choose a problem with the slider."));
         this.box.replaceChildren(...lines);
         return;
       }
@@ -1822,7 +2178,8 @@ var CodiLensExplorer = (() => {
       if (!this.tokens.length) return;
       const kept = shown.strip?.keeps(head);
       if (this.caption) {
-        this.caption.textContent = kept ? `Shaded: what ${data.names[head]} attends to from ${data.payload.queries[row]}.` : `The strip of ${data.names[head]} is not kept on this page.`;
+        const undefined_ = shown.undefinedRow(row);
+        this.caption.textContent = undefined_ ? `Nothing to shade: ${data.payload.queries[row]} is undefined in this problem.` : kept ? `Shaded: what ${data.names[head]} attends to from ${data.payload.queries[row]}.` : `The strip of ${data.names[head]} is not kept on this page.`;
       }
       const most = this.explorer.stripScale(head);
       this.tokens.forEach((token, i) => {
@@ -1876,7 +2233,7 @@ var CodiLensExplorer = (() => {
       return html("div", { class: "chips" }, ...buttons);
     }
     _lens() {
-      const { shown, tip, palette: palette2 } = this.explorer;
+      const { shown, palette: palette2 } = this.explorer;
       const { lens } = shown;
       if (!lens) return null;
       const { positions, layers } = lens.lens;
@@ -1886,6 +2243,7 @@ var CodiLensExplorer = (() => {
         html("th", { scope: "col" }, "after"),
         ...positions.map((name) => html("th", { scope: "col" }, name))
       );
+      const stops = [];
       const rows = layers.map((layer, line) => {
         const cells = positions.map((name, position) => {
           const top = lens.top(position, line);
@@ -1893,17 +2251,14 @@ var CodiLensExplorer = (() => {
           const colour = palette2.score(top[0].probability);
           const cell = html(
             "td",
-            { style: `background:${colour};color:${textOn(colour)}`, tabindex: "-1" },
+            { style: `background:${colour};color:${textOn(colour)}`, "data-cell": "" },
             visible(top[0].text)
           );
-          cell.addEventListener(
-            "pointermove",
-            (event) => tip.show(event, [
-              `state at ${name} after layer ${layer}`,
-              ...top.map(({ text, probability }) => `“${visible(text)}” ${fixed(probability, 2)}`)
-            ])
-          );
-          cell.addEventListener("pointerleave", () => tip.hide());
+          const texts = [
+            `state at ${name} after layer ${layer}`,
+            ...top.map(({ text, probability }) => `“${visible(text)}” ${fixed(probability, 2)}`)
+          ];
+          stops.push({ place: cell, row: line, column: position, texts: () => texts });
           return cell;
         });
         return html("tr", {}, html("th", { scope: "row" }, `L${layer}`), ...cells);
@@ -1914,6 +2269,8 @@ var CodiLensExplorer = (() => {
         html("thead", {}, columns),
         html("tbody", {}, ...rows)
       );
+      const box = cue(html("div", { class: "scroll" }, table));
+      roving(this.explorer, box, "Logit lens", () => stops);
       return [
         html("h4", {}, "Logit lens"),
         html(
@@ -1922,179 +2279,10 @@ var CodiLensExplorer = (() => {
           "The likeliest token of the state at each position; its colour is its probability."
         ),
         html("div", { class: "legend" }, "0", ramp(palette2.score), "1"),
-        cue(
-          html(
-            "div",
-            { class: "scroll", tabindex: "0", role: "region", "aria-label": "Logit lens" },
-            table
-          )
-        )
+        box
       ];
     }
   };
-
-  // codi_lens/explorer/js/shown.js
-  var LIMITS = [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1];
-  var Shown = class {
-    /**
-     * @param {Data} data
-     * @param {object} parts
-     * @param {number} parts.problem
-     * @param {Float32Array} parts.values [head, query, key]
-     * @param {Float32Array | null} parts.half
-     * @param {Float32Array | null} parts.baseline
-     * @param {string} parts.baselineName
-     * @param {Float32Array | null} parts.pinned of the problem in which the second head stays
-     * @param {import("./data").Strip | null} parts.strip
-     * @param {import("./data").LensTable | null} parts.lens
-     */
-    constructor(data, parts) {
-      this.data = data;
-      this.problem = parts.problem;
-      this.values = parts.values;
-      this.half = parts.half;
-      this.baseline = parts.baseline;
-      this.baselineName = parts.baselineName;
-      this.pinned = parts.pinned;
-      this.strip = parts.strip;
-      this.lens = parts.lens;
-      this.isDifference = parts.baseline !== null;
-      this.limit = this.isDifference ? this._limit() : 1;
-    }
-    /**
-     * What is drawn in a cell; NaN where it is impossible or undefined.
-     * @param {number} head
-     * @param {number} query
-     * @param {number} key
-     * @param {boolean} [pinned] in the problem in which the second head stays
-     */
-    at(head, query, key, pinned = false) {
-      const { data } = this;
-      if (!data.payload.possible[query][key]) return NaN;
-      const place = head * data.nCells + query * data.nKeys + key;
-      if (pinned && this.pinned) return this.pinned[place];
-      return this.baseline ? this.values[place] - this.baseline[place] : this.values[place];
-    }
-    /**
-     * The attention itself and what it is compared with.
-     * @param {number} head
-     * @param {number} query
-     * @param {number} key
-     */
-    both(head, query, key) {
-      const place = head * this.data.nCells + query * this.data.nKeys + key;
-      return {
-        value: this.values[place],
-        baseline: this.baseline ? this.baseline[place] : NaN,
-        half: this.half && !this.isDifference ? this.half[place] : NaN
-      };
-    }
-    /**
-     * The place of a head among all, by the size of what is drawn in one cell.
-     * @param {number} head
-     * @param {number} query
-     * @param {number} key
-     */
-    rank(head, query, key) {
-      const own = Math.abs(this.at(head, query, key));
-      let rank = 1;
-      for (let other = 0; other < this.data.nHeads; other++) {
-        if (Math.abs(this.at(other, query, key)) > own) rank += 1;
-      }
-      return rank;
-    }
-    /**
-     * The largest attention of a head, for a scale of its own.
-     * @param {number} head
-     */
-    largest(head) {
-      let most = 0;
-      for (let query = 0; query < this.data.nQueries; query++)
-        for (let key = 0; key < this.data.nKeys; key++) {
-          const value = Math.abs(this.at(head, query, key));
-          if (value > most) most = value;
-        }
-      return most;
-    }
-    /**
-     * Half the summed difference of a row, averaged over rows: 0 is no difference, 1 all that can be.
-     * @param {number} head
-     */
-    total(head) {
-      let sum = 0;
-      let rows = 0;
-      for (let query = 0; query < this.data.nQueries; query++) {
-        let row = 0;
-        let known = true;
-        for (let key = 0; key < this.data.nKeys; key++)
-          if (this.data.payload.possible[query][key]) {
-            const value = this.at(head, query, key);
-            if (Number.isNaN(value)) known = false;
-            row += Math.abs(value) / 2;
-          }
-        if (known) {
-          sum += row;
-          rows += 1;
-        }
-      }
-      return rows ? sum / rows : null;
-    }
-    _limit() {
-      const sizes = [];
-      for (let head = 0; head < this.data.nHeads; head++)
-        for (let query = 0; query < this.data.nQueries; query++)
-          for (let key = 0; key < this.data.nKeys; key++) {
-            const value = this.at(head, query, key);
-            if (!Number.isNaN(value)) sizes.push(Math.abs(value));
-          }
-      const sorted = Float64Array.from(sizes).sort();
-      const usual = sorted.length ? sorted[Math.floor(0.995 * (sorted.length - 1))] : 0;
-      return LIMITS.find((limit) => usual <= limit) ?? 1;
-    }
-  };
-  async function gather(data, state) {
-    const of = (series, problem) => problem < 0 ? data.mean(series) : data.ofProblem(series, problem);
-    const compared = comparedWith(data, state);
-    const [values, half, baseline, pinned, strip, lens] = await Promise.all([
-      of(0, state.problem),
-      state.problem < 0 ? data.half(0) : null,
-      compared ? of(compared.series, compared.problem) : null,
-      state.pin >= 0 && state.pinProblem !== null ? of(0, state.pinProblem) : null,
-      data.strip(state.problem),
-      data.lens(state.problem)
-    ]);
-    const baselineName = compared?.name ?? "";
-    return new Shown(data, {
-      problem: state.problem,
-      values,
-      half,
-      baseline,
-      baselineName,
-      pinned,
-      strip,
-      lens
-    });
-  }
-  function comparedWith(data, state) {
-    const [kind, ...rest] = state.diff.split("/");
-    const which = rest.join("/");
-    const { series, problems } = data.payload;
-    if (kind === "mean" && state.problem >= 0)
-      return { series: 0, problem: -1, name: "mean over problems" };
-    if (kind === "series") {
-      const other = series[Number(which)];
-      if (state.problem < 0 || other.byProblem) {
-        return { series: Number(which), problem: state.problem, name: other.label };
-      }
-    }
-    if (kind === "problem") {
-      const problem = data.problemOf(which);
-      if (problem >= 0 && problem !== state.problem) {
-        return { series: 0, problem, name: `problem ${problems[problem].id}` };
-      }
-    }
-    return null;
-  }
 
   // codi_lens/explorer/js/strip.js
   var TokenStrip = class {
@@ -2106,21 +2294,18 @@ var CodiLensExplorer = (() => {
       this.explorer = explorer;
       this.box = box;
       this.cells = [];
-      box.addEventListener("pointermove", (event) => {
-        const cell = this._cellAt(event);
-        if (cell && event.pointerType !== "touch") explorer.tip.show(event, this._texts(cell));
-        else explorer.tip.hide();
-      });
-      box.addEventListener("pointerleave", () => explorer.tip.hide());
-      box.addEventListener("click", (event) => {
-        const cell = this._cellAt(event);
-        if (cell) explorer.act.chooseCell([cell.query, 0]);
-      });
-    }
-    /** @param {Event} event */
-    _cellAt(event) {
-      const found = event.target instanceof Element ? event.target.closest("[data-cell]") : null;
-      return found ? this.cells[Number(found.getAttribute("data-cell"))] : void 0;
+      roving(
+        explorer,
+        box,
+        "The question's tokens",
+        () => this.cells.map((cell) => ({
+          place: cell.rect,
+          row: explorer.rows.findIndex(({ query }) => query === cell.query),
+          column: cell.token,
+          texts: () => this._texts(cell),
+          choose: () => explorer.act.chooseCell([cell.query, 0])
+        }))
+      );
     }
     build() {
       const { explorer } = this;
@@ -2187,9 +2372,10 @@ var CodiLensExplorer = (() => {
       if (!this.drawn.isConnected) this.box.replaceChildren(this.drawn);
       const most = explorer.stripScale(head);
       for (const { rect, query, token } of this.cells) {
+        const value = shown.strip.at(head, query, token);
         rect.setAttribute(
           "fill",
-          palette2.attention((shown.strip.at(head, query, token) ?? 0) / most)
+          value === null ? palette2.impossible : palette2.attention(value / most)
         );
       }
     }
@@ -2200,9 +2386,10 @@ var CodiLensExplorer = (() => {
         /** @type {import("./data").Strip} */
         shown.strip
       );
+      const value = shown.strip?.at(head, query, token) ?? null;
       return [
         `${data.names[head]}: ${data.payload.queries[query]} → token ${token} “${visible(tokens[token])}”`,
-        `attention ${fixed(shown.strip?.at(head, query, token))}`
+        value === null ? "undefined: no number in the answer" : `attention ${fixed(value)}`
       ];
     }
   };
@@ -2305,11 +2492,12 @@ var CodiLensExplorer = (() => {
      * @returns {Column}
      */
     _column(quantity) {
+      const measured2 = new Measured(quantity);
       return {
         name: quantity.name,
         title: quantity.label,
         number: true,
-        text: (head) => [fixed(quantity.values[head]), interval(quantity.low?.[head], quantity.high?.[head])].filter(Boolean).join(" "),
+        text: (head) => measured2.numbers(head),
         order: (head) => quantity.values[head]
       };
     }
@@ -2380,8 +2568,9 @@ var CodiLensExplorer = (() => {
       const known = new Map(data.payload.quantities.map((each) => [each.name, each]));
       const chosen = this.explorer.quantity.quantity;
       known.set(chosen.name, chosen);
-      const columns = this.columns.flatMap(({ name, text }) => {
-        const quantity = known.get(name);
+      const columns = this.columns.flatMap(({ name: own, title, text }) => {
+        const quantity = known.get(own);
+        const name = ["cell", "difference"].includes(own) ? title : own;
         const made = [
           [name, (head) => quantity ? String(quantity.values[head] ?? "") : text(head)]
         ];
@@ -2409,7 +2598,7 @@ var CodiLensExplorer = (() => {
       root.append(this.box);
     }
     /**
-     * @param {PointerEvent | MouseEvent} event
+     * @param {{clientX: number, clientY: number}} event
      * @param {string[]} lines the first is its heading
      */
     show(event, lines) {
@@ -2443,7 +2632,8 @@ var CodiLensExplorer = (() => {
       const data = new Data(payload, blocks);
       const first = firstState(payload);
       const asked = settings.fragment || (payload.opening?.examples[0]?.state ?? "");
-      const state = { ...first, ...fromFragment(asked, data) };
+      const given = { ...first, ...fromFragment(asked, data), ...settings.asked };
+      const state = normal(data, given);
       const shown = await gather(data, state);
       return new _Explorer(root, data, first, state, shown, settings.onChange ?? (() => {
       }));
@@ -2460,10 +2650,10 @@ var CodiLensExplorer = (() => {
       this.root = root;
       this.data = data;
       this.first = first;
-      this.store = new Store(state);
+      this.store = new Store(state, (given) => normal(data, given));
       this.shown = shown;
       this.onChange = onChange;
-      this.quantity = this._measured();
+      this.quantity = measured(data, state, shown);
       this.passes = passing(data, this.store.state, this.quantity);
       this.dark = this._isDark();
       this.palette = palette(data.payload.style, this.dark);
@@ -2480,6 +2670,8 @@ var CodiLensExplorer = (() => {
       this.problem = new ProblemPanel(this, this.boxes.problem);
       this.table = new HeadTable(this, this.boxes.table);
       this._asked = 0;
+      this._ended = new AbortController();
+      this._pending = /* @__PURE__ */ new Set();
       this._theme();
       this.build();
       this.table.build();
@@ -2531,29 +2723,35 @@ var CodiLensExplorer = (() => {
       return [.../* @__PURE__ */ new Set([...locked ? [head] : [], ...pin >= 0 ? [pin] : []])];
     }
     /**
-     * The value with the full colour.
-     * @param {number} head
-     */
-    scaleOf = (head) => {
-      if (this.shown.isDifference) return this.shown.limit;
-      return this.store.state.scaled ? this.shown.largest(head) || 1 : 1;
-    };
-    /**
-     * The same for its strip of tokens.
+     * The largest attention of the head's strip, where that is what its scale ends at.
      * @param {number} head
      */
     stripScale(head) {
       return this.store.state.scaled && this.shown.strip?.largest(head) || 1;
     }
-    /** @param {Set<Field>} changed */
+    /**
+     * Draw what has changed. What has to be unpacked first is waited for; whatever changes meanwhile
+     * is drawn with it.
+     * @param {Set<Field>} changed
+     */
     async refresh(changed) {
-      const has = (names2) => names2.some((name) => changed.has(name));
-      const gathered = has(GATHERED);
+      for (const field of changed) this._pending.add(field);
+      const gathered = GATHERED.some((field) => this._pending.has(field));
       if (gathered && !await this._gather()) return;
+      const pending = this._pending;
+      this._pending = /* @__PURE__ */ new Set();
+      this._draw(pending, gathered);
+    }
+    /**
+     * @param {Set<Field>} changed
+     * @param {boolean} gathered whether other attention is shown
+     */
+    _draw(changed, gathered) {
+      const has = (names2) => names2.some((name) => changed.has(name));
       if (has(["theme"])) this._theme();
       const ofShown = ["cell", "difference"].includes(this.store.state.quantity);
       const anew = has(["quantity", "view"]) || ofShown && (gathered || has(["cell"]));
-      if (anew) this.quantity = this._measured();
+      if (anew) this.quantity = measured(this.data, this.store.state, this.shown);
       if (anew || has(FILTERS)) {
         this.passes = passing(this.data, this.store.state, this.quantity);
         this.map.paint();
@@ -2599,21 +2797,6 @@ var CodiLensExplorer = (() => {
       this.shown = shown;
       return true;
     }
-    /** The numbers of the quantity; where the view lacks it, of that with the same label. */
-    _measured() {
-      const { data, store, shown } = this;
-      const { quantity, view, label: label2 } = store.state;
-      const offered = choices(data, store.state);
-      if (!offered.some(({ name }) => name === quantity)) {
-        const old = data.payload.quantities.find(({ name }) => name === quantity);
-        const label_ = old?.label ?? "";
-        const twin = offered.find((each) => each.label.startsWith(label_)) ?? offered[0];
-        const [kind] = label2.split("/");
-        const own = data.payload.labels.some((each) => each.name === kind && each.view === view);
-        Object.assign(store.state, { quantity: twin.name, label: own ? label2 : "" });
-      }
-      return measured(data, store.state, shown);
-    }
     _isDark() {
       const { theme } = this.store.state;
       const host = document.body.dataset.jpThemeLight;
@@ -2633,21 +2816,38 @@ var CodiLensExplorer = (() => {
     _listen() {
       this.store.subscribe((changed) => void this.refresh(changed));
       if (!this.alone) this.root.tabIndex = 0;
+      const { signal } = this._ended;
       const listening = this.alone ? document : this.root;
-      listening.addEventListener("keydown", (event) => {
-        if (event instanceof KeyboardEvent && !this.help.dialog.open) onKey(this, event);
-      });
-      matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      const key = (event) => {
+        if (event instanceof KeyboardEvent) onKey(this, event);
+      };
+      listening.addEventListener("keydown", key, { signal });
+      const gone = (event) => {
+        const inside = event.target instanceof Element && event.target.closest("[data-cell]");
+        const kept = event.type === "scroll" ? this.root.querySelector("[data-at]") : inside;
+        if (!kept) this.tip.hide();
+      };
+      addEventListener("scroll", gone, { capture: true, passive: true, signal });
+      addEventListener("pointerdown", gone, { capture: true, passive: true, signal });
+      const system = matchMedia("(prefers-color-scheme: dark)");
+      const turn = () => {
         this._theme();
         this.build();
-      });
+      };
+      system.addEventListener("change", turn, { signal });
       let width = this.root.clientWidth;
-      new ResizeObserver(() => {
+      const resized = new ResizeObserver(() => {
         if (Math.abs(this.root.clientWidth - width) < 2) return;
         width = this.root.clientWidth;
         this.build();
         this.table.fill();
-      }).observe(this.root);
+      });
+      resized.observe(this.root);
+      signal.addEventListener("abort", () => resized.disconnect());
+    }
+    /** Hear of nothing any more. */
+    close() {
+      this._ended.abort();
     }
   };
   function firstState(payload) {
@@ -2677,24 +2877,40 @@ var CodiLensExplorer = (() => {
 
   // codi_lens/explorer/js/main.js
   async function openPage() {
+    const root = (
+      /** @type {HTMLElement} */
+      document.getElementById("explorer")
+    );
     const payload = JSON.parse(document.getElementById("data")?.textContent ?? "");
     const blocks = (name) => {
       const text = document.getElementById(`block-${name}`)?.textContent;
       return text ? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)) : void 0;
     };
-    const root = (
-      /** @type {HTMLElement} */
-      document.getElementById("explorer")
-    );
-    root.replaceChildren();
-    const explorer = await Explorer.open(root, payload, blocks, {
-      fragment: location.hash.slice(1),
-      onChange: ({ fragment }) => history.replaceState(null, "", `#${fragment}`)
-    });
-    addEventListener("hashchange", () => {
-      if (location.hash.slice(1) !== explorer.fragment) explorer.act.restore(location.hash.slice(1));
-    });
-    Object.assign(root, { explorer });
+    const made = html("div", { id: "explorer" });
+    try {
+      root.replaceWith(made);
+      const explorer = await Explorer.open(made, payload, blocks, {
+        fragment: location.hash.slice(1),
+        onChange: keepAddress
+      });
+      addEventListener("hashchange", () => {
+        const asked = location.hash.slice(1);
+        if (asked !== explorer.fragment) explorer.act.restore(asked);
+      });
+      Object.assign(made, { explorer });
+    } catch (error) {
+      root.append(html("p", {}, `This page cannot be shown: ${error}`));
+      made.replaceWith(root);
+    }
+  }
+  var keeping;
+  function keepAddress(explorer) {
+    clearTimeout(keeping);
+    keeping = setTimeout(() => {
+      if (location.hash.slice(1) !== explorer.fragment) {
+        history.replaceState(null, "", `#${explorer.fragment}`);
+      }
+    }, 150);
   }
   async function render({ model, el }) {
     const payload = JSON.parse(model.get("payload"));
@@ -2706,35 +2922,67 @@ var CodiLensExplorer = (() => {
     };
     const root = html("div");
     el.append(root);
+    const data = new Data(payload, blocks);
+    const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+    let telling = false;
+    const chosen = () => {
+      const pairs = model.get("selected_heads");
+      const [head = -1, pin = -1] = pairs.map(([layer, n]) => data.headOf(`L${layer}H${n}`));
+      if (head < 0) return { locked: false, pin: -1 };
+      return { head, locked: true, pin, pinProblem: null, preview: -1 };
+    };
+    const shownProblem = () => ({ problem: data.problemOf(model.get("problem") ?? "") });
+    const fresh = !model.get("state");
+    const asked = {
+      ...!fresh || model.get("selected_heads").length ? chosen() : {},
+      ...!fresh || model.get("problem") !== null ? shownProblem() : {}
+    };
+    const tell = (changed) => {
+      const { problem } = changed.store.state;
+      const now = {
+        state: changed.fragment,
+        selected_heads: changed.selected.map((head) => data.pairOf(head)),
+        problem: problem < 0 ? null : payload.problems[problem].id
+      };
+      telling = true;
+      for (const [name, value] of Object.entries(now)) {
+        if (!same(model.get(name), value)) model.set(name, value);
+      }
+      telling = false;
+      model.save_changes();
+    };
     const explorer = await Explorer.open(root, payload, blocks, {
       fragment: model.get("state"),
+      asked: fresh ? asked : heard(asked),
       onChange: tell
     });
     Object.assign(root, { explorer });
-    function tell(changed) {
-      const { problem } = changed.store.state;
-      model.set("state", changed.fragment);
-      model.set(
-        "selected_heads",
-        changed.selected.map((head) => changed.data.pairOf(head))
+    function heard(given) {
+      const last = fromFragment(model.get("state"), data);
+      const heads = [last.locked ? last.head : -1, last.pin ?? -1].filter((head2 = -1) => head2 >= 0);
+      const pairs = heads.map((head2 = 0) => data.pairOf(head2));
+      const { head, locked, pin, pinProblem, problem } = (
+        /** @type {any} */
+        given
       );
-      model.set("problem", problem < 0 ? null : payload.problems[problem].id);
-      model.save_changes();
+      return {
+        problem,
+        ...same(pairs, model.get("selected_heads")) ? {} : { head, locked, pin, pinProblem }
+      };
     }
     const takeHeads = () => {
-      const given = model.get("selected_heads");
-      const [head = -1, pin = -1] = given.map(([layer, n]) => explorer.data.headOf(`L${layer}H${n}`));
-      const now = head < 0 ? { locked: false, pin: -1 } : { head, locked: true, pin };
-      explorer.store.set({ ...now, preview: -1 });
+      const now = explorer.selected.map((head) => data.pairOf(head));
+      if (!telling && !same(now, model.get("selected_heads"))) explorer.store.set(chosen());
     };
     const takeProblem = () => {
-      explorer.store.set({ problem: explorer.data.problemOf(model.get("problem") ?? "") });
+      if (!telling) explorer.store.set(shownProblem());
     };
     model.on("change:selected_heads", takeHeads);
     model.on("change:problem", takeProblem);
     return () => {
       model.off("change:selected_heads", takeHeads);
       model.off("change:problem", takeProblem);
+      explorer.close();
     };
   }
   return __toCommonJS(main_exports);

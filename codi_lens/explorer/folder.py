@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +14,13 @@ from codi_lens.explorer.details import Detail, read_details
 from codi_lens.explorer.explore import Explorer, explorer_of, heads_by_view
 from codi_lens.explorer.lens import lens_rows
 from codi_lens.explorer.payload import Told
-from codi_lens.outputs import check_folder
+from codi_lens.outputs import check_folder, read_json, to_json, write_text
+from codi_lens.problems.problem import Problem
 
 PAGE = "explorer.html"
 DETAILS = "details.npz"
 LENS = "lens.csv"
+QUESTIONS = "problems.json"
 ATTENTION = "outcomes/attention.zarr"
 """Where a report keeps attention that is not its main result."""
 _STORES = ("attention.zarr", ATTENTION)
@@ -34,14 +36,15 @@ def gather(*folders: str | Path) -> Explorer:
     """An explorer of everything about heads that commands left in their folders.
 
     Attention comes from the first folder that holds any; tables of effects and attributions, and
-    what the lens read, from all.
+    what the lens read in the same problems, from all.
 
     Args:
         folders: of `codi-lens analyze`, `ablate`, `patch`, `read`, or `results/MODEL` of `study`,
             all of one model.
 
     Raises:
-        OutputError: no such folder, none that holds attention, or they are of different models.
+        OutputError: no such folder, none that holds attention, or one of another model or that does
+            not say of which it is.
     """
     places = [check_folder(folder) for folder in folders]
     stores = [store for place in places if (store := store_in(place))]
@@ -51,21 +54,27 @@ def gather(*folders: str | Path) -> Explorer:
             f"attention{_elsewhere(places)}; give the folder of codi-lens analyze, ablate or patch."
         )
     attention = open_attention(stores[0])
-    for other in stores[1:]:
-        _check_same_model(attention, open_attention(other), other)
     details: dict[str, Detail] = {}
     lenses = []
     effects: dict[str, pd.DataFrame] = {}
     for place in places:
-        effects |= _effects_in(place)
+        questions = _questions_of(place, attention)
+        same = [id for id, text in _questions(attention).items() if questions.get(id) == text]
         if (place / DETAILS).is_file():
-            details |= read_details(place / DETAILS)
+            kept = read_details(place / DETAILS)
+            details |= {id: kept[id] for id in same if id in kept}
         if (place / LENS).is_file():
-            lenses.append(read_lens(place / LENS))
+            rows = read_lens(place / LENS)
+            lenses.append(rows[rows["problem"].isin(same)])
+        for label, table in _effects_in(place).items():
+            effects[f"{label}, {place.name}" if label in effects else label] = table
     model = Path(str(attention.attrs["model"])).name
     return explorer_of(
         attention,
-        Told(f"Attention among the thoughts of {model}", {"Problems": str(attention.sizes["problem"])}),
+        Told(
+            f"Attention among the thoughts of {model}",
+            {"Problems": str(attention.sizes["problem"])},
+        ),
         heads=heads_by_view(attention, None),
         details=details,
         effects=effects,
@@ -104,23 +113,58 @@ def read_lens(path: Path) -> pd.DataFrame:
         ) from error
 
 
+def write_questions(path: Path, problems: Sequence[Problem], fingerprint: str) -> None:
+    """Keep which problems of which model a folder without attention is about."""
+    questions = {problem.id: problem.question for problem in problems}
+    write_text(path, to_json({"fingerprint": fingerprint, "questions": questions}))
+
+
+def _questions_of(folder: Path, attention: xr.DataArray) -> dict[str, str]:
+    """The problems that a folder is about, by id.
+
+    Raises:
+        OutputError: it does not say, or is of another model than the attention.
+    """
+    store = store_in(folder)
+    if store is not None:
+        theirs = open_attention(store)
+        model, fingerprint = str(theirs.attrs["model"]), theirs.attrs.get("fingerprint")
+        questions = _questions(theirs)
+    elif (folder / QUESTIONS).is_file():
+        told = read_json(folder / QUESTIONS)
+        model, fingerprint = "another model", told.get("fingerprint")
+        questions = dict(told.get("questions", {}))
+    else:
+        raise OutputError(
+            f"{folder} does not say which model and problems it is of; run its command again."
+        )
+    if fingerprint != attention.attrs.get("fingerprint"):
+        raise OutputError(
+            f"{folder} is of another model ({model}) than the first folder "
+            f"({attention.attrs['model']}); give folders of one model."
+        )
+    return questions
+
+
+def _questions(attention: xr.DataArray) -> dict[str, str]:
+    ids, texts = (map(str, attention[name].values) for name in ("problem", "question"))
+    return dict(zip(ids, texts, strict=True))
+
+
 def _effects_in(folder: Path) -> Mapping[str, pd.DataFrame]:
     found: dict[str, pd.DataFrame] = {}
     for name, label in _EFFECTS.items():
         if (folder / name).is_file():
             table = pd.read_csv(folder / name)
             if {"effect", "attribution"} & set(table):  # that of analyze holds scores
-                found[label] = table
+                found[f"{label}{_mode_of(table)}"] = table
     return found
 
 
-def _check_same_model(attention: xr.DataArray, other: xr.DataArray, where: Path) -> None:
-    own, theirs = (each.attrs.get("fingerprint") for each in (attention, other))
-    if own != theirs:
-        raise OutputError(
-            f"{where} is of another model ({other.attrs['model']}) than the first folder "
-            f"({attention.attrs['model']}); give folders of one model."
-        )
+def _mode_of(table: pd.DataFrame) -> str:
+    """The one mode of a sweep, from its arms: "L1H7 resample at thinking"."""
+    arms = table["arm"].astype(str).str.split().str[1] if "arm" in table else pd.Series(dtype=str)
+    return f" ({arms.iloc[0]})" if arms.nunique() == 1 else ""
 
 
 def _elsewhere(places: list[Path]) -> str:

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Float32, Int
+from jaxtyping import Float32
 from scipy import stats
 
-from codi_lens.attention.labels import labelled
 from codi_lens.errors import AttentionError, shown
-from codi_lens.explorer.details import Detail
+from codi_lens.explorer.details import Detail, with_ids
 from codi_lens.explorer.lens import lens_rows, pack_lens
 from codi_lens.explorer.packing import deflated, to_bytes
 from codi_lens.explorer.quantities import score_labels, score_quantities, table_quantities
@@ -71,10 +70,8 @@ def make_payload(
     Raises:
         AttentionError: labels, tables or readouts that do not belong together.
     """
-    whole = labelled(attention)
-    ids = (
-        [str(id) for id in whole["problem"].values][:n_problems] if "problem" in whole.dims else []
-    )
+    whole = with_ids(attention)
+    ids = whole["problem"].values[:n_problems].tolist() if "problem" in whole.dims else []
     grid = [(int(a), int(b)) for a in whole["layer"].values for b in whole["head"].values]
     queries, keys = ([str(name) for name in whole[dim].values] for dim in ("query", "key"))
     n = whole.sizes.get("problem")
@@ -83,9 +80,11 @@ def make_payload(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise AttentionError(f"Two tables give the quantity {shown(twice[0])}; name them apart.")
     blocks: dict[str, bytes] = {}
-    series = [_series(f"{whole.attrs.get('model', 'attention')}", whole, ids, 0, blocks)]
-    for i, (name, other) in enumerate(baselines.items(), 1):
-        series.append(_series(name, _like(whole, other, name), ids, i, blocks))
+    shown_ = str(whole.attrs.get("model", "attention"))
+    arrays = {shown_: whole} | {
+        name: _like(whole, other, name) for name, other in baselines.items()
+    }
+    series = [_series(*each, ids, i, blocks) for i, each in enumerate(arrays.items())]
     strips = _strips([details.get(id, Detail()) for id in ids], quantities, len(grid), blocks)
     lens, of_lens = None, {}
     if readout is not None:
@@ -111,7 +110,7 @@ def make_payload(
         "labels": score_labels(heads, grid),
         "quantities": quantities,
         "series": series,
-        "problems": [_problem(whole, id, details.get(id, Detail())) for id in ids],
+        "problems": [_problem(list(arrays.values()), id, details.get(id, Detail())) for id in ids],
         "strips": strips,
         "lens": lens,
         "style": {"attention": style.ATTENTION_SCALE, "score": style.SCORE_SCALE},
@@ -126,33 +125,28 @@ def _series(
     has_problems = "problem" in attention.dims
     stacked = attention if has_problems else attention.expand_dims("problem")
     stacked = stacked.transpose("problem", *DIMS)
-    mean, half, counts = _mean(stacked)
+    mean, half = _mean(stacked)
     blocks[f"m{number}"] = deflated(mean)
     if interval := stacked.sizes["problem"] > 1:
         blocks[f"h{number}"] = deflated(half)
-    by_problem = has_problems and set(ids) <= {str(id) for id in attention["problem"].values}
-    if by_problem and ids:
-        where = {str(id): i for i, id in enumerate(attention["problem"].values)}
+    by_problem = has_problems and set(ids) <= set(attention["problem"].values.tolist())
+    if by_problem:
         for i, id in enumerate(ids):
-            blocks[f"a{number}/{i}"] = deflated(to_bytes(stacked[where[id]].to_numpy()))
-    names = [str(name) for name in attention["query"].values]
+            blocks[f"a{number}/{i}"] = deflated(to_bytes(stacked.sel(problem=id).to_numpy()))
     return {
         "label": label,
         "n": attention.sizes.get("problem"),
         "interval": interval,
         "byProblem": by_problem,
-        "undefined": [name for name, n in zip(names, counts, strict=True) if n == 0],
     }
 
 
 def _mean(
     stacked: xr.DataArray,
 ) -> tuple[
-    Float32[np.ndarray, "layer head query key"],
-    Float32[np.ndarray, "layer head query key"],
-    Int[np.ndarray, " query"],
+    Float32[np.ndarray, "layer head query key"], Float32[np.ndarray, "layer head query key"]
 ]:
-    """The mean over problems, half the width of its 95 % interval, and problems behind each row.
+    """The mean over problems, and half the width of its 95 % interval.
 
     Rows that are undefined in a problem do not count there. Problems are read in blocks.
     """
@@ -168,12 +162,12 @@ def _mean(
         mean = total / n
         variance = np.maximum(squares - n * mean**2, 0) / (n - 1)
         half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * np.sqrt(variance / n)
-    return mean.astype(np.float32), half.astype(np.float32), counts
+    return mean.astype(np.float32), half.astype(np.float32)
 
 
 def _like(attention: xr.DataArray, other: xr.DataArray, name: str) -> xr.DataArray:
     """What is compared with, in the same order; of other heads or positions it is refused."""
-    found = labelled(other)
+    found = with_ids(other)
     for dim in DIMS:
         if found[dim].values.tolist() != attention[dim].values.tolist():
             raise AttentionError(
@@ -210,9 +204,8 @@ def _strips(
         kept = max(1, int(kept * 0.95 * STRIPS_LIMIT / size))
 
 
-def _problem(attention: xr.DataArray, id: str, detail: Detail) -> dict[str, Any]:
-    one = attention.sel(problem=id)
-    undefined = one.isnull().any(("layer", "head", "key"))
+def _problem(arrays: Sequence[xr.DataArray], id: str, detail: Detail) -> dict[str, Any]:
+    one = arrays[0].sel(problem=id)
     expected = _number(one, "expected")
     correct = _number(one, "correct")
     return {
@@ -221,11 +214,19 @@ def _problem(attention: xr.DataArray, id: str, detail: Detail) -> dict[str, Any]
         "answer": _text(one, "answer"),
         "expected": None if expected is None else f"{expected:g}",
         "correct": None if correct is None else bool(correct),
-        "undefined": [str(name) for name in one["query"].values[undefined.to_numpy()]],
+        "undefined": [_undefined(array, id) for array in arrays],
         "totals": [{"name": name, "value": value} for name, value in detail.totals],
         "edges": [list(edge) for edge in detail.edges],
         "tokens": None if detail.strip is None else list(detail.tokens),
     }
+
+
+def _undefined(array: xr.DataArray, id: str) -> list[str]:
+    """The queries without a row in a problem."""
+    if "problem" not in array.dims or id not in array["problem"].values:
+        return []
+    missing = array.sel(problem=id).isnull().any(("layer", "head", "key")).to_numpy()
+    return [str(name) for name in array["query"].values[missing]]
 
 
 def _text(one: xr.DataArray, name: str) -> str | None:

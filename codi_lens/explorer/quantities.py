@@ -45,7 +45,7 @@ def score_quantities(
             | {
                 "group": f"scores, {view} view",
                 "view": view,
-                "n": n,
+                "n": None if n is None else table.attrs.get("n_problems", n),
                 "constant": metric in constant_metrics(table),
             }
             for metric in metric_names(table)
@@ -104,7 +104,7 @@ def _of_table(name: str, table: pd.DataFrame, grid: Sequence[Head]) -> list[dict
         part = table if scope is None else table[table["scope"] == scope]
         check_rows(part, "layer", "head", numbers=metrics, error=AttentionError)
         ordered = _ordered(part, grid)
-        n = int(part["n"].max()) if "n" in part and len(part) else None
+        n = int(part["n"].max()) if "n" in part and part["n"].notna().any() else None
         for metric in metrics:
             label = name if metric in _CAUSAL else f"{name}: {metric.replace('_', ' ')}"
             place = "" if scope is None or len(scopes) == 1 else f", {scope}"

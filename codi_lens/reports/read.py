@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from codi_lens.errors import ProblemError, whole_number
+from codi_lens.explorer.folder import QUESTIONS, write_questions
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report, write_text
 from codi_lens.plots.readout.tokens import top_tokens, visible
@@ -76,6 +77,7 @@ def read_thoughts(
         )
         rows = decode_thoughts(model, problems, k, batch_size=batch_size, **shared)
         folder.mkdir(parents=True, exist_ok=True)
+        write_questions(folder / QUESTIONS, problems, model.fingerprint())
         write_text(folder / "decoded_latent.txt", authors_text(rows, problems))
         sections = [_lens_section(table), _probe_section(rows)]
         if targets:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.constructed import random_attention
 from support.explored import block, recall
@@ -103,7 +105,7 @@ def test_folders_of_one_model_are_gathered(folders: Path, capsys: pytest.Capture
     page = folders / "analysis" / "explorer.html"
     assert str(page) in capsys.readouterr().out.replace("\n", "")
     groups = {each["group"] for each in data_of(page.read_text(encoding="utf-8"))["quantities"]}
-    assert {"Effect of ablating", "Attribution patching", "scores, position view"} <= groups
+    assert {"Effect of ablating (resample)", "Attribution patching"} <= groups
     both = gather(folders / "analysis", folders / "ablation")
     kept = read_details(folders / "analysis" / "details.npz")
     strip = next(iter(kept.values())).strip
@@ -127,6 +129,38 @@ def test_what_cannot_be_gathered_is_said(folders: Path, tmp_path: Path) -> None:
     (other / "lens.csv").write_text("a,b\n1,2\n")
     with pytest.raises(OutputError, match=r"lens\.csv is damaged or something else"):
         gather(other)
+    for name in ("heads.csv", "lens.csv"):
+        (tmp_path / "bare").mkdir(exist_ok=True)
+        (tmp_path / "bare" / name).write_bytes((folders / "ablation" / "heads.csv").read_bytes())
+    with pytest.raises(OutputError, match="does not say which model and problems it is of"):
+        gather(folders / "analysis", tmp_path / "bare")
+
+
+def test_what_is_of_other_problems_is_left_out(folders: Path, tmp_path: Path) -> None:
+    reading = tmp_path / "reading"
+    main(["read", "tiny-recall", "--n", "3", "--threads", "1", "--out", str(reading)])
+    both = gather(folders / "ablation", reading)
+    (reading / "lens.csv").rename(tmp_path / "lens.csv")
+    told = json.loads((reading / "problems.json").read_text())
+    lens = pd.read_csv(tmp_path / "lens.csv", keep_default_na=False)
+    own, theirs = both.payload["problems"][0], lens["problem"].iloc[0]
+    lens.assign(problem=lens["problem"].replace({theirs: own["id"]})).to_csv(
+        reading / "lens.csv", index=False
+    )
+    for question, kept in (("another question", False), (own["question"], True)):
+        told["questions"] = {own["id"]: question}
+        (reading / "problems.json").write_text(json.dumps(told))
+        gathered = gather(folders / "ablation", reading)
+        assert (gathered.payload["lens"] is not None) == kept
+
+
+def test_two_ablations_stand_beside_each_other(folders: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(folders / "ablation", again)
+    made = gather(folders / "analysis", folders / "ablation", again)
+    groups = {each["group"] for each in made.payload["quantities"]}
+    first = "Effect of ablating (resample)"
+    assert {first, f"{first}, again"} <= groups
 
 
 def test_a_mean_without_problems_is_shown_as_it_is(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.explored import HEAD, recall
+from support.explored import HEAD, recall, undefined
 
 from codi_lens import rank_heads
 from codi_lens.explorer.explore import explorer_of, heads_by_view
-from codi_lens.explorer.packing import MAX_ERROR
+from codi_lens.explorer.packing import MAX_ERROR, as_text
 from codi_lens.explorer.payload import Told
+from codi_lens.plots.html import script_json
 from codi_lens.positions import possible_cells
 
 SHOWN = MAX_ERROR + 0.005  # two decimals
@@ -101,8 +102,8 @@ def test_searching_steps_only_through_what_it_finds(open_explorer):
     for place in found:
         view.press("Enter")
         view.wait(f"e.shown.problem === {place}")
-    view.press("Enter", "Escape")
-    assert view.state()["problem"] == found[-1]
+    view.press("Enter", "Escape")  # and round again
+    view.wait(f"e.shown.problem === {found[0]}")
     view.page.get_by_label("Search the problems").fill("no such text")
     assert view.page.get_by_text("0 match", exact=True).is_visible()
 
@@ -129,7 +130,7 @@ def test_differences_are_symmetric_shared_and_marked_where_clipped(open_explorer
     view.wait("e.shown.isDifference")
     same(view.matrix(), expected(HEAD, id) - expected(HEAD), 2 * SHOWN)
     limit = view.page.evaluate(f"{view.EXPLORER}.shown.limit")
-    legend = view.note(".panel-head .legend")
+    legend = view.page.locator(".panel-head .legend").first.inner_text()
     assert f"−{limit:.2f}" in legend and f"+{limit:.2f}" in legend
     view.head_cell("L0H0").click()
     assert view.page.evaluate(f"{view.EXPLORER}.shown.limit") == limit
@@ -162,12 +163,12 @@ def test_colours_have_one_fixed_scale_until_asked_otherwise(open_explorer):
     value = explored.attention.mean("problem").sel(layer=1, head=0, query="ct5", key="ct1")
     palette = f"{view.EXPLORER}.palette.attention({float(value)})"
     assert weak == view.page.evaluate(palette)
-    assert "scaled to" not in view.note(".panel-head .legend")
+    assert "scaled to" not in view.page.locator(".panel-head .legend").first.inner_text()
     view.press("s")
     most = np.nanmax(expected("L1H0"))
     palette = f"{view.EXPLORER}.palette.attention({float(value / most)})"
     assert view.fill(view.cell("ct5", "ct1")) == view.page.evaluate(palette)
-    assert "scaled to L1H0" in view.note(".panel-head .legend")
+    assert "scaled to L1H0" in view.page.locator(".panel-head .legend").first.inner_text()
     view.page.get_by_label("Scaled to this head").uncheck()
     assert view.fill(view.cell("ct5", "ct1")) == weak
 
@@ -275,7 +276,7 @@ def test_a_link_restores_everything(open_explorer, saved: Path):
     view.wait("e.shown.isDifference")
     view.choose("Quantity", "difference")
     view.cell("ct1", "ct0").click()
-    address = view.page.url
+    address = view.address()
     assert "#head=L2H3" in address
     again = open_explorer(address.split("#")[1])
     mine, other = view.state(), again.state()
@@ -299,11 +300,11 @@ def test_heads_are_copied_as_ablate_heads_takes_them(open_explorer):
     view = open_explorer(f"head={HEAD}&pin=L0H4")
     view.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     view.page.get_by_role("button", name="Copy heads").click()
-    assert view.page.get_by_text("copied [(2, 3), (0, 4)]").is_visible()
+    view.page.get_by_text("copied [(2, 3), (0, 4)]").wait_for()
     assert view.page.evaluate("navigator.clipboard.readText()") == "[(2, 3), (0, 4)]"
     view.page.get_by_role("button", name="Copy link").click()
     view.page.get_by_text("link copied").wait_for()
-    assert view.page.evaluate("navigator.clipboard.readText()") == view.page.url
+    assert view.page.evaluate("navigator.clipboard.readText()") == view.address()
 
 
 def test_the_table_is_saved_as_it_is_sorted_and_filtered(open_explorer):
@@ -326,7 +327,7 @@ def test_the_panel_is_saved_as_picture_and_as_vectors(open_explorer):
     kinds = {"PNG": (b"\x89PNG", 20_000), "SVG": (b"<svg", 5_000)}
     for name, (start, least) in kinds.items():
         with view.page.expect_download() as saving:
-            view.page.get_by_role("button", name=name, exact=True).click()
+            view.page.locator(".panel-head").get_by_role("button", name=name, exact=True).click()
         content = Path(saving.value.path()).read_bytes()
         assert saving.value.suggested_filename == f"{HEAD}.{name.lower()}"
         assert content.startswith(start) and len(content) > least
@@ -378,7 +379,7 @@ def test_the_theme_follows_the_system_until_it_is_switched(open_explorer):
         assert root.get_attribute("data-theme") == scheme
         view.page.get_by_role("button", name=f"{other} colours").click()
         assert root.get_attribute("data-theme") == other
-        assert f"theme={other}" in view.page.url
+        assert f"theme={other}" in view.address()
         view.page.goto(view.page.url.split("#")[0] + "?again")
         view.page.wait_for_selector(f"#explorer[data-theme={other}]")  # as reports do
 
@@ -396,6 +397,220 @@ def test_the_title_and_findings_are_shown_and_lead_to_heads(open_explorer, tmp_p
     view.page.get_by_role("button", name="L1H1").last.click()
     assert view.title() == "L1H1 (locked)"
     assert view.page.get_by_role("button", name="L9H9").count() == 0
+
+
+def test_fast_steps_lose_no_change(open_explorer):
+    view = open_explorer()
+    explorer = view.page.evaluate_handle(view.EXPLORER)
+    explorer.evaluate("e => { e.act.stepProblem(1); e.act.pin(3); e.act.stepProblem(1); }")
+    view.wait("e.shown.problem === 1 && e.root.classList.contains('pinned')")
+    id = recall().problems[1].id
+    same(view.matrix(second=True), expected("L0H3", id))
+    view.press("Escape", "[", "[")
+    explorer.evaluate("""e => {
+        e.act.restore('head=L1H2&problem=test-mixed-3-4&view=generation&quantity=generation/hub');
+        e.act.stepProblem(1);
+    }""")
+    view.wait("e.shown.problem === 5")
+    assert view.page.locator(".panel-map h2").inner_text() == "Hub"
+    assert view.matrix().shape == (6, 7)
+    explorer.evaluate("e => { e.store.set({ problem: 7, locked: false }); e.act.point(4); }")
+    view.wait("e.shown.problem === 7")
+    heading = view.page.locator(".matrices h3").first.inner_text()
+    assert heading == "L0H4, problem test-mixed-3-7"
+    same(view.matrix(), expected("L0H4", "test-mixed-3-7")[:6, :7])
+
+
+def test_a_link_to_a_page_without_a_lock_locks_nothing(open_explorer):
+    view = open_explorer(f"head={HEAD}")
+    view.press("Escape")
+    again = open_explorer(view.address().split("#")[1])
+    assert again.title() == HEAD
+
+
+def test_undefined_rows_are_not_zeros(open_explorer, tmp_path):
+    path = undefined().save(tmp_path / "undefined.html")
+    view = open_explorer("problem=p1&head=L0H0&cell=anchor,question", path=path)
+    assert np.isnan(view.matrix()[-1]).all()
+    view.cell("anchor", "ct0").hover()
+    assert view.tip()[1:2] == ["undefined: no number in the answer"]
+    assert not any("rank" in line and "cell" in line for line in view.tip())
+    view.page.locator(".strip [data-cell]").last.hover()
+    assert view.tip()[1] == "undefined: no number in the answer"
+    assert view.page.get_by_text("Nothing to shade: anchor is undefined").is_visible()
+    view = open_explorer("problem=p0&head=L0H0&diff=series/1", path=path)
+    assert np.isnan(view.matrix()[-1]).all() and not np.isnan(view.matrix()[-2]).all()
+
+
+def test_arrows_walk_through_cells_tokens_and_the_lens(open_explorer):
+    id = recall().problems[1].id
+    view = open_explorer(f"head={HEAD}&problem={id}")
+    view.page.locator(".matrix").first.focus()
+    view.press("ArrowDown", "ArrowDown", "ArrowDown", "ArrowRight")
+    assert view.tip()[0] == f"{HEAD}: ct1 → bot"
+    view.press("Enter")
+    assert view.state()["cell"] == [QUERIES.index("ct1"), KEYS.index("bot")]
+    assert view.title() == f"{HEAD} (locked)", "the head stays where it is"
+    view.page.locator(".strip").focus()
+    view.press("ArrowRight", "ArrowRight")
+    assert "→ token 1 " in view.tip()[0]
+    view.page.locator(".panel-problem .scroll").focus()
+    view.press("ArrowRight", "ArrowDown")
+    assert view.tip()[0] == "state at bot after layer 1" and len(view.tip()) == 6
+
+
+def test_keys_work_after_a_control_was_used(open_explorer):
+    view = open_explorer()
+    view.page.get_by_label("Scaled to this head").check()
+    view.press("]")
+    view.wait("e.shown.problem === 0")
+    view.page.get_by_label("Quantity", exact=True).focus()
+    view.press("]")
+    view.wait("e.shown.problem === 1")
+    view.page.get_by_label("Problem", exact=True).focus()
+    view.press("ArrowRight", "[")
+    view.wait("e.shown.problem === 1")
+    view.press("?", "?")
+    assert not view.page.get_by_role("dialog").is_visible()
+
+
+def test_arrows_reach_every_head_that_passes(open_explorer):
+    view = open_explorer("head=L2H3&top=5")
+    names = set(rank_heads(recall().attention).head(5)["name"])
+    reached = set()
+    for key in ["ArrowUp", *["ArrowRight"] * 4, "ArrowLeft", "ArrowDown"] * 2:
+        view.press(key)
+        reached.add(view.title().split()[0])
+    assert reached == names
+
+
+def test_a_type_that_the_other_view_lacks_is_no_filter_there(open_explorer):
+    table = rank_heads(recall().attention)
+    kind = table["type"].value_counts().index[-1]
+    view = open_explorer(f"quantity=Ablation/effect, thinking&label=type/{kind}&top=7")
+    assert view.page.get_by_label("Best").input_value() == "7"
+    view.press("v")
+    chosen = view.page.get_by_label("Type or band").input_value()
+    assert chosen == view.state()["label"]
+    assert chosen in ("", f"type/{kind}")
+
+
+def test_a_slider_steps_through_what_a_search_finds(open_explorer):
+    problems = recall().problems
+    word = problems[6].question.split()[0]
+    found = [i for i, each in enumerate(problems) if word.lower() in each.question.lower()]
+    view = open_explorer(f"search={word}")
+    view.page.get_by_label("Problem", exact=True).focus()
+    for place in found:
+        view.press("ArrowRight")
+        view.wait(f"e.shown.problem === {place}")
+    view.page.get_by_label("Search the problems").focus()
+    view.press("Enter")
+    view.wait(f"e.shown.problem === {found[0]}")
+    view.page.get_by_label("Search the problems").fill("no such text")
+    view.page.get_by_label("Problem", exact=True).focus()
+    view.press("ArrowLeft")
+    assert view.state()["problem"] == found[0]
+
+
+def test_a_head_that_stays_in_its_problem_keeps_its_own_scale(open_explorer):
+    ids = [problem.id for problem in recall().problems]
+    view = open_explorer(f"head={HEAD}&pin={HEAD}@{ids[0]}&problem={ids[1]}&diff=mean")
+    legends = view.page.locator(".panel-head .legend").all_inner_texts()
+    assert "difference" in legends[0] and legends[1].startswith("attention 0")
+    same(view.matrix(second=True), expected(HEAD, ids[0]))
+    marks = view.page.locator(".matrix").nth(1).locator("path[visibility=visible]")
+    assert marks.count() == 0
+
+
+def test_what_is_exported_says_what_it_shows(open_explorer):
+    id = recall().problems[1].id
+    view = open_explorer(f"head={HEAD}&pin=L0H0&problem={id}&diff=mean")
+    for place, wanted in (
+        (
+            ".panel-head",
+            [f"{HEAD}, problem {id} less mean over problems", "L0H0, ", "difference −"],
+        ),
+        (".panel-map", ["Composite", "position view", "faded: wide interval"]),
+    ):
+        with view.page.expect_download() as saving:
+            view.page.locator(place).get_by_role("button", name="SVG").click()
+        text = Path(saving.value.path()).read_text(encoding="utf-8")
+        assert [each for each in wanted if each not in text] == []
+    view.choose("Quantity", "cell")
+    with view.page.expect_download() as saving:
+        view.page.get_by_role("button", name="CSV").click()
+    header = Path(saving.value.path()).read_text(encoding="utf-8").splitlines()[0]
+    assert f"problem {id}" in header and "less that of mean over problems" in header
+
+
+def test_a_page_of_another_version_says_so(open_page, tmp_path):
+    path = tmp_path / "newer.html"
+    page = recall().explorer.page().replace('{"version":1,', '{"version":2,')
+    path.write_text(page, encoding="utf-8")
+    opened = open_page(path)
+    told = opened.get_by_text("reads data of version 1, not 2; save the explorer again")
+    told.wait_for()
+    assert opened.locator("h1").inner_text() == "tiny-recall, explored"
+
+
+WIDGET = """async ([payload, blocks, given]) => {
+  const heard = {};
+  const values = { payload, state: '', selected_heads: [], problem: null, ...given };
+  values.blocks = Object.fromEntries(Object.entries(blocks).map(([name, text]) => {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return [name, new DataView(bytes.buffer)];
+  }));
+  const model = {
+    get: (name) => values[name],
+    set: (name, value) => { values[name] = value; (heard[name] ?? []).forEach((f) => f()); },
+    on: (name, f) => (heard[name.slice(7)] ??= []).push(f),
+    off: () => {},
+    save_changes: () => {},
+  };
+  document.body.replaceChildren();
+  const el = document.createElement('div');
+  document.body.append(el);
+  await CodiLensExplorer.render({ model, el });
+  Object.assign(window, { model, explorer: el.firstChild.explorer });
+}"""
+
+
+def test_the_widget_takes_what_python_has_chosen_and_tells_what_is_chosen(open_page, saved):
+    explored = recall()
+    ids = [problem.id for problem in explored.problems]
+    texts = {name: as_text(each) for name, each in explored.explorer.blocks.items()}
+    payload = script_json(explored.explorer.payload)
+    page = open_page(saved)
+
+    def shown(given):
+        page.evaluate(WIDGET, [payload, texts, given])
+
+    def told():
+        return page.evaluate("[model.get('selected_heads'), model.get('problem')]")
+
+    shown({"selected_heads": [[2, 3], [1, 0]], "problem": ids[4]})
+    assert told() == [[[2, 3], [1, 0]], ids[4]]
+    assert page.locator(".pinned").count() == 1
+    state = page.evaluate("model.get('state')")
+    page.evaluate("explorer.act.clear()")
+    assert told() == [[], ids[4]]
+    page.evaluate("explorer.act.pin(3)")
+    assert told() == [[[0, 3]], ids[4]] and not page.evaluate("explorer.store.state.locked")
+    page.evaluate("explorer.act.show(19); explorer.act.pinHere(); explorer.act.show(3)")
+    page.wait_for_function("explorer.store.state.pinProblem === 4")
+    page.evaluate("explorer.act.show(19)")
+    assert page.evaluate("explorer.store.state.pin") == 19
+    page.evaluate(
+        "id => { model.set('selected_heads', [[0, 1], [0, 2]]); model.set('problem', id); }", ids[2]
+    )
+    page.wait_for_function("explorer.shown.problem === 2")
+    assert page.locator(".pinned").count() == 1
+    assert page.evaluate("explorer.second.cells.length") == possible_cells(6).sum()
+    shown({"state": state, "selected_heads": [[2, 3], [1, 0]], "problem": ids[4]})
+    assert told() == [[[2, 3], [1, 0]], ids[4]]
+    shown({"state": "head=L2H3&locked=0&problem=" + ids[1], "problem": ids[1]})
+    assert told() == [[], ids[1]]
 
 
 @pytest.mark.parametrize("touch", [True])

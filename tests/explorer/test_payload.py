@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 from support.constructed import make_attention, make_heads, random_attention
-from support.explored import block, large, recall
+from support.explored import block, large, recall, undefined
 from support.oracle import ROOT
 from support.pages import Tags, data_of
 
@@ -82,7 +82,7 @@ def test_means_and_their_intervals_are_those_of_scipy() -> None:
         margin = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
         np.testing.assert_allclose(half, margin, atol=1e-6)
     undefined = [each["undefined"] for each in made.payload["problems"][:3]]
-    assert undefined == [["anchor"], [], []]
+    assert undefined == [[["anchor"]], [[]], [[]]]
 
 
 def test_strips_are_the_patterns_of_the_run_and_sum_to_the_question() -> None:
@@ -237,6 +237,22 @@ def test_runs_of_other_problems_are_refused() -> None:
     explored = recall()
     with pytest.raises(AttentionError, match="is not that of its attention"):
         explore(explored.attention[1:9], runs=explored.runs[0])
+
+
+def test_attention_of_a_run_is_taken_as_it_is() -> None:
+    explored = recall()
+    run = explored.runs[0]
+    made = explore(run.attention, runs=run, edges={"0": [("answer", "ct0")]})
+    first = made.payload["problems"][0]
+    assert (first["id"], first["edges"]) == ("0", [["anchor", "ct0"]]) and first["tokens"]
+    twice = run.attention.assign_coords(problem=["a", "a", *map(str, range(2, len(run.answers)))])
+    with pytest.raises(AttentionError, match="Two problems of the attention have the id 'a'"):
+        explore(twice)
+
+
+def test_each_series_says_which_rows_it_lacks() -> None:
+    told = [each["undefined"] for each in undefined().payload["problems"]]
+    assert told == [[[], ["anchor"]], [["anchor"], []], [[], []]]
 
 
 def test_a_table_of_its_own_view_is_taken_alone() -> None:

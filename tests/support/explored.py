@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from support.constructed import label
+from support.constructed import label, random_attention
 
 from codi_lens import CodiModel, ablate_heads, extract, logit_lens, sweep_heads
 from codi_lens.explorer.details import Detail, think_closely
@@ -41,7 +41,7 @@ class Explored:
 
 @cache
 def recall() -> Explored:
-    """tiny-recall on ten problems, one of which is asked so that it answers without a number."""
+    """tiny-recall on ten problems."""
     model = CodiModel.from_pretrained("tiny-recall")
     problems = word_problems(10, family="mixed", seed=3)
     quiet: Any = {"progress": False}
@@ -80,11 +80,32 @@ def large(
     attention = label(np.concatenate([strips.sum(-1, keepdims=True), weights[..., n_tokens:]], -1))
     tokens = tuple(f" w{i}" for i in range(n_tokens))
     details = {
-        str(id): Detail(tokens, to_bytes(strips[i]))
+        str(id): Detail("", tokens, to_bytes(strips[i]))
         for i, id in enumerate(attention["problem"].values)
     }
     heads = heads_by_view(attention, None)
     return explorer_of(attention, Told("Random attention"), heads=heads, details=details)
+
+
+@cache
+def undefined() -> Explorer:
+    """Random attention of three problems, with strips; the second has no anchor, and neither has
+    the first in the attention that it is compared with."""
+    attention, other = random_attention(n_problems=3), random_attention(n_problems=3, seed=1)
+    strips = np.repeat(attention.sel(key="question").to_numpy()[..., None] / 2, 2, axis=-1)
+    attention[1, :, :, -1] = np.nan
+    other[0, :, :, -1] = np.nan
+    details = {
+        str(id): Detail("", (" a", " b"), to_bytes(strips[i]))
+        for i, id in enumerate(attention["problem"].values)
+    }
+    return explorer_of(
+        attention,
+        Told("Undefined rows"),
+        heads=heads_by_view(attention.fillna(0.0), None),
+        details=details,
+        baselines={"other": other},
+    )
 
 
 def block(explorer: Explorer, name: str, dtype: Any, *shape: int) -> np.ndarray:

@@ -26,6 +26,11 @@ class ExplorerPage:
     def names(self) -> list[str]:
         return self.page.evaluate(f"{self.EXPLORER}.data.names")
 
+    def address(self) -> str:
+        """The link to what is shown, once the page has written it down."""
+        self.wait("location.hash.slice(1) === e.fragment")
+        return self.page.url
+
     def wait(self, condition: str) -> None:
         """Until a condition on the explorer `e` holds."""
         script = f"() => {{ const e = {self.EXPLORER}; return {condition} }}"

@@ -1,7 +1,8 @@
 /** What a visitor does: point, lock, pin, step, compare, take along. */
 
 import { choices } from "./heads.js";
-import { asPng, asSvg, copy, download, selection } from "./save.js";
+import { comparisons } from "./shown.js";
+import { asPng, asSvg, composed, copy, download, selection } from "./save.js";
 import { fromFragment } from "./state.js";
 import { keepTheme } from "./theme.js";
 
@@ -76,20 +77,24 @@ export class Actions {
     });
   }
 
-  /** @param {string} key an arrow: to the next head that passes the filters */
+  /** @param {string} key an arrow: to the nearest head in that direction that passes the filters */
   moveHead(key) {
-    const { data } = this.explorer;
-    const n = data.payload.heads.length;
-    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -n, ArrowDown: n }[key] ?? 0;
-    let { head } = this.explorer;
-    do {
-      const { line, column } = data.place(head);
-      if ((step === -1 && column === 0) || (step === 1 && column === n - 1)) return;
-      if (line + Math.sign(step) * Number(Math.abs(step) === n) < 0) return;
-      head += step;
-      if (head < 0 || head >= data.nHeads) return;
-    } while (!this.explorer.passes[head]);
-    this.explorer.store.set({ head, locked: true, preview: -1 });
+    const { data, passes, head } = this.explorer;
+    const here = data.place(head);
+    const [down, right] = /** @type {[number, number]} */ (
+      { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[key]
+    );
+    let [best, least] = [-1, Infinity];
+    passes.forEach((passed, other) => {
+      const { line, column } = data.place(other);
+      const [dy, dx] = [line - here.line, column - here.column];
+      const along = down * dy + right * dx;
+      const aside = Math.abs(down ? dx : dy);
+      // In the same row or column, however far, before any other.
+      const far = 10_000 * aside + along;
+      if (passed && along > 0 && far < least) [best, least] = [other, far];
+    });
+    if (best >= 0) this.explorer.store.set({ head: best, locked: true, preview: -1 });
   }
 
   /** @param {boolean} first or last */
@@ -110,34 +115,41 @@ export class Actions {
     if (head !== undefined) this.explorer.store.set({ head, locked: true, preview: -1 });
   }
 
-  /** @param {number} step among the problems that the search finds; before the first is the mean */
-  stepProblem(step) {
-    const places = [-1, ...this.explorer.matching];
-    const { problem } = this.explorer.store.state;
+  /**
+   * @param {number} step among the problems that the search finds; before the first is the mean
+   * @param {boolean} [round] whether the first comes after the last
+   */
+  stepProblem(step, round = false) {
+    const { matching, store } = this.explorer;
+    if (!matching.length) return;
+    const { problem } = store.state;
+    const places = [-1, ...matching];
     const next =
       step > 0
-        ? places.find((place) => place > problem)
+        ? (matching.find((place) => place > problem) ?? (round ? matching[0] : undefined))
         : places.findLast((place) => place < problem);
-    if (next !== undefined) this.explorer.store.set({ problem: next });
+    if (next !== undefined) store.set({ problem: next });
   }
 
-  /** @param {number} problem the nearest that the search finds */
-  toMatching(problem) {
-    const places = [-1, ...this.explorer.matching];
-    const nearest = places.reduce(
-      (best, place) => (Math.abs(place - problem) < Math.abs(best - problem) ? place : best),
-      -1,
-    );
-    if (nearest === this.explorer.store.state.problem) this.explorer.controls.sync();
-    else this.explorer.store.set({ problem: nearest });
+  /** @param {number} wanted the problem, or the next in its direction that the search finds */
+  toMatching(wanted) {
+    const { matching, store, controls } = this.explorer;
+    const { problem } = store.state;
+    const places = [-1, ...matching];
+    const beyond =
+      wanted > problem
+        ? places.find((place) => place >= wanted)
+        : places.findLast((place) => place <= wanted);
+    const last = wanted > problem ? places[places.length - 1] : -1;
+    const next = beyond ?? (matching.length ? last : problem);
+    if (next === problem || !matching.length) controls.sync();
+    else store.set({ problem: next });
   }
 
   nextDiff() {
     const { problem, diff } = this.explorer.store.state;
-    const others = this.explorer.data.payload.series
-      .slice(1)
-      .flatMap(({ byProblem }, i) => (problem < 0 || byProblem ? [`series/${i + 1}`] : []));
-    const ways = ["", ...(problem < 0 ? [] : ["mean"]), ...others];
+    const list = comparisons(this.explorer.data, problem).filter(({ group }) => group === "");
+    const ways = list.map(({ value }) => value);
     this.explorer.store.set({ diff: ways[(ways.indexOf(diff) + 1) % ways.length] });
   }
 
@@ -193,12 +205,31 @@ export class Actions {
     download("heads.csv", new Blob([this.explorer.table.csv()], { type: "text/csv" }));
   }
 
-  /** @param {"png" | "svg"} kind */
-  async saveFigure(kind) {
-    const { drawn } = this.explorer.matrix;
-    if (!drawn) return;
-    const name = `${this.explorer.data.names[this.explorer.head]}.${kind}`;
-    download(name, kind === "svg" ? asSvg(drawn) : await asPng(drawn));
+  /**
+   * The matrices, or the map, with what their headings and legends say.
+   * @param {"png" | "svg"} kind
+   * @param {"head" | "map"} what
+   */
+  async saveFigure(kind, what) {
+    const { boxes, map, matrix, second, data, head, palette, store, quantity } = this.explorer;
+    const { mapTitle, mapNote, firstName, firstLegend, secondName, secondLegend } = boxes;
+    /** @type {[HTMLElement, HTMLElement, SVGSVGElement | undefined][]} */
+    const drawn =
+      what === "map"
+        ? [[mapTitle, mapNote, map.drawn]]
+        : [
+            [firstName, firstLegend, matrix.drawn],
+            [secondName, secondLegend, store.state.pin < 0 ? undefined : second.drawn],
+          ];
+    const parts = drawn.flatMap(([title, note, figure]) =>
+      figure ? [{ title: title.textContent ?? "", note: said(note), figure }] : [],
+    );
+    if (what === "map")
+      parts[0].note = [parts[0].note, said(map.legend)].filter(Boolean).join(" · ");
+    const whole = composed(parts, palette);
+    const name =
+      what === "map" ? quantity.quantity.label.replace(/[^\w]+/g, "_") : data.names[head];
+    download(`${name}.${kind}`, kind === "svg" ? asSvg(whole) : await asPng(whole));
   }
 
   /**
@@ -212,4 +243,16 @@ export class Actions {
         : "the browser does not let this page copy";
     });
   }
+}
+
+/**
+ * The texts of a note or a legend, apart.
+ * @param {HTMLElement} box
+ */
+function said(box) {
+  const parts = box.children.length ? [...box.children] : [box];
+  return parts
+    .map((part) => part.textContent ?? "")
+    .filter(Boolean)
+    .join(" · ");
 }

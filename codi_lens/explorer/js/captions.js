@@ -50,7 +50,8 @@ export function write(explorer) {
   boxes.stripNote.textContent = shown.strip
     ? `${data.names[head]} over the question's tokens (␣ is a space)${plain}`
     : "";
-  boxes.legend.replaceChildren(...legend(explorer));
+  boxes.firstLegend.replaceChildren(...legend(explorer, explorer.matrix));
+  if (state.pin >= 0) boxes.secondLegend.replaceChildren(...legend(explorer, explorer.second));
 }
 
 /**
@@ -63,10 +64,12 @@ function placeOf({ data }, problem) {
     : `problem ${data.payload.problems[problem].id}`;
 }
 
-/** @param {Explorer} explorer */
-function legend({ shown, head, palette, data, store, scaleOf }) {
-  const most = scaleOf(head);
-  const texts = shown.isDifference
+/**
+ * @param {Explorer} explorer
+ * @param {import("./matrix").Matrix} matrix
+ */
+function legend({ palette, data, store }, { head, differs, most }) {
+  const texts = differs
     ? [`difference ${fixed(-most, 2)}`, `+${fixed(most, 2)}`, "corner mark: beyond the scale"]
     : store.state.scaled
       ? [
@@ -76,13 +79,12 @@ function legend({ shown, head, palette, data, store, scaleOf }) {
         ]
       : ["attention 0", "1", ""];
   const colour = (/** @type {number} */ at) =>
-    shown.isDifference ? palette.difference(2 * at - 1) : palette.attention(at);
+    differs ? palette.difference(2 * at - 1) : palette.attention(at);
   return [
     html("span", {}, texts[0]),
     ramp(colour),
     html("span", {}, texts[1]),
     html("span", { class: "quiet" }, texts[2]),
-    html("span", { class: "quiet" }, "hatched: impossible · orange: self · green: known edge"),
   ];
 }
 

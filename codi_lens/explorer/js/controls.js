@@ -2,6 +2,7 @@
 
 import { html } from "./elements.js";
 import { choices } from "./heads.js";
+import { comparisons } from "./shown.js";
 import { count, meanOver } from "./wording.js";
 
 /** @typedef {import("./explorer").Explorer} Explorer */
@@ -83,7 +84,7 @@ export class Controls {
     this.slider.addEventListener("input", () => explorer.act.toMatching(Number(this.slider.value)));
     this.search.addEventListener("input", () => store.set({ search: this.search.value }));
     this.search.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") explorer.act.stepProblem(1);
+      if (event.key === "Enter") explorer.act.stepProblem(1, true);
     });
     return html(
       "div",
@@ -146,6 +147,9 @@ export class Controls {
     this.from.select.value = String(state.layers[0]);
     this.to.select.value = String(state.layers[1]);
     options(this.label.select, this._labels(), state.label);
+    if (state.top && !TOPS.includes(state.top)) {
+      this.top.select.append(html("option", { value: String(state.top) }, `top ${state.top}`));
+    }
     this.top.select.value = String(state.top);
     this.significant.input.checked = state.significant;
     this.significant.field.hidden = quantity.quantity.q === null && !state.significant;
@@ -156,7 +160,8 @@ export class Controls {
     this.hidden.textContent = hiding
       ? `Filters hide ${hiding} of ${count(data.nHeads, "head")}.`
       : "";
-    if (hiding) this.filters.open = true;
+    if (hiding && !this._hid) this.filters.open = true;
+    this._hid = hiding > 0;
     this._syncProblem();
   }
 
@@ -184,25 +189,12 @@ export class Controls {
   _comparisons() {
     const { data, store } = this.explorer;
     const { problem, diff } = store.state;
-    const { series, problems } = data.payload;
-    const others = series
-      .slice(1)
-      .flatMap(({ label, byProblem }, i) =>
-        problem < 0 || byProblem ? [{ value: `series/${i + 1}`, text: label, group: "" }] : [],
-      );
-    const list = [{ value: "", text: "nothing", group: "" }, ...others];
-    if (problem >= 0) list.push({ value: "mean", text: "mean over problems", group: "" });
-    const ids = problems
-      .filter((_, i) => i !== problem)
-      .map(({ id }) => ({ value: `problem/${id}`, text: id, group: "another problem" }));
-    if (!list.some(({ value }) => value === diff) && !ids.some(({ value }) => value === diff)) {
-      list.push({
-        value: diff,
-        text: diff === "mean" ? "mean (of a problem)" : `${diff} (not here)`,
-        group: "",
-      });
-    }
-    return [...list, ...ids];
+    const list = comparisons(data, problem);
+    if (list.some(({ value }) => value === diff)) return list;
+    // Kept for when there is something to compare again.
+    const here = comparisons(data, problem < 0 ? 0 : -1).find(({ value }) => value === diff);
+    const text = `${here?.text ?? "the same problem"} (not here)`;
+    return [...list.slice(0, 1), { value: diff, text, group: "" }, ...list.slice(1)];
   }
 
   _labels() {

@@ -90,7 +90,7 @@ export class Data {
   async ofProblem(series, problem) {
     const packed = await this._unpack(`a${series}/${problem}`);
     const values = Float32Array.from(packed, (value) => value / 255);
-    const rows = this.payload.problems[problem].undefined;
+    const rows = this.payload.problems[problem].undefined[series];
     for (const row of rows) {
       const query = this.payload.queries.indexOf(row);
       for (let head = 0; head < this.nHeads; head++) {
@@ -109,7 +109,10 @@ export class Data {
   async strip(problem) {
     const tokens = problem < 0 ? null : this.payload.problems[problem].tokens;
     if (!tokens || !this.payload.strips) return null;
-    return new Strip(await this._unpack(`t${problem}`), tokens, this.nQueries, this._stripOf);
+    const rows = this.payload.problems[problem].undefined[0];
+    const undefined_ = new Set(rows.map((row) => this.payload.queries.indexOf(row)));
+    const packed = await this._unpack(`t${problem}`);
+    return new Strip(packed, tokens, this.nQueries, this._stripOf, undefined_);
   }
 
   /**
@@ -143,23 +146,25 @@ export class Strip {
    * @param {string[]} tokens
    * @param {number} nQueries
    * @param {Map<number, number>} places of heads among those that are kept
+   * @param {Set<number>} undefined_ queries without a row
    */
-  constructor(packed, tokens, nQueries, places) {
+  constructor(packed, tokens, nQueries, places, undefined_) {
     this.tokens = tokens;
     this._packed = packed;
     this._nQueries = nQueries;
     this._places = places;
+    this._undefined = undefined_;
   }
 
   /**
    * @param {number} head
    * @param {number} query
    * @param {number} token
-   * @returns {number | null} null where the head's strip is not kept
+   * @returns {number | null} null where the head's strip is not kept, or the row is undefined
    */
   at(head, query, token) {
     const place = this._places.get(head);
-    if (place === undefined) return null;
+    if (place === undefined || this._undefined.has(query)) return null;
     return this._packed[(place * this._nQueries + query) * this.tokens.length + token] / 255;
   }
 

@@ -3,7 +3,8 @@
  *
  * @typedef {import("./state").State} State
  * @typedef {import("./state").Field} Field
- * @typedef {{fragment?: string, onChange?: (explorer: Explorer) => void}} Settings
+ * @typedef {{fragment?: string, asked?: Partial<State>, onChange?: (explorer: Explorer) => void}} Settings
+ *   a link's fragment, what is asked for beyond it, and who hears of changes
  */
 
 import { Actions } from "./actions.js";
@@ -12,7 +13,7 @@ import { palette } from "./colours.js";
 import { Controls } from "./controls.js";
 import { Data } from "./data.js";
 import { set } from "./elements.js";
-import { choices, measured, passing } from "./heads.js";
+import { measured, normal, passing } from "./heads.js";
 import { onKey } from "./keys.js";
 import { Help, layout } from "./layout.js";
 import { HeadMap } from "./map.js";
@@ -44,7 +45,8 @@ export class Explorer {
     const data = new Data(payload, blocks);
     const first = firstState(payload);
     const asked = settings.fragment || (payload.opening?.examples[0]?.state ?? "");
-    const state = { ...first, ...fromFragment(asked, data) };
+    const given = { ...first, ...fromFragment(asked, data), ...settings.asked };
+    const state = normal(data, given);
     const shown = await gather(data, state);
     return new Explorer(root, data, first, state, shown, settings.onChange ?? (() => {}));
   }
@@ -61,10 +63,10 @@ export class Explorer {
     this.root = root;
     this.data = data;
     this.first = first;
-    this.store = new Store(state);
+    this.store = new Store(state, (given) => normal(data, given));
     this.shown = shown;
     this.onChange = onChange;
-    this.quantity = this._measured();
+    this.quantity = measured(data, state, shown);
     this.passes = passing(data, this.store.state, this.quantity);
     this.dark = this._isDark();
     this.palette = palette(data.payload.style, this.dark);
@@ -81,6 +83,9 @@ export class Explorer {
     this.problem = new ProblemPanel(this, this.boxes.problem);
     this.table = new HeadTable(this, this.boxes.table);
     this._asked = 0;
+    this._ended = new AbortController();
+    /** @type {Set<Field>} what has changed and is not drawn yet */
+    this._pending = new Set();
     this._theme();
     this.build();
     this.table.build();
@@ -140,31 +145,37 @@ export class Explorer {
   }
 
   /**
-   * The value with the full colour.
-   * @param {number} head
-   */
-  scaleOf = (head) => {
-    if (this.shown.isDifference) return this.shown.limit;
-    return this.store.state.scaled ? this.shown.largest(head) || 1 : 1;
-  };
-
-  /**
-   * The same for its strip of tokens.
+   * The largest attention of the head's strip, where that is what its scale ends at.
    * @param {number} head
    */
   stripScale(head) {
     return (this.store.state.scaled && this.shown.strip?.largest(head)) || 1;
   }
 
-  /** @param {Set<Field>} changed */
+  /**
+   * Draw what has changed. What has to be unpacked first is waited for; whatever changes meanwhile
+   * is drawn with it.
+   * @param {Set<Field>} changed
+   */
   async refresh(changed) {
-    const has = (/** @type {Field[]} */ names) => names.some((name) => changed.has(name));
-    const gathered = has(GATHERED);
+    for (const field of changed) this._pending.add(field);
+    const gathered = GATHERED.some((field) => this._pending.has(field));
     if (gathered && !(await this._gather())) return;
+    const pending = this._pending;
+    this._pending = new Set();
+    this._draw(pending, gathered);
+  }
+
+  /**
+   * @param {Set<Field>} changed
+   * @param {boolean} gathered whether other attention is shown
+   */
+  _draw(changed, gathered) {
+    const has = (/** @type {Field[]} */ names) => names.some((name) => changed.has(name));
     if (has(["theme"])) this._theme();
     const ofShown = ["cell", "difference"].includes(this.store.state.quantity);
     const anew = has(["quantity", "view"]) || (ofShown && (gathered || has(["cell"])));
-    if (anew) this.quantity = this._measured();
+    if (anew) this.quantity = measured(this.data, this.store.state, this.shown);
     if (anew || has(FILTERS)) {
       this.passes = passing(this.data, this.store.state, this.quantity);
       this.map.paint();
@@ -215,22 +226,6 @@ export class Explorer {
     return true;
   }
 
-  /** The numbers of the quantity; where the view lacks it, of that with the same label. */
-  _measured() {
-    const { data, store, shown } = this;
-    const { quantity, view, label } = store.state;
-    const offered = choices(data, store.state);
-    if (!offered.some(({ name }) => name === quantity)) {
-      const old = data.payload.quantities.find(({ name }) => name === quantity);
-      const label_ = old?.label ?? "";
-      const twin = offered.find((each) => each.label.startsWith(label_)) ?? offered[0];
-      const [kind] = label.split("/");
-      const own = data.payload.labels.some((each) => each.name === kind && each.view === view);
-      Object.assign(store.state, { quantity: twin.name, label: own ? label : "" });
-    }
-    return measured(data, store.state, shown);
-  }
-
   _isDark() {
     const { theme } = this.store.state;
     const host = document.body.dataset.jpThemeLight; // JupyterLab says which theme it has
@@ -252,21 +247,40 @@ export class Explorer {
   _listen() {
     this.store.subscribe((changed) => void this.refresh(changed));
     if (!this.alone) this.root.tabIndex = 0;
+    const { signal } = this._ended;
     const listening = this.alone ? document : this.root;
-    listening.addEventListener("keydown", (event) => {
-      if (event instanceof KeyboardEvent && !this.help.dialog.open) onKey(this, event);
-    });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    const key = (/** @type {Event} */ event) => {
+      if (event instanceof KeyboardEvent) onKey(this, event);
+    };
+    listening.addEventListener("keydown", key, { signal });
+    // A text beside the pointer goes when what it tells of goes; one beside a cell in focus stays.
+    const gone = (/** @type {Event} */ event) => {
+      const inside = event.target instanceof Element && event.target.closest("[data-cell]");
+      const kept = event.type === "scroll" ? this.root.querySelector("[data-at]") : inside;
+      if (!kept) this.tip.hide();
+    };
+    addEventListener("scroll", gone, { capture: true, passive: true, signal });
+    addEventListener("pointerdown", gone, { capture: true, passive: true, signal });
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    const turn = () => {
       this._theme();
       this.build();
-    });
+    };
+    system.addEventListener("change", turn, { signal });
     let width = this.root.clientWidth;
-    new ResizeObserver(() => {
+    const resized = new ResizeObserver(() => {
       if (Math.abs(this.root.clientWidth - width) < 2) return;
       width = this.root.clientWidth;
       this.build();
       this.table.fill();
-    }).observe(this.root);
+    });
+    resized.observe(this.root);
+    signal.addEventListener("abort", () => resized.disconnect());
+  }
+
+  /** Hear of nothing any more. */
+  close() {
+    this._ended.abort();
   }
 }
 

@@ -6,7 +6,7 @@
  * @typedef {import("./shown").Shown} Shown
  */
 
-import { fixed, interval, significance } from "./wording.js";
+import { fixed, significance } from "./wording.js";
 
 /** A quantity whose numbers may come from the attention that is shown. */
 export class Measured {
@@ -21,9 +21,20 @@ export class Measured {
     this.order = quantity.values
       .flatMap((value, head) => (value === null ? [] : [head]))
       .sort((a, b) => this.weight(b) - this.weight(a) || a - b);
-    /** @type {number[]} */
+    /** @type {number[]} equal heads share the better rank */
     this._ranks = [];
-    this.order.forEach((head, i) => (this._ranks[head] = i + 1));
+    this.order.forEach((head, i) => {
+      const before = this.order[i - 1];
+      const tied = i > 0 && this.weight(before) === this.weight(head);
+      this._ranks[head] = tied ? this._ranks[before] : i + 1;
+    });
+    /** So many decimals that the largest number has three figures or more. */
+    this.digits = Math.min(8, Math.max(0, 2 - Math.floor(Math.log10(this.reach))));
+  }
+
+  /** @param {number | null | undefined} value */
+  fixed(value) {
+    return fixed(value, Math.max(this.reach < 100 ? 3 : 0, this.digits));
   }
 
   /** @param {number} head */
@@ -56,15 +67,16 @@ export class Measured {
   }
 
   /**
-   * How firm a head's number is: 1 less its interval's share of the scale, 0.25 at least.
+   * How firm a head's number is: 1 less what its interval takes of the scale, or of an effect, to
+   * 0.55 at least, so that no colour is taken for another.
    * @param {number} head
    */
   firmness(head) {
     const { low, high, signed } = this.quantity;
     const [from, to] = [low?.[head] ?? null, high?.[head] ?? null];
     if (from === null || to === null) return 1;
-    const span = signed ? 2 * this.reach : this.most - this.least;
-    return span > 0 ? Math.min(1, Math.max(0.25, 1 - (to - from) / span)) : 1;
+    const span = signed ? 2 * Math.abs(this.value(head) ?? 0) : this.most - this.least;
+    return 1 - 0.45 * (span > 0 ? Math.min(1, (to - from) / span) : 0);
   }
 
   /** @param {number} head whether its interval lies clear of 0, adjusted for the number of heads */
@@ -73,14 +85,24 @@ export class Measured {
     return q !== null && q !== undefined && q < 0.05;
   }
 
+  /**
+   * A head's number with its interval.
+   * @param {number} head
+   */
+  numbers(head) {
+    const { low, high, values } = this.quantity;
+    const [from, to] = [low?.[head] ?? null, high?.[head] ?? null];
+    const within = from === null || to === null ? "" : ` [${this.fixed(from)}, ${this.fixed(to)}]`;
+    return `${this.fixed(values[head])}${within}`;
+  }
+
   /** @param {number} head */
   text(head) {
-    const { low, high, q, unit } = this.quantity;
-    const value = this.quantity.values[head];
-    if (value === null) return "not measured";
-    const parts = [fixed(value), interval(low?.[head], high?.[head]), unit ?? ""];
-    if (q && q[head] !== null) parts.push(`(${significance(/** @type {number} */ (q[head]))})`);
-    return parts.filter(Boolean).join(" ");
+    const { q, unit, values } = this.quantity;
+    if (values[head] === null) return "not measured";
+    const own = q?.[head] ?? null;
+    const sure = own === null ? "" : `(${significance(own)})`;
+    return [this.numbers(head), unit ?? "", sure].filter(Boolean).join(" ");
   }
 }
 
@@ -101,6 +123,30 @@ export function choices(data, state) {
     group,
   }));
   return [...named, ...shown];
+}
+
+/**
+ * A state that this page can show: the view has its quantity, and heads of its label.
+ * @param {Data} data
+ * @param {State} state
+ * @returns {State}
+ */
+export function normal(data, state) {
+  const offered = choices(data, state);
+  const { quantities, labels } = data.payload;
+  let { quantity, label } = state;
+  if (!offered.some(({ name }) => name === quantity)) {
+    const old = quantities.find(({ name }) => name === quantity)?.label ?? "";
+    quantity = (offered.find((each) => each.label.startsWith(old)) ?? offered[0]).name;
+  }
+  const [kind, ...rest] = label.split("/");
+  const value = rest.join("/");
+  const has = labels.some(
+    ({ name, view, values }) =>
+      name === kind && (view ?? state.view) === state.view && values.includes(value),
+  );
+  if (!has) label = "";
+  return { ...state, quantity, label };
 }
 
 /**
@@ -135,11 +181,15 @@ export function measured(data, state, shown) {
     });
   const edge = `${data.payload.queries[query]} → ${data.payload.keys[key]}`;
   const where = shown.isDifference ? `, less that of ${shown.baselineName}` : "";
+  const { problems } = data.payload;
+  const of = shown.problem < 0 ? "" : `, problem ${problems[shown.problem].id}`;
   return new Measured({
     name: state.quantity,
     label: isCell
-      ? `Attention ${edge}${where}`
-      : `Total difference from ${shown.baselineName || "nothing yet"}`,
+      ? `Attention ${edge}${of}${where}`
+      : shown.isDifference
+        ? `Total difference from ${shown.baselineName}${of}`
+        : "Total difference: choose what to compare with",
     group: "of what is shown",
     view: null,
     scope: null,

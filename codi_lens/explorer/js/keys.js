@@ -44,6 +44,8 @@ export const KEYS = [
   [["?"], "this help", (explorer) => explorer.help.toggle()],
 ];
 
+const OWN = /^(Arrow.*|Page.*|Home|End|Enter| )$/;
+
 /**
  * @param {Explorer} explorer
  * @param {KeyboardEvent} event
@@ -51,17 +53,23 @@ export const KEYS = [
 export function onKey(explorer, event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const target = event.composedPath()[0];
-  const inField = target instanceof HTMLElement && target.matches("input, select, textarea");
-  if (inField && event.key !== "Escape") return;
-  const isButton = target instanceof HTMLElement && target.matches("button, summary, a");
-  if (isButton && event.key === "Enter") return;
-  // The table scrolls with these while it is in focus.
-  const scrolls = target instanceof HTMLElement && target.matches(".scroller, .scroll");
-  if (scrolls && /^(Arrow|Page|Home|End)/.test(event.key)) return;
+  if (!(target instanceof HTMLElement)) return;
+  if (explorer.help.dialog.open) {
+    if (event.key === "?") explorer.help.toggle();
+    return;
+  }
+  const typing = target.matches("input[type=search], textarea");
+  if (typing && event.key !== "Escape") return;
+  // What a control does with a key itself, it goes on doing; a box that scrolls, scrolls.
+  const own = target.matches("select") ? /^(.|Arrow.*|Page.*|Home|End|Enter)$/ : OWN;
+  const isOwn = own.test(event.key) && !/^[[\]?/+=-]$/.test(event.key);
+  const scrolls = target.matches(".scroller, .scroll");
+  if (isOwn && (scrolls || target.matches("input, select, button, summary, a"))) return;
   const found = KEYS.find(([names]) => names.includes(event.key));
   if (!found) return;
   event.preventDefault();
   event.stopPropagation();
-  if (inField) target.blur();
+  explorer.tip.hide();
+  if (typing) target.blur();
   else found[2](explorer, event.key);
 }

@@ -24,16 +24,10 @@ export function layout(explorer, root) {
     second: cue(html("div", { class: "matrix" })),
     firstName: html("h3"),
     secondName: html("h3"),
-    legend: html("div", { class: "legend" }),
+    firstLegend: html("div", { class: "legend" }),
+    secondLegend: html("div", { class: "legend" }),
     spoken: html("div", { class: "spoken" }),
-    strip: cue(
-      html("div", {
-        class: "strip",
-        tabindex: "0",
-        role: "region",
-        "aria-label": "Attention to every token of the question",
-      }),
-    ),
+    strip: cue(html("div", { class: "strip" })),
     stripNote: html("p", { class: "quiet" }),
     problem: html("div", { class: "problem-text" }),
     table: html("div", { class: "heads" }),
@@ -43,16 +37,16 @@ export function layout(explorer, root) {
   const head = html(
     "section",
     { class: "card panel-head", "aria-label": "The head" },
-    html("div", { class: "bar" }, boxes.headTitle, controls.views),
+    html("div", { class: "bar" }, boxes.headTitle, pins(explorer), controls.views),
     boxes.headFacts,
     html("div", { class: "bar" }, controls.diff.field, controls.scaled.field),
     html(
       "div",
       { class: "matrices" },
-      html("div", {}, boxes.firstName, boxes.first),
-      html("div", {}, boxes.secondName, boxes.second),
+      html("div", {}, boxes.firstName, boxes.first, boxes.firstLegend),
+      html("div", {}, boxes.secondName, boxes.second, boxes.secondLegend),
     ),
-    boxes.legend,
+    html("p", { class: "quiet" }, "Hatched: impossible. Orange: self. Green: known edge."),
     boxes.stripNote,
     boxes.strip,
     boxes.spoken,
@@ -70,6 +64,7 @@ export function layout(explorer, root) {
       boxes.map,
       controls.filters,
       controls.hidden,
+      html("div", { class: "exports" }, ...pictures(explorer, "map", "The map")),
     ),
     head,
     html(
@@ -171,34 +166,59 @@ function linked(explorer, sentence) {
   return [...parts, sentence.slice(end)];
 }
 
+/** @param {Explorer} explorer */
+function pins(explorer) {
+  return html(
+    "div",
+    { class: "buttons" },
+    action("Pin", "Put this head beside the next; again to take it away", () =>
+      explorer.act.pin(explorer.head),
+    ),
+    action("Pin here", "Put this head in this problem beside others", () => explorer.act.pinHere()),
+    action("Clear", "Take away lock, pin, chosen cell and comparison", () => explorer.act.clear()),
+  );
+}
+
+/**
+ * @param {string} text
+ * @param {string} title
+ * @param {() => void} act
+ */
+function action(text, title, act) {
+  const made = html("button", { type: "button", title }, text);
+  made.addEventListener("click", act);
+  return made;
+}
+
+/**
+ * @param {Explorer} explorer
+ * @param {"head" | "map"} what
+ * @param {string} name
+ */
+function pictures(explorer, what, name) {
+  return [
+    action("PNG", `${name} as a picture`, () => void explorer.act.saveFigure("png", what)),
+    action("SVG", `${name} as vector graphics`, () => void explorer.act.saveFigure("svg", what)),
+  ];
+}
+
 /**
  * @param {Explorer} explorer
  * @param {HTMLElement} said
  */
 function exports(explorer, said) {
-  const button = (
-    /** @type {string} */ text,
-    /** @type {string} */ title,
-    /** @type {() => void} */ act,
-  ) => {
-    const made = html("button", { type: "button", title }, text);
-    made.addEventListener("click", act);
-    return made;
-  };
   return html(
     "div",
     { class: "exports" },
-    button("Copy heads", "The locked and the pinned head, as ablate_heads takes them", () =>
+    action("Copy heads", "The locked and the pinned head, as ablate_heads takes them", () =>
       explorer.act.copySelection(),
     ),
-    button("Copy link", "A link that opens the page as it is", () => explorer.act.copyLink()),
-    button("CSV", "The table as it is filtered and sorted", () => explorer.act.saveTable()),
-    button("PNG", "The head's matrix as a picture", () => void explorer.act.saveFigure("png")),
-    button(
-      "SVG",
-      "The head's matrix as vector graphics",
-      () => void explorer.act.saveFigure("svg"),
-    ),
+    // A notebook's own address opens no state.
+    ...(explorer.alone
+      ? [action("Copy link", "A link that opens the page as it is", () => explorer.act.copyLink())]
+      : []),
+    action("CSV", "The table as it is filtered and sorted", () => explorer.act.saveTable()),
+    ...pictures(explorer, "head", "The head's matrix"),
     said,
   );
 }

@@ -1,25 +1,50 @@
 /** What the bundle offers: `openPage` for a page of its own, `render` for a widget of anywidget. */
 
+import { Data } from "./data.js";
 import { html } from "./elements.js";
 import { Explorer } from "./explorer.js";
+import { fromFragment } from "./state.js";
 
 /** A page: data and blocks lie in its elements, the state in its address. */
 export async function openPage() {
+  const root = /** @type {HTMLElement} */ (document.getElementById("explorer"));
   const payload = JSON.parse(document.getElementById("data")?.textContent ?? "");
   const blocks = (/** @type {string} */ name) => {
     const text = document.getElementById(`block-${name}`)?.textContent;
     return text ? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)) : undefined;
   };
-  const root = /** @type {HTMLElement} */ (document.getElementById("explorer"));
-  root.replaceChildren();
-  const explorer = await Explorer.open(root, payload, blocks, {
-    fragment: location.hash.slice(1),
-    onChange: ({ fragment }) => history.replaceState(null, "", `#${fragment}`),
-  });
-  addEventListener("hashchange", () => {
-    if (location.hash.slice(1) !== explorer.fragment) explorer.act.restore(location.hash.slice(1));
-  });
-  Object.assign(root, { explorer });
+  const made = html("div", { id: "explorer" });
+  try {
+    root.replaceWith(made);
+    const explorer = await Explorer.open(made, payload, blocks, {
+      fragment: location.hash.slice(1),
+      onChange: keepAddress,
+    });
+    addEventListener("hashchange", () => {
+      const asked = location.hash.slice(1);
+      if (asked !== explorer.fragment) explorer.act.restore(asked);
+    });
+    Object.assign(made, { explorer });
+  } catch (error) {
+    root.append(html("p", {}, `This page cannot be shown: ${error}`));
+    made.replaceWith(root);
+  }
+}
+
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let keeping;
+
+/**
+ * Browsers take only so many changes of the address, so only where one stays is kept.
+ * @param {Explorer} explorer
+ */
+function keepAddress(explorer) {
+  clearTimeout(keeping);
+  keeping = setTimeout(() => {
+    if (location.hash.slice(1) !== explorer.fragment) {
+      history.replaceState(null, "", `#${explorer.fragment}`);
+    }
+  }, 150);
 }
 
 /**
@@ -37,36 +62,75 @@ export async function render({ model, el }) {
   };
   const root = html("div");
   el.append(root);
+  const data = new Data(payload, blocks);
+  const same = (/** @type {unknown} */ a, /** @type {unknown} */ b) =>
+    JSON.stringify(a) === JSON.stringify(b);
+  let telling = false;
+
+  /** What Python has chosen, as a state. */
+  const chosen = () => {
+    /** @type {[number, number][]} */
+    const pairs = model.get("selected_heads");
+    const [head = -1, pin = -1] = pairs.map(([layer, n]) => data.headOf(`L${layer}H${n}`));
+    if (head < 0) return { locked: false, pin: -1 };
+    return { head, locked: true, pin, pinProblem: null, preview: -1 };
+  };
+  const shownProblem = () => ({ problem: data.problemOf(model.get("problem") ?? "") });
+  const fresh = !model.get("state");
+  const asked = {
+    ...(!fresh || model.get("selected_heads").length ? chosen() : {}),
+    ...(!fresh || model.get("problem") !== null ? shownProblem() : {}),
+  };
+
+  /** @param {Explorer} changed */
+  const tell = (changed) => {
+    const { problem } = changed.store.state;
+    const now = {
+      state: changed.fragment,
+      selected_heads: changed.selected.map((head) => data.pairOf(head)),
+      problem: problem < 0 ? null : payload.problems[problem].id,
+    };
+    telling = true;
+    for (const [name, value] of Object.entries(now)) {
+      if (!same(model.get(name), value)) model.set(name, value);
+    }
+    telling = false;
+    model.save_changes();
+  };
   const explorer = await Explorer.open(root, payload, blocks, {
     fragment: model.get("state"),
+    asked: fresh ? asked : heard(asked),
     onChange: tell,
   });
   Object.assign(root, { explorer });
-  /** @param {Explorer} changed */
-  function tell(changed) {
-    const { problem } = changed.store.state;
-    model.set("state", changed.fragment);
-    model.set(
-      "selected_heads",
-      changed.selected.map((head) => changed.data.pairOf(head)),
-    );
-    model.set("problem", problem < 0 ? null : payload.problems[problem].id);
-    model.save_changes();
+
+  /**
+   * A widget that is shown again has its last state; only what Python changed since goes first.
+   * @param {object} given
+   */
+  function heard(given) {
+    const last = fromFragment(model.get("state"), data);
+    const heads = [last.locked ? last.head : -1, last.pin ?? -1].filter((head = -1) => head >= 0);
+    const pairs = heads.map((head = 0) => data.pairOf(head));
+    const { head, locked, pin, pinProblem, problem } = /** @type {any} */ (given);
+    return {
+      problem,
+      ...(same(pairs, model.get("selected_heads")) ? {} : { head, locked, pin, pinProblem }),
+    };
   }
+
   const takeHeads = () => {
-    /** @type {number[][]} */
-    const given = model.get("selected_heads");
-    const [head = -1, pin = -1] = given.map(([layer, n]) => explorer.data.headOf(`L${layer}H${n}`));
-    const now = head < 0 ? { locked: false, pin: -1 } : { head, locked: true, pin };
-    explorer.store.set({ ...now, preview: -1 });
+    const now = explorer.selected.map((head) => data.pairOf(head));
+    if (!telling && !same(now, model.get("selected_heads"))) explorer.store.set(chosen());
   };
   const takeProblem = () => {
-    explorer.store.set({ problem: explorer.data.problemOf(model.get("problem") ?? "") });
+    if (!telling) explorer.store.set(shownProblem());
   };
   model.on("change:selected_heads", takeHeads);
   model.on("change:problem", takeProblem);
   return () => {
     model.off("change:selected_heads", takeHeads);
     model.off("change:problem", takeProblem);
+    explorer.close();
   };
 }

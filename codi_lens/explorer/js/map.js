@@ -2,7 +2,6 @@
 
 import { headTexts, ramp } from "./captions.js";
 import { figure, html, label, set, svg } from "./elements.js";
-import { fixed } from "./wording.js";
 
 /**
  * @typedef {import("./explorer").Explorer} Explorer
@@ -169,9 +168,9 @@ export class HeadMap {
     const ends = quantity.quantity.low ? "faded: wide interval" : "";
     const missing = this.cells.some((_, head) => quantity.value(head) === null);
     this.legend.replaceChildren(
-      html("span", {}, fixed(from, 2)),
+      html("span", {}, quantity.fixed(from)),
       ramp(colour),
-      html("span", {}, `${fixed(to, 2)}${unit ? ` ${unit}` : ""}`),
+      html("span", {}, `${quantity.fixed(to)}${unit ? ` ${unit}` : ""}`),
       ...(ends ? [html("span", { class: "quiet" }, ends)] : []),
       ...(missing ? [html("span", { class: "quiet" }, "hatched: not measured")] : []),
     );

@@ -3,6 +3,7 @@
 import { headTexts } from "./captions.js";
 import { textOn } from "./colours.js";
 import { figure, label, labelWidth, set, svg } from "./elements.js";
+import { roving } from "./roving.js";
 import { fixed, interval, short } from "./wording.js";
 
 /**
@@ -13,6 +14,7 @@ import { fixed, interval, short } from "./wording.js";
 
 /** Cells below this width take fewer figures. */
 const NARROW = 30;
+const NARROW_SIGNED = 40;
 
 export class Matrix {
   /**
@@ -26,18 +28,7 @@ export class Matrix {
     this.second = second;
     /** @type {Cell[]} */
     this.cells = [];
-    box.addEventListener("pointermove", (event) => {
-      const cell = this._cellAt(event);
-      if (cell && event.pointerType !== "touch") explorer.tip.show(event, this._texts(cell));
-      else explorer.tip.hide();
-    });
-    box.addEventListener("pointerleave", () => explorer.tip.hide());
-    box.addEventListener("click", (event) => {
-      const cell = this._cellAt(event);
-      if (cell) explorer.act.chooseCell([cell.query, cell.key]);
-      if (cell && event instanceof PointerEvent && event.pointerType === "touch")
-        explorer.tip.show(event, this._texts(cell));
-    });
+    roving(explorer, box, second ? "The second head" : "The head", () => this._stops());
     box.addEventListener("dblclick", () => explorer.act.clear());
   }
 
@@ -46,10 +37,29 @@ export class Matrix {
     return this.second ? state.pin : this.explorer.head;
   }
 
-  /** @param {Event} event */
-  _cellAt(event) {
-    const found = event.target instanceof Element ? event.target.closest("[data-cell]") : null;
-    return found ? this.cells[Number(found.getAttribute("data-cell"))] : undefined;
+  /** Whether it shows a difference: a second head that stays in its problem does not. */
+  get differs() {
+    const { shown } = this.explorer;
+    return shown.isDifference && !(this.second && shown.pinned);
+  }
+
+  /** The value with the full colour. */
+  get most() {
+    const { shown, store } = this.explorer;
+    if (this.differs) return shown.limit;
+    return (store.state.scaled && shown.largest(this.head, this.second)) || 1;
+  }
+
+  _stops() {
+    const { explorer } = this;
+    const { rows, columns } = explorer;
+    return this.cells.map((cell) => ({
+      place: cell.rect,
+      row: rows.findIndex(({ query }) => query === cell.query),
+      column: columns.indexOf(cell.key),
+      texts: () => this._texts(cell),
+      choose: () => explorer.act.chooseCell([cell.query, cell.key]),
+    }));
   }
 
   build() {
@@ -90,7 +100,6 @@ export class Matrix {
         });
         const text = label(x + size / 2, y + tall / 2 + 4, "", {
           "text-anchor": "middle",
-          "font-size": size < NARROW ? 9.5 : 12,
           "pointer-events": "none",
         });
         const clip = svg("path", {
@@ -128,9 +137,8 @@ export class Matrix {
     const { shown, palette } = this.explorer;
     const { head } = this;
     if (head < 0) return;
-    const differs = shown.isDifference && !(this.second && shown.pinned);
-    const most = this.explorer.scaleOf(head);
-    const narrow = (this.size?.size ?? 0) < NARROW;
+    const { differs, most } = this;
+    const narrow = (this.size?.size ?? 0) < (differs ? NARROW_SIGNED : NARROW);
     for (const cell of this.cells) {
       const value = shown.at(head, cell.query, cell.key, this.second);
       const undefined_ = Number.isNaN(value);
@@ -142,7 +150,10 @@ export class Matrix {
       set(cell.rect, { fill });
       const text = undefined_ ? "–" : short(value, differs, narrow);
       if (cell.text.textContent !== text) cell.text.textContent = text;
-      cell.text.setAttribute("fill", undefined_ ? palette.muted : textOn(fill));
+      set(cell.text, {
+        fill: undefined_ ? palette.muted : textOn(fill),
+        "font-size": narrow ? 9.5 : 12,
+      });
       set(cell.clip, {
         visibility: Math.abs(value) > most + 1e-6 ? "visible" : "hidden",
         fill: palette.chosen,
@@ -210,7 +221,8 @@ export class Matrix {
       );
       if (shown.isDifference)
         lines.push(`${shown.baselineName} ${fixed(baseline)}, difference ${fixed(drawn)}`);
-      lines.push(`rank ${shown.rank(head, query, key)} of ${data.nHeads} heads in this cell`);
+      const rank = shown.rank(head, query, key);
+      if (rank) lines.push(`rank ${rank} of ${data.nHeads} heads in this cell`);
     }
     return [...lines, headTexts(explorer, head)[1]];
   }

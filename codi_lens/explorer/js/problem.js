@@ -3,7 +3,8 @@
 import { cue, html, set } from "./elements.js";
 import { ramp } from "./captions.js";
 import { textOn } from "./colours.js";
-import { fixed, meanOver, visible } from "./wording.js";
+import { roving } from "./roving.js";
+import { fixed, meanOver, sentence, visible } from "./wording.js";
 
 /** @typedef {import("./explorer").Explorer} Explorer */
 
@@ -27,13 +28,11 @@ export class ProblemPanel {
       const { problems, series } = data.payload;
       const known = problems.filter(({ correct }) => correct !== null);
       const right = known.filter(({ correct }) => correct).length;
-      const interval = series[0].interval ? " Point at a cell for its 95 % interval." : "";
-      const lines = [html("p", {}, `This is ${meanOver(series[0])}.${interval}`)];
+      const interval = series[0].interval ? " Each cell tells its 95 % interval." : "";
+      const lines = [html("p", {}, `${sentence(meanOver(series[0]))}.${interval}`)];
       if (known.length) lines.push(html("p", {}, `${right} of ${known.length} answers are right.`));
       if (problems.length)
-        lines.push(
-          html("p", { class: "quiet" }, "Move the slider, or press ] for the first problem."),
-        );
+        lines.push(html("p", { class: "quiet" }, "Choose a problem with the slider."));
       this.box.replaceChildren(...lines);
       return;
     }
@@ -78,9 +77,12 @@ export class ProblemPanel {
     if (!this.tokens.length) return;
     const kept = shown.strip?.keeps(head);
     if (this.caption) {
-      this.caption.textContent = kept
-        ? `Shaded: what ${data.names[head]} attends to from ${data.payload.queries[row]}.`
-        : `The strip of ${data.names[head]} is not kept on this page.`;
+      const undefined_ = shown.undefinedRow(row);
+      this.caption.textContent = undefined_
+        ? `Nothing to shade: ${data.payload.queries[row]} is undefined in this problem.`
+        : kept
+          ? `Shaded: what ${data.names[head]} attends to from ${data.payload.queries[row]}.`
+          : `The strip of ${data.names[head]} is not kept on this page.`;
     }
     const most = this.explorer.stripScale(head);
     this.tokens.forEach((token, i) => {
@@ -136,7 +138,7 @@ export class ProblemPanel {
   }
 
   _lens() {
-    const { shown, tip, palette } = this.explorer;
+    const { shown, palette } = this.explorer;
     const { lens } = shown;
     if (!lens) return null;
     const { positions, layers } = lens.lens;
@@ -146,6 +148,8 @@ export class ProblemPanel {
       html("th", { scope: "col" }, "after"),
       ...positions.map((name) => html("th", { scope: "col" }, name)),
     );
+    /** @type {import("./roving").Stop[]} */
+    const stops = [];
     const rows = layers.map((layer, line) => {
       const cells = positions.map((name, position) => {
         const top = lens.top(position, line);
@@ -153,16 +157,14 @@ export class ProblemPanel {
         const colour = palette.score(top[0].probability);
         const cell = html(
           "td",
-          { style: `background:${colour};color:${textOn(colour)}`, tabindex: "-1" },
+          { style: `background:${colour};color:${textOn(colour)}`, "data-cell": "" },
           visible(top[0].text),
         );
-        cell.addEventListener("pointermove", (event) =>
-          tip.show(event, [
-            `state at ${name} after layer ${layer}`,
-            ...top.map(({ text, probability }) => `“${visible(text)}” ${fixed(probability, 2)}`),
-          ]),
-        );
-        cell.addEventListener("pointerleave", () => tip.hide());
+        const texts = [
+          `state at ${name} after layer ${layer}`,
+          ...top.map(({ text, probability }) => `“${visible(text)}” ${fixed(probability, 2)}`),
+        ];
+        stops.push({ place: cell, row: line, column: position, texts: () => texts });
         return cell;
       });
       return html("tr", {}, html("th", { scope: "row" }, `L${layer}`), ...cells);
@@ -173,6 +175,8 @@ export class ProblemPanel {
       html("thead", {}, columns),
       html("tbody", {}, ...rows),
     );
+    const box = cue(html("div", { class: "scroll" }, table));
+    roving(this.explorer, box, "Logit lens", () => stops);
     return [
       html("h4", {}, "Logit lens"),
       html(
@@ -181,13 +185,7 @@ export class ProblemPanel {
         "The likeliest token of the state at each position; its colour is its probability.",
       ),
       html("div", { class: "legend" }, "0", ramp(palette.score), "1"),
-      cue(
-        html(
-          "div",
-          { class: "scroll", tabindex: "0", role: "region", "aria-label": "Logit lens" },
-          table,
-        ),
-      ),
+      box,
     ];
   }
 }

@@ -1,5 +1,7 @@
 /** What can be taken out of the page: the selection, the table, a figure, a link. */
 
+import { figure, label, set } from "./elements.js";
+
 /**
  * Heads as `ablate_heads` takes them.
  * @param {number[]} heads
@@ -21,6 +23,36 @@ export function download(name, content) {
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+/**
+ * Figures below each other, each with what is said of it, as one figure that stands alone.
+ * @param {{title: string, note: string, figure: SVGSVGElement}[]} parts
+ * @param {import("./colours").Palette} palette
+ */
+export function composed(parts, palette) {
+  const sizes = parts.map(({ figure: drawn }) => [
+    Number(drawn.getAttribute("width")),
+    Number(drawn.getAttribute("height")),
+  ]);
+  const letters = Math.max(
+    ...parts.flatMap(({ title, note }) => [title.length * 7.6, note.length * 6.6]),
+  );
+  const width = Math.ceil(Math.max(letters, ...sizes.map(([wide]) => wide)) + 24);
+  const height = sizes.reduce((sum, [, tall]) => sum + tall + 66, 12);
+  const { figure: whole } = figure(width, height, palette);
+  let y = 12;
+  parts.forEach(({ title, note, figure: drawn }, i) => {
+    const copy = /** @type {SVGSVGElement} */ (drawn.cloneNode(true));
+    for (const mark of copy.querySelectorAll("[data-at]")) mark.removeAttribute("data-at");
+    set(copy, { x: 12, y: y + 24 });
+    whole.append(
+      label(12, y + 14, title, { "font-weight": 600, "font-size": 13, fill: palette.ink }),
+    );
+    whole.append(copy, label(12, y + sizes[i][1] + 40, note, { fill: palette.muted }));
+    y += sizes[i][1] + 66;
+  });
+  return whole;
 }
 
 /** @param {SVGSVGElement} figure */

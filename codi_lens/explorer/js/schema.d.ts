@@ -150,10 +150,6 @@ export interface Series {
    * Block `a<series>/<problem>` is uint8 [head, query, key], 255 times the attention.
    */
   byProblem: boolean;
-  /**
-   * Queries whose row is undefined in every problem.
-   */
-  undefined: string[];
 }
 export interface Problem {
   id: string;
@@ -165,9 +161,9 @@ export interface Problem {
   expected: string | null;
   correct: boolean | null;
   /**
-   * Queries whose row is undefined: `anchor` of an answer without number.
+   * Of each series, the queries whose row is undefined: `anchor` of an answer without number.
    */
-  undefined: string[];
+  undefined: string[][];
   /**
    * Known values on the way, in their order.
    */

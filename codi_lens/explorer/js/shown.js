@@ -50,6 +50,13 @@ export class Shown {
     return this.baseline ? this.values[place] - this.baseline[place] : this.values[place];
   }
 
+  /** @param {number} query whether the problem that is shown has no such row */
+  undefinedRow(query) {
+    return this.data.payload.possible[query].every(
+      (possible, key) => !possible || Number.isNaN(this.values[query * this.data.nKeys + key]),
+    );
+  }
+
   /**
    * The attention itself and what it is compared with.
    * @param {number} head
@@ -66,13 +73,14 @@ export class Shown {
   }
 
   /**
-   * The place of a head among all, by the size of what is drawn in one cell.
+   * The place of a head among all, by the size of what is drawn in one cell; equal ones share it.
    * @param {number} head
    * @param {number} query
    * @param {number} key
    */
   rank(head, query, key) {
     const own = Math.abs(this.at(head, query, key));
+    if (Number.isNaN(own)) return null;
     let rank = 1;
     for (let other = 0; other < this.data.nHeads; other++) {
       if (Math.abs(this.at(other, query, key)) > own) rank += 1;
@@ -83,12 +91,13 @@ export class Shown {
   /**
    * The largest attention of a head, for a scale of its own.
    * @param {number} head
+   * @param {boolean} [pinned] see `at`
    */
-  largest(head) {
+  largest(head, pinned = false) {
     let most = 0;
     for (let query = 0; query < this.data.nQueries; query++)
       for (let key = 0; key < this.data.nKeys; key++) {
-        const value = Math.abs(this.at(head, query, key));
+        const value = Math.abs(this.at(head, query, key, pinned));
         if (value > most) most = value;
       }
     return most;
@@ -161,6 +170,23 @@ export async function gather(data, state) {
     strip,
     lens,
   });
+}
+
+/**
+ * What a problem, or the mean, can be compared with: values of `diff`, and what to call them.
+ * @param {Data} data
+ * @param {number} problem
+ */
+export function comparisons(data, problem) {
+  const { series, problems } = data.payload;
+  const others = series.flatMap(({ label, byProblem }, i) =>
+    i && (problem < 0 || byProblem) ? [{ value: `series/${i}`, text: label, group: "" }] : [],
+  );
+  const mean = problem < 0 ? [] : [{ value: "mean", text: "mean over problems", group: "" }];
+  const ids = problems.flatMap(({ id }, i) =>
+    i === problem ? [] : [{ value: `problem/${id}`, text: id, group: "another problem" }],
+  );
+  return [{ value: "", text: "nothing", group: "" }, ...mean, ...others, ...ids];
 }
 
 /**

@@ -22,12 +22,18 @@
  * @property {"auto" | "light" | "dark"} theme
  */
 
+import { comparisons } from "./shown.js";
+
 /** @typedef {keyof State} Field */
 
 export class Store {
-  /** @param {State} initial */
-  constructor(initial) {
-    this.state = initial;
+  /**
+   * @param {State} initial
+   * @param {(state: State) => State} normal what a state has to be for this page
+   */
+  constructor(initial, normal) {
+    this.state = normal(initial);
+    this._normal = normal;
     /** @type {((changed: Set<Field>) => void)[]} */
     this._listeners = [];
   }
@@ -39,13 +45,13 @@ export class Store {
 
   /** @param {Partial<State>} changes */
   set(changes) {
-    const fields = /** @type {Field[]} */ (Object.keys(changes));
+    const before = this.state;
+    this.state = this._normal({ ...before, ...changes });
+    const fields = /** @type {Field[]} */ (Object.keys(this.state));
     const changed = new Set(
-      fields.filter((name) => JSON.stringify(this.state[name]) !== JSON.stringify(changes[name])),
+      fields.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(this.state[name])),
     );
-    if (!changed.size) return;
-    this.state = { ...this.state, ...changes };
-    for (const listener of this._listeners) listener(changed);
+    if (changed.size) for (const listener of this._listeners) listener(changed);
   }
 }
 
@@ -57,11 +63,12 @@ export class Store {
  */
 export function toFragment(state, first, data) {
   /** @param {number} problem */
-  const id = (problem) => (problem < 0 ? "mean" : data.payload.problems[problem].id);
+  const id = (problem) => (problem < 0 ? "" : data.payload.problems[problem].id);
   const frozen = state.pinProblem === null ? "" : `@${id(state.pinProblem)}`;
   /** @type {[string, string, boolean][]} */
   const fields = [
     ["head", data.names[state.head], true],
+    ["locked", "0", !state.locked],
     ["pin", state.pin < 0 ? "" : data.names[state.pin] + frozen, state.pin >= 0],
     ["problem", id(state.problem), state.problem !== first.problem],
     ["view", state.view, state.view !== first.view],
@@ -98,9 +105,9 @@ export function fromFragment(fragment, data) {
   /** @type {Partial<State>} */
   const found = {};
   const text = (/** @type {string} */ name) => given.get(name) ?? "";
-  const { queries, keys, layers, quantities, problems, series } = data.payload;
+  const { queries, keys, layers, quantities } = data.payload;
   const head = data.headOf(text("head"));
-  if (head >= 0) Object.assign(found, { head, locked: true });
+  if (head >= 0) Object.assign(found, { head, locked: text("locked") !== "0" });
   const [pinned, ...where] = text("pin").split("@");
   const pin = data.headOf(pinned);
   if (pin >= 0) {
@@ -114,10 +121,8 @@ export function fromFragment(fragment, data) {
     found.view = view;
   const known = [...quantities.map(({ name }) => name), "cell", "difference"];
   if (known.includes(text("quantity"))) found.quantity = text("quantity");
-  const diff = text("diff");
-  const ids = problems.map(({ id }) => `problem/${id}`);
-  if (["mean", ...series.slice(1).map((_, i) => `series/${i + 1}`), ...ids].includes(diff))
-    found.diff = diff;
+  const compared = comparisons(data, found.problem ?? -1).map(({ value }) => value);
+  if (compared.includes(text("diff"))) found.diff = text("diff");
   if (given.has("scaled")) found.scaled = text("scaled") === "1";
   const [query, key] = text("cell").split(",");
   const [row, column] = [queries.indexOf(query), keys.indexOf(key)];
@@ -144,7 +149,7 @@ export function fromFragment(fragment, data) {
  * @returns {number | null}
  */
 function problemNamed(id, data) {
-  if (id === "mean") return -1;
+  if (id === "") return -1;
   const problem = data.problemOf(id);
   return problem < 0 ? null : problem;
 }

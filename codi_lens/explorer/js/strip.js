@@ -2,6 +2,7 @@
 
 import { noStrip } from "./captions.js";
 import { figure, label, labelWidth, svg } from "./elements.js";
+import { roving } from "./roving.js";
 import { fixed, visible } from "./wording.js";
 
 /** @typedef {import("./explorer").Explorer} Explorer */
@@ -17,22 +18,15 @@ export class TokenStrip {
     this.box = box;
     /** @type {{rect: SVGRectElement, query: number, token: number}[]} */
     this.cells = [];
-    box.addEventListener("pointermove", (event) => {
-      const cell = this._cellAt(event);
-      if (cell && event.pointerType !== "touch") explorer.tip.show(event, this._texts(cell));
-      else explorer.tip.hide();
-    });
-    box.addEventListener("pointerleave", () => explorer.tip.hide());
-    box.addEventListener("click", (event) => {
-      const cell = this._cellAt(event);
-      if (cell) explorer.act.chooseCell([cell.query, 0]);
-    });
-  }
-
-  /** @param {Event} event */
-  _cellAt(event) {
-    const found = event.target instanceof Element ? event.target.closest("[data-cell]") : null;
-    return found ? this.cells[Number(found.getAttribute("data-cell"))] : undefined;
+    roving(explorer, box, "The question's tokens", () =>
+      this.cells.map((cell) => ({
+        place: cell.rect,
+        row: explorer.rows.findIndex(({ query }) => query === cell.query),
+        column: cell.token,
+        texts: () => this._texts(cell),
+        choose: () => explorer.act.chooseCell([cell.query, 0]),
+      })),
+    );
   }
 
   build() {
@@ -101,9 +95,10 @@ export class TokenStrip {
     if (!this.drawn.isConnected) this.box.replaceChildren(this.drawn);
     const most = explorer.stripScale(head);
     for (const { rect, query, token } of this.cells) {
+      const value = shown.strip.at(head, query, token);
       rect.setAttribute(
         "fill",
-        palette.attention((shown.strip.at(head, query, token) ?? 0) / most),
+        value === null ? palette.impossible : palette.attention(value / most),
       );
     }
   }
@@ -112,9 +107,10 @@ export class TokenStrip {
   _texts({ query, token }) {
     const { data, shown, head } = this.explorer;
     const { tokens } = /** @type {import("./data").Strip} */ (shown.strip);
+    const value = shown.strip?.at(head, query, token) ?? null;
     return [
       `${data.names[head]}: ${data.payload.queries[query]} → token ${token} “${visible(tokens[token])}”`,
-      `attention ${fixed(shown.strip?.at(head, query, token))}`,
+      value === null ? "undefined: no number in the answer" : `attention ${fixed(value)}`,
     ];
   }
 }

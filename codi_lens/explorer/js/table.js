@@ -1,7 +1,7 @@
 /** The table of heads. Only the rows in sight exist; they are filled anew as it scrolls. */
 
 import { cue, html, set } from "./elements.js";
-import { fixed, interval } from "./wording.js";
+import { Measured } from "./heads.js";
 
 /**
  * @typedef {import("./explorer").Explorer} Explorer
@@ -114,14 +114,12 @@ export class HeadTable {
    * @returns {Column}
    */
   _column(quantity) {
+    const measured = new Measured(quantity);
     return {
       name: quantity.name,
       title: quantity.label,
       number: true,
-      text: (head) =>
-        [fixed(quantity.values[head]), interval(quantity.low?.[head], quantity.high?.[head])]
-          .filter(Boolean)
-          .join(" "),
+      text: (head) => measured.numbers(head),
       order: (head) => quantity.values[head],
     };
   }
@@ -197,8 +195,10 @@ export class HeadTable {
     const known = new Map(data.payload.quantities.map((each) => [each.name, each]));
     const chosen = this.explorer.quantity.quantity;
     known.set(chosen.name, chosen);
-    const columns = this.columns.flatMap(({ name, text }) => {
-      const quantity = known.get(name);
+    const columns = this.columns.flatMap(({ name: own, title, text }) => {
+      const quantity = known.get(own);
+      // What is of the attention that is shown says of which.
+      const name = ["cell", "difference"].includes(own) ? title : own;
       /** @type {[string, (head: number) => string][]} */
       const made = [
         [name, (head) => (quantity ? String(quantity.values[head] ?? "") : text(head))],

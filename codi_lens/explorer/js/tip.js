@@ -11,7 +11,7 @@ export class Tip {
   }
 
   /**
-   * @param {PointerEvent | MouseEvent} event
+   * @param {{clientX: number, clientY: number}} event
    * @param {string[]} lines the first is its heading
    */
   show(event, lines) {

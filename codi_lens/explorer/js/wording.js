@@ -7,7 +7,8 @@
  */
 export function fixed(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  const text = Math.abs(value).toFixed(digits);
+  const size = Math.abs(value);
+  const text = size >= 1e6 ? size.toExponential(2) : size.toFixed(digits);
   return value < 0 && Number(text) !== 0 ? `−${text}` : text;
 }
 
@@ -54,3 +55,9 @@ export const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? 
  * @param {import("./schema").Series} series
  */
 export const meanOver = ({ n }) => (n === null ? "the mean" : `mean over ${count(n, "problem")}`);
+
+/**
+ * With a capital letter.
+ * @param {string} text
+ */
+export const sentence = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);

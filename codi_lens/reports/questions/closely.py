@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pandas as pd
 import xarray as xr
@@ -95,16 +96,21 @@ def opening_of(found: ReadingBack) -> dict[str, Any]:
     ids = [problem.id for problem in found.examples]
     edges = [problem.edges[0] for problem in found.examples]
     states = [
-        f"head={name}&problem={id}&cell={'anchor' if query == 'answer' else query},{key}"
-        "&quantity=cell"
+        {
+            "head": name,
+            "problem": id,
+            "cell": f"{'anchor' if query == 'answer' else query},{key}",
+            "quantity": "cell",
+        }
         for id, (query, key) in zip(ids, edges, strict=True)
     ]
     examples = [
-        {"label": f"A problem that needs {key}", "state": state}
+        {"label": f"A problem that needs {key}", "state": urlencode(state)}
         for (_, key), state in zip(edges, states, strict=True)
     ]
     if len(states) == 2:
-        beside = {"label": "Both, side by side", "state": f"{states[1]}&pin={name}@{ids[0]}"}
-        examples.insert(0, beside)
-    examples.append({"label": "The mean over all problems", "state": f"head={name}&problem=mean"})
+        both = states[1] | {"pin": f"{name}@{ids[0]}"}
+        examples.insert(0, {"label": "Both, side by side", "state": urlencode(both)})
+    mean = urlencode({"head": name, "problem": ""})
+    examples.append({"label": "The mean over all problems", "state": mean})
     return {"title": found.title, "sentences": found.sentences, "examples": examples}

@@ -45,6 +45,7 @@ def model_card(name: str, folder: Path, results: Mapping[str, Any]) -> str:
         'then the own remaining steps", where that\ndiffers from the right answer.\n\n'
         + _table(("thought", "%", "n"), swaps),
         *([_edges(results["edges"])] if "edges" in results else []),
+        *([_seeds(folder, training["seed"])] if (folder / "seeds.json").is_file() else []),
         f"All numbers: `{results['command']}`, which writes `evaluation.json` and this page.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -54,6 +55,43 @@ def rate(counts: Mapping[str, int]) -> str:
     """A share in percent with its interval."""
     low, high = wilson_interval(counts["correct"], counts["n"])
     return f"{100 * counts['correct'] / counts['n']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _seeds(folder: Path, shipped: int) -> str:
+    """Every seed of the recipe, whatever it reached; seeds.py writes the numbers."""
+    seeds = json.loads((folder / "seeds.json").read_text())
+    lengths = sorted(each for each in seeds[0]["accuracy"] if each.isdigit())
+    order = sorted(seeds, key=lambda seed: seed["accuracy"]["all"]["correct"])
+    median = order[len(order) // 2]["accuracy"]["all"]["correct"]
+    (own,) = (seed for seed in seeds if seed["seed"] == shipped)
+    is_median = own["accuracy"]["all"]["correct"] == median
+    rows = [
+        (
+            f"{seed['seed']}{' (shipped)' if seed['seed'] == shipped else ''}",
+            *(rate(seed["accuracy"][each]) for each in ("all", *lengths)),
+            rate(seed["zeroed"]),
+            with_interval(seed["edges"], "known"),
+            with_interval(seed["edges"], "others"),
+        )
+        for seed in seeds
+    ]
+    best = sorted(own["auroc"], key=lambda score: -own["auroc"][score][0])
+    graded = [
+        (score, *("{:.2f} [{:.2f}, {:.2f}]".format(*seed["auroc"][score]) for seed in seeds))
+        for score in best
+    ]
+    columns = ("seed", "right, %", *(f"{n} op." for n in lengths), "zeroed", "known", "others")
+    counted = ", ".join(f"{seed['n_graded']} with seed {seed['seed']}" for seed in seeds)
+    return (
+        "## Seeds\n\nThe same recipe from other seeds. "
+        + ("The shipped one is the median in accuracy. " if is_median else "")
+        + "Right answers and those with thoughts zeroed in\npercent; what cutting the known edges "
+        "and as many others costs in nats.\n\n"
+        + _table(columns, rows)
+        + "\n\nAUROC of the needed edges among all (`codi-lens grade`), problems graded: "
+        + f"{counted}.\n\n"
+        + _table(("score", *(f"seed {seed['seed']}" for seed in seeds)), graded)
+    )
 
 
 def _opening(training: Mapping[str, Any]) -> str:

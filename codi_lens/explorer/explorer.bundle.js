@@ -2480,7 +2480,7 @@ var CodiLensExplorer = (() => {
       const heads = data.names.map((_, head) => head);
       const widths = this.columns.map(({ title, text }) => {
         const longest = Math.max(title.length + 2, ...heads.map((head) => text(head).length));
-        return `${Math.ceil(7.8 * longest + 14)}px`;
+        return `${Math.ceil(8.6 * longest + 14)}px`;
       });
       this.scroller.style.setProperty("--columns", widths.join(" "));
       this.rows.forEach((row) => row.remove());

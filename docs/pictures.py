@@ -42,7 +42,8 @@ def main(reports: Path) -> None:
     photograph(analysis / "index.html", "explorer", 1500, 1010)
     photograph(analysis / "index.html", "explorer_phone", 390, 1500, dark=True)
     id = str(open_attention(analysis / "attention.zarr")["problem"].values[24])
-    state = f"head=L2H3&problem={id}&diff=mean&cell=anchor,ct0&quantity=Effect of ablating/effect"
+    effect = "Effect of ablating (resample)/effect"
+    state = f"head=L2H3&problem={id}&diff=mean&cell=anchor,ct0&quantity={effect}"
     explored = reports / "explored.html"
     photograph(explored, "explorer_difference", 1500, 900, dark=True, state=state)
 

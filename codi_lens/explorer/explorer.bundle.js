@@ -2462,7 +2462,7 @@ var CodiLensExplorer = (() => {
       if (!this.columns.some(({ name }) => name === this.sort.column))
         this.sort = { column: "rank", down: false };
       const cells = this.columns.map(({ name, title, number }) => {
-        const button = html("button", { type: "button" }, title);
+        const button = html("button", { type: "button", title }, title);
         button.addEventListener("click", () => {
           this.sort = {
             column: name,
@@ -2479,7 +2479,10 @@ var CodiLensExplorer = (() => {
       this.header.replaceChildren(...cells);
       const heads = data.names.map((_, head) => head);
       const widths = this.columns.map(({ title, text }) => {
-        const longest = Math.max(title.length + 2, ...heads.map((head) => text(head).length));
+        const longest = Math.max(
+          Math.min(18, title.length) + 2,
+          ...heads.map((head) => text(head).length)
+        );
         return `${Math.ceil(8.6 * longest + 14)}px`;
       });
       this.scroller.style.setProperty("--columns", widths.join(" "));

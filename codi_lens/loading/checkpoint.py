@@ -23,7 +23,12 @@ from transformers.utils.hub import cached_file
 from codi_lens.errors import CheckpointError, CheckpointWarning, shown
 from codi_lens.loading.architectures import check_said, supported
 from codi_lens.loading.config import CodiConfig, read_settings, require
-from codi_lens.loading.files import first_line, read_tensors, resolve_folder
+from codi_lens.loading.files import (
+    first_line,
+    has_config,
+    read_tensors,
+    resolve_folder,
+)
 from codi_lens.loading.keys import (
     base_name,
     check_language_model,
@@ -121,12 +126,12 @@ def read_checkpoint(
 
     named_base = base if base is not None else settings.get("base")
     backbone, values = _read_config(folder, base, named_base, name, len(layout.tensors))
-    tokenizer, read_otherwise = _read_tokenizer(folder, named_base, name)
+    tokenizer, read_otherwise = _read_tokenizer(folder, named_base, name, backbone)
     base_vocabulary = backbone.vocab_size
     embedding = _embedding(layout.tensors, backbone, name)
     backbone.vocab_size = len(embedding)
     tokens = special_tokens(settings, tokenizer, base_vocabulary, embedding, name)
-    notes = layout.notes + read_otherwise
+    notes = layout.notes + read_otherwise + _damaged_config(folder, base, named_base)
     if backbone.tie_word_embeddings and not is_tied(layout.tensors, backbone):
         backbone.tie_word_embeddings = False
         notes += (
@@ -158,9 +163,16 @@ def read_checkpoint(
 def _read_config(
     folder: Path, base: str | Path | None, named_base: str | Path | None, name: str, n_tensors: int
 ) -> tuple[PretrainedConfig, dict[str, Any]]:
-    """The given base's config, else the checkpoint's own, else that of the base it names."""
+    """The given base's config, else the checkpoint's own, else that of the base it names.
+
+    Published repositories hold a config.json of no bytes beside a base that is known: what says
+    nothing counts as not there.
+    """
     own = (folder / "config.json").is_file()
-    where = base if base is not None else folder if own else named_base
+    usable = own and has_config(folder)
+    where = base if base is not None else folder if usable else named_base
+    if where is None and own:
+        where = folder  # what is wrong with it is said there
     if where is None:
         raise CheckpointError(
             f"{name} does not say its base model; pass base=, the folder or hub name of the "
@@ -175,10 +187,22 @@ def _read_config(
     return config, values
 
 
+def _damaged_config(
+    folder: Path, base: str | Path | None, named_base: str | Path | None
+) -> tuple[str, ...]:
+    """A note where a config that holds something, and nothing to be read, was passed over."""
+    path = folder / "config.json"
+    if base is not None or not path.is_file() or has_config(folder) or not path.stat().st_size:
+        return ()
+    return (f"{path} is damaged; the config of its base {named_base} was read instead.",)
+
+
 def _read_tokenizer(
-    folder: Path, named_base: str | Path | None, name: str
+    folder: Path, named_base: str | Path | None, name: str, backbone: PretrainedConfig
 ) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:
     """The checkpoint's own tokenizer, which knows its thought tokens, else the base model's.
+
+    One beside a config that says nothing is read with that of the base.
 
     With a note where transformers splits text otherwise than its file says: without a
     `tokenizer_class`, and for Qwen2 with most, it takes that of the architecture, which has a
@@ -191,7 +215,10 @@ def _read_tokenizer(
             "was trained from."
         )
     where = folder if own or named_base is None else named_base
-    tokenizer = _from_base(where, partial(AutoTokenizer.from_pretrained, trust_remote_code=False))
+    beside = where != folder or has_config(folder) or not (folder / "config.json").is_file()
+    given = {} if beside else {"config": backbone}
+    read = partial(AutoTokenizer.from_pretrained, trust_remote_code=False, **given)
+    tokenizer = _from_base(where, read)
     longest = tokenizer.model_max_length
     if isinstance(longest, bool) or not isinstance(longest, int | float):
         raise CheckpointError(

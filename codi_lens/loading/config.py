@@ -121,7 +121,10 @@ def read_settings(folder: Path, name: str, given: Mapping[str, Any]) -> dict[str
         settings |= _checked(values, ("lora_alpha",), str(adapter))
     own = folder / "codi_config.json"
     if own.is_file():
-        settings |= _checked(read_json(own), tuple(_KINDS), str(own))
+        said = _checked(read_json(own), tuple(_KINDS), str(own))
+        if "base" in said and (folder / said["base"]).is_dir():  # as seen from the file
+            said["base"] = folder / said["base"]
+        settings |= said
     return settings | _checked(given, tuple(_KINDS), "The call")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from einops import rearrange
@@ -19,6 +20,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from codi_lens.errors import CheckpointError
 from codi_lens.loading.architectures import architecture_of, lens_config
+from codi_lens.loading.files import has_config
 from codi_lens.loading.keys import empty_model
 from codi_lens.loading.wrappers import some_of
 
@@ -78,7 +80,12 @@ def to_hooked_transformer(
     unfilled = lens.load_state_dict(stored, strict=False, assign=True)
     _check_filled(lens, unfilled.missing_keys, unfilled.unexpected_keys)
     if tokenizer is not None:
-        lens.set_tokenizer(copy.deepcopy(tokenizer))  # a copy: it sets pad and BOS tokens
+        own = copy.deepcopy(tokenizer)  # it sets pad and BOS tokens
+        place = Path(str(own.init_kwargs.get("name_or_path")))
+        if (place / "config.json").is_file() and not has_config(place):
+            own.init_kwargs["config"] = backbone  # it may be read from there again
+        lens.set_tokenizer(own)
+        own.init_kwargs.pop("config", None)
     lens.requires_grad_(False)
     return lens.eval()
 

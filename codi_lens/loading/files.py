@@ -79,6 +79,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def has_config(folder: Path) -> bool:
+    """Whether the config.json of a folder says anything; that of no bytes, or no object, does not.
+
+    >>> has_config(Path("checkpoints/tiny-gpt2"))
+    True
+    """
+    try:
+        return bool(read_json(folder / "config.json"))
+    except CheckpointError:
+        return False
+
+
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a folder: one file or its shards, and a projection in a file of its own.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
@@ -169,13 +170,14 @@ def test_pictures_of_a_selection_show_the_heads_that_they_name() -> None:
 
 
 def check_panels(figure: Any, mean: xr.DataArray) -> None:
-    titles = [note.text for note in figure.layout.annotations if " · " in str(note.text)]
+    named = [re.search(r"L(\d+)H(\d+)", str(note.text)) for note in figure.layout.annotations]
+    titles = [found for found in named if found]
     maps = [trace for trace in figure.data if trace.type == "heatmap" and trace.coloraxis]
     assert len(titles) == len(maps) == 4
     for title, drawn in zip(titles, maps, strict=True):
-        layer, head = title.split(" · ")[0].split(". L")[1].split("H")
-        expected = mean.sel(layer=int(layer), head=int(head)).values
-        np.testing.assert_allclose(np.nan_to_num(drawn.z), expected, atol=1e-12, err_msg=title)
+        layer, head = map(int, title.groups())
+        expected = mean.sel(layer=layer, head=head).values
+        np.testing.assert_allclose(np.nan_to_num(drawn.z), expected, atol=1e-12, err_msg=title[0])
 
 
 def test_the_sink_is_matched_by_its_labels() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,56 @@ def test_tokens_that_no_vocabulary_holds_are_named(gpt2_folder: Path) -> None:
     (gpt2_folder / "tokenizer.json").write_text(json.dumps(held))
     with pytest.raises(CheckpointError, match="the id 1000000000; ids are at most 16777216"):
         CodiModel.from_pretrained(gpt2_folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"null", b'{"model_type": '])
+@pytest.mark.parametrize("own_tokenizer", [True, False])
+def test_a_config_that_says_nothing_gives_way_to_the_base(
+    tiny_gpt2: CodiModel, tmp_path: Path, content: bytes, own_tokenizer: bool
+) -> None:
+    """Published repositories hold a config.json of no bytes, with or without a tokenizer."""
+    source, folder = ROOT / "checkpoints" / "tiny-gpt2", tmp_path / "published"
+    shutil.copytree(source, folder)
+    shutil.copytree(source, tmp_path / "base")
+    (folder / "config.json").write_bytes(content)
+    if not own_tokenizer:
+        for path in folder.glob("tokenizer*"):
+            path.unlink()
+    told = json.loads((folder / "codi_config.json").read_text())
+    (folder / "codi_config.json").write_text(json.dumps(told | {"base": "../base"}))
+    damaged = bool(content) and content not in (b"",)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        model = CodiModel.from_pretrained(folder)
+    assert model.fingerprint() == tiny_gpt2.fingerprint()
+    assert [str(each.message) for each in heard if "is damaged" in str(each.message)] == (
+        [
+            f"{folder / 'config.json'} is damaged; the config of its base {folder / '../base'} was "
+            "read instead."
+        ]
+        if damaged
+        else []
+    )
+    assert CodiModel.from_pretrained(folder, base=source).fingerprint() == tiny_gpt2.fingerprint()
+    (folder / "codi_config.json").write_text(json.dumps(told))
+    with pytest.raises(CheckpointError, match="pass base= a folder that holds them"):
+        CodiModel.from_pretrained(folder)
+
+
+def test_a_base_in_codi_config_is_meant_from_its_place(
+    tiny_gpt2: CodiModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models" / "mine"
+    shutil.copytree(ROOT / "checkpoints" / "tiny-gpt2", folder)
+    base = tmp_path / "models" / "base"
+    base.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).rename(base / name)
+    told = json.loads((folder / "codi_config.json").read_text())
+    (folder / "codi_config.json").write_text(json.dumps(told | {"base": "../base"}))
+    monkeypatch.chdir(tmp_path)
+    for source in (folder, Path("models/mine")):
+        assert CodiModel.from_pretrained(source).fingerprint() == tiny_gpt2.fingerprint()
 
 
 def test_a_shipped_model_is_a_base(tiny_gpt2: CodiModel, tmp_path: Path) -> None:

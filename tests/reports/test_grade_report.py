@@ -35,6 +35,7 @@ def test_the_folder_is_complete(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {
         "codi_lens.json",
         "edge_costs.csv",
+        "explorer.html",
         "figures",
         "findings.md",
         "grades.csv",

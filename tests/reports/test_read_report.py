@@ -33,6 +33,7 @@ def test_the_folder_is_complete(folder: Path) -> None:
         "index.html",
         "known.csv",
         "lens.csv",
+        "problems.json",
         "tokens.csv",
     }
     tokens = pd.read_csv(folder / "tokens.csv")

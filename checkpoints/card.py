@@ -75,10 +75,9 @@ def _seeds(folder: Path, shipped: int) -> str:
         )
         for seed in seeds
     ]
-    best = sorted(own["auroc"], key=lambda score: -own["auroc"][score][0])
+    best = sorted(own["auroc"], key=lambda score: -own["auroc"][score]["auroc"])
     graded = [
-        (score, *("{:.2f} [{:.2f}, {:.2f}]".format(*seed["auroc"][score]) for seed in seeds))
-        for score in best
+        (score, *(with_interval(seed["auroc"][score], "auroc") for seed in seeds)) for score in best
     ]
     columns = ("seed", "right, %", *(f"{n} op." for n in lengths), "zeroed", "known", "others")
     counted = ", ".join(f"{seed['n_graded']} with seed {seed['seed']}" for seed in seeds)

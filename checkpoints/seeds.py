@@ -48,7 +48,7 @@ def seed_of(folder: Path, grades: Path) -> dict[str, Any]:
         "edges": results["edges"]["against"]["mixed"][0],
         "n_graded": int(table["n"].max()),
         "auroc": {
-            str(score): [float(row[name]) for name in kept] for score, row in table.iterrows()
+            str(score): {name: float(row[name]) for name in kept} for score, row in table.iterrows()
         },
     }
 

@@ -40,6 +40,15 @@ def query_names(n_thoughts: int) -> tuple[str, ...]:
     return ("bot", *thought_names(n_thoughts), "eot", "anchor")
 
 
+def row_of(query: str) -> str:
+    """The row of attention that shows what a position reads: the answer reads in row `anchor`.
+
+    >>> row_of("answer"), row_of("ct1")
+    ('anchor', 'ct1')
+    """
+    return "anchor" if query == "answer" else query
+
+
 def key_names(n_thoughts: int) -> tuple[str, ...]:
     """The columns of `run.attention`: a position, or the summed mass on a group of them.
 

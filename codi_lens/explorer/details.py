@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import UInt8
-from tqdm import tqdm
+from jaxtyping import Float, UInt8
 
 from codi_lens.attention.labels import labelled
 from codi_lens.errors import AttentionError, OutputError, shown
 from codi_lens.explorer.packing import MAX_ERROR, to_bytes
-from codi_lens.model import CodiModel
 from codi_lens.outputs import in_place_of
-from codi_lens.positions import query_names
+from codi_lens.positions import query_names, row_of
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 from codi_lens.thinking.run import ThoughtRun
 
 Edges = Sequence[tuple[str, str]]
-_AT_ONCE = 8
+Strip = tuple[tuple[str, ...], Float[np.ndarray, "layer head query token"]]
+"""The tokens of a question, and the attention of every query to them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,19 +66,19 @@ def with_ids(attention: xr.DataArray) -> xr.DataArray:
 
 def details_of(
     attention: xr.DataArray,
-    runs: ThoughtRun | Iterable[ThoughtRun] | None,
+    strips: Mapping[str, Strip],
     known: Mapping[str, Edges] | Sequence[Problem] | None,
 ) -> dict[str, Detail]:
     """Everything that is given of single problems, by their ids.
 
     Args:
         attention: labelled, with a problem axis.
-        runs: over the first of these problems, in their order.
+        strips: of its problems, by id.
         known: edges by the ids of problems, or the problems themselves.
 
     Raises:
-        AttentionError: runs of other problems, or of more; edges of problems that the attention
-            does not have, or between positions that are none.
+        AttentionError: strips of other runs; edges of problems that the attention does not have, or
+            between positions that are none.
     """
     attention = with_ids(attention)
     ids = attention["problem"].values.tolist()
@@ -92,26 +91,39 @@ def details_of(
         id: Detail(texts.get(id, ""), totals=totals, edges=edges)
         for id, totals, edges in _known(known)
     }
-    if strangers := [id for id in found if id not in set(ids)]:
+    if strangers := found.keys() - set(ids):
         raise AttentionError(
-            f"Edges are given of the problem {shown(strangers[0])}, which the attention does not "
+            f"Edges are given of the problem {shown(min(strangers))}, which the attention does not "
             f"have; it has {', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}."
         )
     _check_edges(attention, found)
-    strips = [strip for run in _listed(runs) for strip in strips_of(run)]
-    if len(strips) > len(ids):
-        raise AttentionError(
-            f"The runs hold {len(strips)} problems and the attention {len(ids)}; give runs of its "
-            "first problems, in their order."
-        )
-    for id, (tokens, strip) in zip(ids, strips, strict=False):
+    for id, (tokens, strip) in strips.items():
         _check_same(attention.sel(problem=id), strip, id)
         before = found.get(id, Detail(texts.get(id, "")))
         found[id] = replace(before, tokens=tokens, strip=to_bytes(strip))
     return found
 
 
-def strips_of(run: ThoughtRun) -> list[tuple[tuple[str, ...], np.ndarray]]:
+def strips_in_order(
+    attention: xr.DataArray, runs: ThoughtRun | Iterable[ThoughtRun] | None
+) -> dict[str, Strip]:
+    """Strips of runs over the first problems of the attention, by id.
+
+    Raises:
+        AttentionError: runs of more problems than the attention has.
+    """
+    listed = [runs] if isinstance(runs, ThoughtRun) else runs or ()
+    strips = [strip for run in listed for strip in strips_of(run)]
+    ids = with_ids(attention)["problem"].values.tolist()
+    if len(strips) > len(ids):
+        raise AttentionError(
+            f"The runs hold {len(strips)} problems and the attention {len(ids)}; give runs of its "
+            "first problems, in their order."
+        )
+    return dict(zip(ids, strips, strict=False))
+
+
+def strips_of(run: ThoughtRun) -> list[Strip]:
     """The question's tokens, and every query's attention [layer, head, query, token] to them.
 
     The row `anchor` is NaN where the answer holds no number.
@@ -136,23 +148,6 @@ def strips_of(run: ThoughtRun) -> list[tuple[tuple[str, ...], np.ndarray]]:
             strip[:, :, -1] = np.nan
         made.append((tuple(run.tokens[row][span]), strip))
     return made
-
-
-def think_closely(
-    model: CodiModel,
-    problems: Sequence[Problem],
-    *,
-    max_new_tokens: int = 64,
-    progress: bool = True,
-) -> Iterator[ThoughtRun]:
-    """Runs that keep their patterns, for strips; one batch at a time, as they are large."""
-    starts = range(0, len(problems), _AT_ONCE)
-    for start in tqdm(starts, "strips", unit="batch", disable=not progress):
-        yield model.think(
-            [problem.question for problem in problems[start : start + _AT_ONCE]],
-            max_new_tokens=max_new_tokens,
-            names_filter=lambda name: name.endswith("hook_pattern"),
-        )
 
 
 def write_details(path: Path, details: Mapping[str, Detail]) -> None:
@@ -199,12 +194,6 @@ def read_details(path: Path) -> dict[str, Detail]:
         ) from error
 
 
-def _listed(runs: ThoughtRun | Iterable[ThoughtRun] | None) -> Iterable[ThoughtRun]:
-    if runs is None:
-        return []
-    return [runs] if isinstance(runs, ThoughtRun) else runs
-
-
 def _known(
     known: Mapping[str, Edges] | Sequence[Problem] | None,
 ) -> Iterable[tuple[str, tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]]:
@@ -214,8 +203,7 @@ def _known(
 
 
 def _as_rows(edges: Edges) -> tuple[tuple[str, str], ...]:
-    """What is read from the answer is seen in the row `anchor`."""
-    return tuple(("anchor" if query == "answer" else query, key) for query, key in edges)
+    return tuple((row_of(query), key) for query, key in edges)
 
 
 def _totals(problem: Problem) -> tuple[tuple[str, str], ...]:

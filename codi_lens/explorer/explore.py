@@ -13,7 +13,7 @@ import xarray as xr
 from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.views import VIEWS
 from codi_lens.errors import AttentionError, as_path, shown, whole_number
-from codi_lens.explorer.details import Edges, details_of, with_ids
+from codi_lens.explorer.details import Edges, details_of, strips_in_order, with_ids
 from codi_lens.explorer.packing import as_text
 from codi_lens.explorer.payload import Told, make_payload
 from codi_lens.explorer.widget import ExplorerWidget
@@ -171,7 +171,11 @@ def explore(
         found,
         told,
         heads=heads_by_view(found, heads),
-        details=details_of(found, runs, edges) if "problem" in found.dims else {},
+        details=(
+            details_of(found, strips_in_order(found, runs), edges)
+            if "problem" in found.dims
+            else {}
+        ),
         effects={"Effect": effects} if isinstance(effects, pd.DataFrame) else effects or {},
         readout=readout,
         baselines={"baseline": baseline} if isinstance(baseline, xr.DataArray) else baseline or {},

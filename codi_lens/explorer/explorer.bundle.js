@@ -60,19 +60,22 @@ var CodiLensExplorer = (() => {
     problemOf(id) {
       return this._problems.get(id) ?? -1;
     }
-    /** @param {number} head */
-    place(head) {
+    /**
+     * Where a head lies on the map.
+     * @param {number} head
+     */
+    place = (head) => {
       const n = this.payload.heads.length;
-      return { line: Math.floor(head / n), column: head % n };
-    }
+      return { row: Math.floor(head / n), column: head % n };
+    };
     /**
      * Layer and number of a head.
      * @param {number} head
      * @returns {[number, number]}
      */
     pairOf(head) {
-      const { line, column } = this.place(head);
-      return [this.payload.layers[line], this.payload.heads[column]];
+      const { row, column } = this.place(head);
+      return [this.payload.layers[row], this.payload.heads[column]];
     }
     /**
      * The mean over problems of a series, [head, query, key].
@@ -272,6 +275,22 @@ var CodiLensExplorer = (() => {
     new ResizeObserver(tell).observe(box);
     new MutationObserver(tell).observe(box, { childList: true });
     return box;
+  }
+
+  // codi_lens/explorer/js/arrows.js
+  var STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+  var isArrow = (key) => key in STEPS;
+  function nearest(places, from, key, aside = Infinity) {
+    const [down, right] = STEPS[key];
+    let [best, least] = [-1, Infinity];
+    places.forEach(({ row, column }, i) => {
+      const [dy, dx] = [row - from.row, column - from.column];
+      const along = down * dy + right * dx;
+      const off = Math.abs(down ? dx : dy);
+      const far = 1e4 * off + along;
+      if (along > 0 && off <= aside && far < least) [best, least] = [i, far];
+    });
+    return best;
   }
 
   // codi_lens/explorer/js/wording.js
@@ -748,6 +767,9 @@ var CodiLensExplorer = (() => {
       if (changed.size) for (const listener of this._listeners) listener(changed);
     }
   };
+  function selected({ head = -1, locked = false, pin = -1 }) {
+    return [.../* @__PURE__ */ new Set([...locked ? [head] : [], ...pin >= 0 ? [pin] : []])];
+  }
   function toFragment(state, first, data) {
     const id = (problem) => problem < 0 ? "" : data.payload.problems[problem].id;
     const frozen = state.pinProblem === null ? "" : `@${id(state.pinProblem)}`;
@@ -902,21 +924,9 @@ var CodiLensExplorer = (() => {
     /** @param {string} key an arrow: to the nearest head in that direction that passes the filters */
     moveHead(key) {
       const { data, passes, head } = this.explorer;
-      const here = data.place(head);
-      const [down, right] = (
-        /** @type {[number, number]} */
-        { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[key]
-      );
-      let [best, least] = [-1, Infinity];
-      passes.forEach((passed, other) => {
-        const { line, column } = data.place(other);
-        const [dy, dx] = [line - here.line, column - here.column];
-        const along = down * dy + right * dx;
-        const aside = Math.abs(down ? dx : dy);
-        const far = 1e4 * aside + along;
-        if (passed && along > 0 && far < least) [best, least] = [other, far];
-      });
-      if (best >= 0) this.explorer.store.set({ head: best, locked: true, preview: -1 });
+      const heads = passes.flatMap((passed, other) => passed ? [other] : []);
+      const next = heads[nearest(heads.map(data.place), data.place(head), key)];
+      if (next !== void 0) this.explorer.store.set({ head: next, locked: true, preview: -1 });
     }
     /** @param {boolean} first or last */
     bestHead(first) {
@@ -943,8 +953,8 @@ var CodiLensExplorer = (() => {
       if (!matching.length) return;
       const { problem } = store.state;
       const places = [-1, ...matching];
-      const next2 = step > 0 ? matching.find((place) => place > problem) ?? (round ? matching[0] : void 0) : places.findLast((place) => place < problem);
-      if (next2 !== void 0) store.set({ problem: next2 });
+      const next = step > 0 ? matching.find((place) => place > problem) ?? (round ? matching[0] : void 0) : places.findLast((place) => place < problem);
+      if (next !== void 0) store.set({ problem: next });
     }
     /** @param {number} wanted the problem, or the next in its direction that the search finds */
     toMatching(wanted) {
@@ -953,9 +963,9 @@ var CodiLensExplorer = (() => {
       const places = [-1, ...matching];
       const beyond = wanted > problem ? places.find((place) => place >= wanted) : places.findLast((place) => place <= wanted);
       const last = wanted > problem ? places[places.length - 1] : -1;
-      const next2 = beyond ?? (matching.length ? last : problem);
-      if (next2 === problem || !matching.length) controls.sync();
-      else store.set({ problem: next2 });
+      const next = beyond ?? (matching.length ? last : problem);
+      if (next === problem || !matching.length) controls.sync();
+      else store.set({ problem: next });
     }
     nextDiff() {
       const { problem, diff } = this.explorer.store.state;
@@ -1846,7 +1856,6 @@ var CodiLensExplorer = (() => {
   };
 
   // codi_lens/explorer/js/roving.js
-  var STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   function roving(explorer, box, name, stops) {
     set(box, {
       tabindex: "0",
@@ -1878,9 +1887,10 @@ var CodiLensExplorer = (() => {
     box.addEventListener("keydown", (event) => {
       const all = stops();
       if (event.key === "Enter" && all[at]) all[at].choose?.();
-      else if (event.key in STEPS && !event.shiftKey && all.length)
-        at = next(all, at, STEPS[event.key]);
-      else return;
+      else if (isArrow(event.key) && !event.shiftKey && all.length) {
+        const next = all[at] ? nearest(all, all[at], event.key, 0) : 0;
+        if (next >= 0) at = next;
+      } else return;
       event.preventDefault();
       event.stopPropagation();
       const { place, texts } = all[at];
@@ -1891,17 +1901,6 @@ var CodiLensExplorer = (() => {
       explorer.tip.show({ clientX: left, clientY: bottom - 14 }, texts());
       explorer.boxes.live.textContent = texts().join(", ");
     });
-  }
-  function next(stops, at, [down, right]) {
-    const here = stops[at];
-    if (!here) return 0;
-    let [best, least] = [at, Infinity];
-    stops.forEach(({ row, column }, i) => {
-      const [dy, dx] = [row - here.row, column - here.column];
-      const along = down * dy + right * dx;
-      if (along > 0 && (down ? dx : dy) === 0 && along < least) [best, least] = [i, along];
-    });
-    return best;
   }
 
   // codi_lens/explorer/js/matrix.js
@@ -2627,12 +2626,11 @@ var CodiLensExplorer = (() => {
     /**
      * Put the explorer into an element.
      * @param {HTMLElement} root
-     * @param {import("./schema").Payload} payload
-     * @param {import("./data").Blocks} blocks
+     * @param {import("./data").Data} data
      * @param {Settings} [settings]
      */
-    static async open(root, payload, blocks, settings = {}) {
-      const data = new Data(payload, blocks);
+    static async open(root, data, settings = {}) {
+      const { payload } = data;
       const first = firstState(payload);
       const asked = settings.fragment || (payload.opening?.examples[0]?.state ?? "");
       const given = { ...first, ...fromFragment(asked, data), ...settings.asked };
@@ -2643,7 +2641,7 @@ var CodiLensExplorer = (() => {
     }
     /**
      * @param {HTMLElement} root
-     * @param {Data} data
+     * @param {import("./data").Data} data
      * @param {State} first
      * @param {State} state
      * @param {import("./shown").Shown} shown
@@ -2722,8 +2720,7 @@ var CodiLensExplorer = (() => {
     }
     /** The locked head and the pinned one. */
     get selected() {
-      const { head, locked, pin } = this.store.state;
-      return [.../* @__PURE__ */ new Set([...locked ? [head] : [], ...pin >= 0 ? [pin] : []])];
+      return selected(this.store.state);
     }
     /**
      * The largest attention of the head's strip, where that is what its scale ends at.
@@ -2892,7 +2889,7 @@ var CodiLensExplorer = (() => {
     const made = html("div", { id: "explorer" });
     try {
       root.replaceWith(made);
-      const explorer = await Explorer.open(made, payload, blocks, {
+      const explorer = await Explorer.open(made, new Data(payload, blocks), {
         fragment: location.hash.slice(1),
         onChange: keepAddress
       });
@@ -2935,10 +2932,11 @@ var CodiLensExplorer = (() => {
       return { head, locked: true, pin, pinProblem: null, preview: -1 };
     };
     const shownProblem = () => ({ problem: data.problemOf(model.get("problem") ?? "") });
-    const fresh = !model.get("state");
+    const last = fromFragment(model.get("state"), data);
+    const heads = selected(last).map((head) => data.pairOf(head));
     const asked = {
-      ...!fresh || model.get("selected_heads").length ? chosen() : {},
-      ...!fresh || model.get("problem") !== null ? shownProblem() : {}
+      ...same(heads, model.get("selected_heads")) ? {} : chosen(),
+      ...model.get("state") || model.get("problem") !== null ? shownProblem() : {}
     };
     const tell = (changed) => {
       const { problem } = changed.store.state;
@@ -2954,25 +2952,12 @@ var CodiLensExplorer = (() => {
       telling = false;
       model.save_changes();
     };
-    const explorer = await Explorer.open(root, payload, blocks, {
+    const explorer = await Explorer.open(root, data, {
       fragment: model.get("state"),
-      asked: fresh ? asked : heard(asked),
+      asked,
       onChange: tell
     });
     Object.assign(root, { explorer });
-    function heard(given) {
-      const last = fromFragment(model.get("state"), data);
-      const heads = [last.locked ? last.head : -1, last.pin ?? -1].filter((head2 = -1) => head2 >= 0);
-      const pairs = heads.map((head2 = 0) => data.pairOf(head2));
-      const { head, locked, pin, pinProblem, problem } = (
-        /** @type {any} */
-        given
-      );
-      return {
-        problem,
-        ...same(pairs, model.get("selected_heads")) ? {} : { head, locked, pin, pinProblem }
-      };
-    }
     const takeHeads = () => {
       const now = explorer.selected.map((head) => data.pairOf(head));
       if (!telling && !same(now, model.get("selected_heads"))) explorer.store.set(chosen());

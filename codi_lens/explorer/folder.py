@@ -47,22 +47,23 @@ def gather(*folders: str | Path) -> Explorer:
             not say of which it is.
     """
     places = [check_folder(folder) for folder in folders]
-    stores = [store for place in places if (store := store_in(place))]
-    if not stores:
+    kept = {place: open_attention(store) for place in places if (store := store_in(place))}
+    if not kept:
         raise OutputError(
             f"{' and '.join(map(str, places))} {'holds' if len(places) == 1 else 'hold'} no "
             f"attention{_elsewhere(places)}; give the folder of codi-lens analyze, ablate or patch."
         )
-    attention = open_attention(stores[0])
+    attention = next(iter(kept.values()))
+    own = _questions(attention)
     details: dict[str, Detail] = {}
     lenses = []
     effects: dict[str, pd.DataFrame] = {}
     for place in places:
-        questions = _questions_of(place, attention)
-        same = [id for id, text in _questions(attention).items() if questions.get(id) == text]
+        questions = _questions_of(place, kept.get(place), attention)
+        same = [id for id, text in own.items() if questions.get(id) == text]
         if (place / DETAILS).is_file():
-            kept = read_details(place / DETAILS)
-            details |= {id: kept[id] for id in same if id in kept}
+            found = read_details(place / DETAILS)
+            details |= {id: found[id] for id in same if id in found}
         if (place / LENS).is_file():
             rows = read_lens(place / LENS)
             lenses.append(rows[rows["problem"].isin(same)])
@@ -119,15 +120,15 @@ def write_questions(path: Path, problems: Sequence[Problem], fingerprint: str) -
     write_text(path, to_json({"fingerprint": fingerprint, "questions": questions}))
 
 
-def _questions_of(folder: Path, attention: xr.DataArray) -> dict[str, str]:
-    """The problems that a folder is about, by id.
+def _questions_of(
+    folder: Path, theirs: xr.DataArray | None, attention: xr.DataArray
+) -> dict[str, str]:
+    """The problems that a folder is about, by id: those of its attention, if it keeps any.
 
     Raises:
         OutputError: it does not say, or is of another model than the attention.
     """
-    store = store_in(folder)
-    if store is not None:
-        theirs = open_attention(store)
+    if theirs is not None:
         model, fingerprint = str(theirs.attrs["model"]), theirs.attrs.get("fingerprint")
         questions = _questions(theirs)
     elif (folder / QUESTIONS).is_file():

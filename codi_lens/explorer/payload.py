@@ -80,11 +80,12 @@ def make_payload(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise AttentionError(f"Two tables give the quantity {shown(twice[0])}; name them apart.")
     blocks: dict[str, bytes] = {}
-    shown_ = str(whole.attrs.get("model", "attention"))
-    arrays = {shown_: whole} | {
-        name: _like(whole, other, name) for name, other in baselines.items()
-    }
-    series = [_series(*each, ids, i, blocks) for i, each in enumerate(arrays.items())]
+    labels = [str(whole.attrs.get("model", "attention")), *baselines]
+    arrays = [whole, *(_like(whole, other, name) for name, other in baselines.items())]
+    series = [
+        _series(label, array, ids, i, blocks)
+        for i, (label, array) in enumerate(zip(labels, arrays, strict=True))
+    ]
     strips = _strips([details.get(id, Detail()) for id in ids], quantities, len(grid), blocks)
     lens, of_lens = None, {}
     if readout is not None:
@@ -93,7 +94,6 @@ def make_payload(
     payload = {
         "version": VERSION,
         "title": told.title,
-        "model": str(whole.attrs.get("model", "")),
         "facts": dict(told.facts),
         "opening": None if told.opening is None else dict(told.opening),
         "findings": list(told.findings),
@@ -110,7 +110,7 @@ def make_payload(
         "labels": score_labels(heads, grid),
         "quantities": quantities,
         "series": series,
-        "problems": [_problem(list(arrays.values()), id, details.get(id, Detail())) for id in ids],
+        "problems": [_problem(arrays, id, details.get(id, Detail())) for id in ids],
         "strips": strips,
         "lens": lens,
         "style": {"attention": style.ATTENTION_SCALE, "score": style.SCORE_SCALE},

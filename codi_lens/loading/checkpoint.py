@@ -25,9 +25,9 @@ from codi_lens.loading.architectures import check_said, supported
 from codi_lens.loading.config import CodiConfig, read_settings, require
 from codi_lens.loading.files import (
     first_line,
-    has_config,
     read_tensors,
     resolve_folder,
+    says_nothing,
 )
 from codi_lens.loading.keys import (
     base_name,
@@ -169,7 +169,7 @@ def _read_config(
     nothing counts as not there.
     """
     own = (folder / "config.json").is_file()
-    usable = own and has_config(folder)
+    usable = own and not says_nothing(folder)
     where = base if base is not None else folder if usable else named_base
     if where is None and own:
         where = folder  # what is wrong with it is said there
@@ -192,7 +192,7 @@ def _damaged_config(
 ) -> tuple[str, ...]:
     """A note where a config that holds something, and nothing to be read, was passed over."""
     path = folder / "config.json"
-    if base is not None or not path.is_file() or has_config(folder) or not path.stat().st_size:
+    if base is not None or not says_nothing(folder) or not path.stat().st_size:
         return ()
     return (f"{path} is damaged; the config of its base {named_base} was read instead.",)
 
@@ -215,8 +215,7 @@ def _read_tokenizer(
             "was trained from."
         )
     where = folder if own or named_base is None else named_base
-    beside = where != folder or has_config(folder) or not (folder / "config.json").is_file()
-    given = {} if beside else {"config": backbone}
+    given = {"config": backbone} if where == folder and says_nothing(folder) else {}
     read = partial(AutoTokenizer.from_pretrained, trust_remote_code=False, **given)
     tokenizer = _from_base(where, read)
     longest = tokenizer.model_max_length

@@ -20,7 +20,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from codi_lens.errors import CheckpointError
 from codi_lens.loading.architectures import architecture_of, lens_config
-from codi_lens.loading.files import has_config
+from codi_lens.loading.files import says_nothing
 from codi_lens.loading.keys import empty_model
 from codi_lens.loading.wrappers import some_of
 
@@ -82,7 +82,7 @@ def to_hooked_transformer(
     if tokenizer is not None:
         own = copy.deepcopy(tokenizer)  # it sets pad and BOS tokens
         place = Path(str(own.init_kwargs.get("name_or_path")))
-        if (place / "config.json").is_file() and not has_config(place):
+        if says_nothing(place):
             own.init_kwargs["config"] = backbone  # it may be read from there again
         lens.set_tokenizer(own)
         own.init_kwargs.pop("config", None)

@@ -79,16 +79,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def has_config(folder: Path) -> bool:
-    """Whether the config.json of a folder says anything; that of no bytes, or no object, does not.
+def says_nothing(folder: Path) -> bool:
+    """Whether a folder has a config.json that says nothing: of no bytes, damaged, or no object.
 
-    >>> has_config(Path("checkpoints/tiny-gpt2"))
-    True
+    >>> says_nothing(Path("checkpoints/tiny-gpt2"))
+    False
     """
-    try:
-        return bool(read_json(folder / "config.json"))
-    except CheckpointError:
+    path = folder / "config.json"
+    if not path.is_file():
         return False
+    try:
+        return not read_json(path)
+    except CheckpointError:
+        return True
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:

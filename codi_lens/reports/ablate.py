@@ -81,7 +81,7 @@ def ablate_set(
         asked: dict[str, Any] = {"candidates": candidates, "min_effect": min_effect, **settings}
         questions = {"set": partial(controls_section, *given, **asked)}
         questions |= _in_pairs(*given, **settings)
-        _attention(model, problems, folder / ATTENTION, running)
+        extract(model, problems, folder / ATTENTION, **decoding(running))  # for the explorer
         facts = _facts(model, len(problems), mode, at)
         return write_report(ask(questions, folder), folder, name_of(model), facts)
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 from codi_lens.errors import ProblemError, whole_number
 from codi_lens.explorer.folder import QUESTIONS, write_questions
+from codi_lens.explorer.lens import lens_rows
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report, write_text
 from codi_lens.plots.readout.tokens import top_tokens, visible
@@ -113,9 +114,7 @@ def _writable(model: CodiModel, value: Value) -> Value:
 def _lens_section(table: xr.Dataset) -> Section:
     ids = [str(each) for each in table["problem"].values]
     figures = {f"tokens_{i}": top_tokens(table, id) for i, id in enumerate(ids[:_DRAWN])}
-    columns = ["problem", "layer", "position", "rank", "token", "probability"]
-    cells = table[["token", "probability"]].to_dataframe().reset_index()[columns]
-    cells = cells[cells["token"] != ""]
+    cells = lens_rows(table)
     return Section(
         "lens",
         "Layer by layer",

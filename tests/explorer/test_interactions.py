@@ -598,19 +598,22 @@ def test_the_widget_takes_what_python_has_chosen_and_tells_what_is_chosen(open_p
     page.evaluate("explorer.act.pin(3)")
     assert told() == [[[0, 3]], ids[4]] and not page.evaluate("explorer.store.state.locked")
     page.evaluate("explorer.act.show(19); explorer.act.pinHere(); explorer.act.show(3)")
-    page.wait_for_function("explorer.store.state.pinProblem === 4")
+    page.wait_for_function("() => explorer.store.state.pinProblem === 4")
     page.evaluate("explorer.act.show(19)")
     assert page.evaluate("explorer.store.state.pin") == 19
     page.evaluate(
         "id => { model.set('selected_heads', [[0, 1], [0, 2]]); model.set('problem', id); }", ids[2]
     )
-    page.wait_for_function("explorer.shown.problem === 2")
+    page.wait_for_function("() => explorer.shown.problem === 2")
     assert page.locator(".pinned").count() == 1
     assert page.evaluate("explorer.second.cells.length") == possible_cells(6).sum()
     shown({"state": state, "selected_heads": [[2, 3], [1, 0]], "problem": ids[4]})
     assert told() == [[[2, 3], [1, 0]], ids[4]]
     shown({"state": "head=L2H3&locked=0&problem=" + ids[1], "problem": ids[1]})
     assert told() == [[], ids[1]]
+    shown({"state": state, "selected_heads": [], "problem": ids[4]})
+    assert told() == [[], ids[4]], "Python took the selection away while nothing was shown"
+    assert page.locator(".panel-head h2").inner_text() == HEAD
 
 
 @pytest.mark.parametrize("touch", [True])

@@ -156,7 +156,9 @@ def test_it_is_quick_with_512_heads(open_explorer, saved_large) -> None:
 def test_the_last_of_512_rows_can_be_reached(open_explorer, saved_large) -> None:
     view = open_explorer(path=saved_large)
     view.page.locator(".scroller").evaluate("box => { box.scrollTop = box.scrollHeight }")
-    view.page.wait_for_function("document.querySelector('.body [aria-rowindex=\"513\"]') !== null")
+    view.page.wait_for_function(
+        "() => document.querySelector('.body [aria-rowindex=\"513\"]') !== null"
+    )
 
 
 def test_strips_that_are_left_out_are_said_to_be(open_explorer, saved_large) -> None:

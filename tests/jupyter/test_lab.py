@@ -57,7 +57,7 @@ def test_a_widget_and_its_kernel_hear_of_each_other(run_notebook: RunNotebook) -
     button.click()
     wait_for_value(page, "counter.count", 4)
     kernel_value(page, "setattr(counter, 'count', 9)")
-    page.wait_for_function("document.querySelector('.counter').textContent === 'count 9'")
+    page.wait_for_function("() => document.querySelector('.counter').textContent === 'count 9'")
     assert kernel_value(page, "[counter.count, (1, 'a'), {2}]") == [9, [1, "a"], "{2}"]
 
 
@@ -80,7 +80,7 @@ def test_the_explorer_shows_itself_and_its_selection_goes_both_ways(
     assert page.locator(".panel-head h2").inner_text() == "L0H1 (locked)"
     kernel_value(page, "setattr(shown, 'selected_heads', 'L0H0')")
     page.wait_for_function(
-        "document.querySelector('.panel-head h2').textContent.startsWith('L0H0')"
+        "() => document.querySelector('.panel-head h2').textContent.startsWith('L0H0')"
     )
     kernel_value(page, f"setattr(shown, 'problem', {IDS[1]!r})")
     page.wait_for_function(

@@ -13,7 +13,7 @@ import xarray as xr
 from support.constructed import label, random_attention
 
 from codi_lens import CodiModel, ablate_heads, extract, logit_lens, sweep_heads
-from codi_lens.explorer.details import Detail, think_closely
+from codi_lens.explorer.details import Detail
 from codi_lens.explorer.explore import Explorer, explore, explorer_of, heads_by_view
 from codi_lens.explorer.packing import to_bytes
 from codi_lens.explorer.payload import Told
@@ -23,6 +23,10 @@ from codi_lens.thinking.run import ThoughtRun
 
 HEAD = "L2H3"
 """The head of tiny-recall that reads back."""
+
+
+def is_pattern(name: str) -> bool:
+    return name.endswith("hook_pattern")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,10 @@ def recall() -> Explored:
     attention = extract(model, problems, **quiet)
     zeroed = [ablate_heads([HEAD], mode="zero", at="thinking")]
     ablated = extract(model, problems, interventions=zeroed, **quiet)
-    runs = list(think_closely(model, problems, progress=False))
+    runs = [
+        model.think([each.question for each in some], names_filter=is_pattern)
+        for some in (problems[:8], problems[8:])
+    ]
     lens = logit_lens(model, problems, at=["bot", "thoughts", "eot", "anchor"], **quiet)
     effects = sweep_heads(model, problems, at={"thinking": "thinking", "anchor": "answer"}, **quiet)
     explorer = explore(

@@ -1,5 +1,6 @@
 /** What a visitor does: point, lock, pin, step, compare, take along. */
 
+import { nearest } from "./arrows.js";
 import { choices } from "./heads.js";
 import { comparisons } from "./shown.js";
 import { asPng, asSvg, composed, copy, download, selection } from "./save.js";
@@ -80,21 +81,9 @@ export class Actions {
   /** @param {string} key an arrow: to the nearest head in that direction that passes the filters */
   moveHead(key) {
     const { data, passes, head } = this.explorer;
-    const here = data.place(head);
-    const [down, right] = /** @type {[number, number]} */ (
-      { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[key]
-    );
-    let [best, least] = [-1, Infinity];
-    passes.forEach((passed, other) => {
-      const { line, column } = data.place(other);
-      const [dy, dx] = [line - here.line, column - here.column];
-      const along = down * dy + right * dx;
-      const aside = Math.abs(down ? dx : dy);
-      // In the same row or column, however far, before any other.
-      const far = 10_000 * aside + along;
-      if (passed && along > 0 && far < least) [best, least] = [other, far];
-    });
-    if (best >= 0) this.explorer.store.set({ head: best, locked: true, preview: -1 });
+    const heads = passes.flatMap((passed, other) => (passed ? [other] : []));
+    const next = heads[nearest(heads.map(data.place), data.place(head), key)];
+    if (next !== undefined) this.explorer.store.set({ head: next, locked: true, preview: -1 });
   }
 
   /** @param {boolean} first or last */

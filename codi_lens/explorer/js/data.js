@@ -49,11 +49,14 @@ export class Data {
     return this._problems.get(id) ?? -1;
   }
 
-  /** @param {number} head */
-  place(head) {
+  /**
+   * Where a head lies on the map.
+   * @param {number} head
+   */
+  place = (head) => {
     const n = this.payload.heads.length;
-    return { line: Math.floor(head / n), column: head % n };
-  }
+    return { row: Math.floor(head / n), column: head % n };
+  };
 
   /**
    * Layer and number of a head.
@@ -61,8 +64,8 @@ export class Data {
    * @returns {[number, number]}
    */
   pairOf(head) {
-    const { line, column } = this.place(head);
-    return [this.payload.layers[line], this.payload.heads[column]];
+    const { row, column } = this.place(head);
+    return [this.payload.layers[row], this.payload.heads[column]];
   }
 
   /**

@@ -11,7 +11,6 @@ import { Actions } from "./actions.js";
 import { speak, write } from "./captions.js";
 import { palette } from "./colours.js";
 import { Controls } from "./controls.js";
-import { Data } from "./data.js";
 import { set } from "./elements.js";
 import { measured, normal, passing } from "./heads.js";
 import { onKey } from "./keys.js";
@@ -21,7 +20,7 @@ import { Matrix } from "./matrix.js";
 import { ProblemPanel } from "./problem.js";
 import { gather } from "./shown.js";
 import { TokenStrip } from "./strip.js";
-import { Store, fromFragment, toFragment } from "./state.js";
+import { Store, fromFragment, selected, toFragment } from "./state.js";
 import { HeadTable } from "./table.js";
 import { keptTheme } from "./theme.js";
 import { Tip } from "./tip.js";
@@ -37,12 +36,11 @@ export class Explorer {
   /**
    * Put the explorer into an element.
    * @param {HTMLElement} root
-   * @param {import("./schema").Payload} payload
-   * @param {import("./data").Blocks} blocks
+   * @param {import("./data").Data} data
    * @param {Settings} [settings]
    */
-  static async open(root, payload, blocks, settings = {}) {
-    const data = new Data(payload, blocks);
+  static async open(root, data, settings = {}) {
+    const { payload } = data;
     const first = firstState(payload);
     const asked = settings.fragment || (payload.opening?.examples[0]?.state ?? "");
     const given = { ...first, ...fromFragment(asked, data), ...settings.asked };
@@ -53,7 +51,7 @@ export class Explorer {
 
   /**
    * @param {HTMLElement} root
-   * @param {Data} data
+   * @param {import("./data").Data} data
    * @param {State} first
    * @param {State} state
    * @param {import("./shown").Shown} shown
@@ -140,8 +138,7 @@ export class Explorer {
 
   /** The locked head and the pinned one. */
   get selected() {
-    const { head, locked, pin } = this.store.state;
-    return [...new Set([...(locked ? [head] : []), ...(pin >= 0 ? [pin] : [])])];
+    return selected(this.store.state);
   }
 
   /**

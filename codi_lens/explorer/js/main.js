@@ -3,7 +3,7 @@
 import { Data } from "./data.js";
 import { html } from "./elements.js";
 import { Explorer } from "./explorer.js";
-import { fromFragment } from "./state.js";
+import { fromFragment, selected } from "./state.js";
 
 /** A page: data and blocks lie in its elements, the state in its address. */
 export async function openPage() {
@@ -16,7 +16,7 @@ export async function openPage() {
   const made = html("div", { id: "explorer" });
   try {
     root.replaceWith(made);
-    const explorer = await Explorer.open(made, payload, blocks, {
+    const explorer = await Explorer.open(made, new Data(payload, blocks), {
       fragment: location.hash.slice(1),
       onChange: keepAddress,
     });
@@ -76,10 +76,12 @@ export async function render({ model, el }) {
     return { head, locked: true, pin, pinProblem: null, preview: -1 };
   };
   const shownProblem = () => ({ problem: data.problemOf(model.get("problem") ?? "") });
-  const fresh = !model.get("state");
+  // A widget that is shown again has its last state; what Python changed since goes first.
+  const last = fromFragment(model.get("state"), data);
+  const heads = selected(last).map((head) => data.pairOf(head));
   const asked = {
-    ...(!fresh || model.get("selected_heads").length ? chosen() : {}),
-    ...(!fresh || model.get("problem") !== null ? shownProblem() : {}),
+    ...(same(heads, model.get("selected_heads")) ? {} : chosen()),
+    ...(model.get("state") || model.get("problem") !== null ? shownProblem() : {}),
   };
 
   /** @param {Explorer} changed */
@@ -97,27 +99,12 @@ export async function render({ model, el }) {
     telling = false;
     model.save_changes();
   };
-  const explorer = await Explorer.open(root, payload, blocks, {
+  const explorer = await Explorer.open(root, data, {
     fragment: model.get("state"),
-    asked: fresh ? asked : heard(asked),
+    asked,
     onChange: tell,
   });
   Object.assign(root, { explorer });
-
-  /**
-   * A widget that is shown again has its last state; only what Python changed since goes first.
-   * @param {object} given
-   */
-  function heard(given) {
-    const last = fromFragment(model.get("state"), data);
-    const heads = [last.locked ? last.head : -1, last.pin ?? -1].filter((head = -1) => head >= 0);
-    const pairs = heads.map((head = 0) => data.pairOf(head));
-    const { head, locked, pin, pinProblem, problem } = /** @type {any} */ (given);
-    return {
-      problem,
-      ...(same(pairs, model.get("selected_heads")) ? {} : { head, locked, pin, pinProblem }),
-    };
-  }
 
   const takeHeads = () => {
     const now = explorer.selected.map((head) => data.pairOf(head));

@@ -5,10 +5,8 @@
  * @typedef {{place: Element, row: number, column: number, texts: () => string[], choose?: () => void}} Stop
  */
 
+import { isArrow, nearest } from "./arrows.js";
 import { set } from "./elements.js";
-
-/** @type {Record<string, [number, number]>} */
-const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 /**
  * Show a cell's text beside it, however one gets there; Enter and a click choose it.
@@ -48,9 +46,10 @@ export function roving(explorer, box, name, stops) {
   box.addEventListener("keydown", (event) => {
     const all = stops();
     if (event.key === "Enter" && all[at]) all[at].choose?.();
-    else if (event.key in STEPS && !event.shiftKey && all.length)
-      at = next(all, at, STEPS[event.key]);
-    else return;
+    else if (isArrow(event.key) && !event.shiftKey && all.length) {
+      const next = all[at] ? nearest(all, all[at], event.key, 0) : 0;
+      if (next >= 0) at = next;
+    } else return;
     event.preventDefault();
     event.stopPropagation();
     const { place, texts } = all[at];
@@ -61,22 +60,4 @@ export function roving(explorer, box, name, stops) {
     explorer.tip.show({ clientX: left, clientY: bottom - 14 }, texts());
     explorer.boxes.live.textContent = texts().join(", ");
   });
-}
-
-/**
- * The nearest cell in a direction; the first of all where one has not been anywhere.
- * @param {Stop[]} stops
- * @param {number} at
- * @param {[number, number]} step
- */
-function next(stops, at, [down, right]) {
-  const here = stops[at];
-  if (!here) return 0;
-  let [best, least] = [at, Infinity];
-  stops.forEach(({ row, column }, i) => {
-    const [dy, dx] = [row - here.row, column - here.column];
-    const along = down * dy + right * dx;
-    if (along > 0 && (down ? dx : dy) === 0 && along < least) [best, least] = [i, along];
-  });
-  return best;
 }

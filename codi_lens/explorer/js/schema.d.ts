@@ -19,7 +19,6 @@ export interface Payload {
    */
   version: 1;
   title: string;
-  model: string;
   /**
    * Short facts by name.
    */

@@ -56,6 +56,14 @@ export class Store {
 }
 
 /**
+ * The locked head and the pinned one.
+ * @param {Partial<State>} state
+ */
+export function selected({ head = -1, locked = false, pin = -1 }) {
+  return [...new Set([...(locked ? [head] : []), ...(pin >= 0 ? [pin] : [])])];
+}
+
+/**
  * The state as the fragment of a link; what is as it was at first is left out.
  * @param {State} state
  * @param {State} first

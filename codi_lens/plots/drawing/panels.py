@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.views import Cells
+from codi_lens.positions import row_of
 from codi_lens.wording import fixed
 
 PATTERN_NOTES = {
@@ -217,7 +218,7 @@ def needed_outlines(
     shown: Cells, edges: Iterable[tuple[str, str]], suffix: str = ""
 ) -> list[dict[str, Any]]:
     """Outlines of edges that a problem needs; those from the answer are in the row `anchor`."""
-    named = [("anchor" if query == "answer" else query, key) for query, key in edges]
+    named = [(row_of(query), key) for query, key in edges]
     places = [
         (shown.queries.index(query), shown.keys.index(key))
         for query, key in named

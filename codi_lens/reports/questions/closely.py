@@ -14,9 +14,10 @@ import xarray as xr
 from codi_lens.errors import OutputError
 from codi_lens.explorer.details import (
     Detail,
+    Strip,
     details_of,
     read_details,
-    think_closely,
+    strips_of,
     write_details,
 )
 from codi_lens.explorer.explore import N_PROBLEMS
@@ -25,9 +26,14 @@ from codi_lens.explorer.lens import lens_rows
 from codi_lens.head_names import head_name
 from codi_lens.model import CodiModel
 from codi_lens.outputs import write_text
+from codi_lens.positions import row_of
 from codi_lens.problems.problem import Problem
+from codi_lens.readout.batches import batched_runs
 from codi_lens.readout.reading import logit_lens
 from codi_lens.reports.questions.reading_back import ReadingBack
+
+_AT_ONCE = 8
+"""Runs that keep every pattern are large."""
 
 
 def details_kept(
@@ -55,8 +61,19 @@ def details_kept(
         kept = read_details(path)
         if list(kept) == ids:
             return kept
-    runs = think_closely(model, shown, max_new_tokens=max_new_tokens, progress=progress)
-    details = details_of(attention.sel(problem=ids), runs, shown)
+    strips: dict[str, Strip] = {}
+    for batch, run in batched_runs(
+        model,
+        shown,
+        lambda name: name.endswith("hook_pattern"),
+        "strips",
+        batch_size=_AT_ONCE,
+        max_new_tokens=max_new_tokens,
+        progress=progress,
+    ):
+        strips |= zip([ids[i] for i in batch], strips_of(run), strict=True)
+    found = details_of(attention.sel(problem=ids), strips, shown)
+    details = {id: found[id] for id in ids}
     write_details(path, details)
     return details
 
@@ -99,7 +116,7 @@ def opening_of(found: ReadingBack) -> dict[str, Any]:
         {
             "head": name,
             "problem": id,
-            "cell": f"{'anchor' if query == 'answer' else query},{key}",
+            "cell": f"{row_of(query)},{key}",
             "quantity": "cell",
         }
         for id, (query, key) in zip(ids, edges, strict=True)

@@ -19,6 +19,7 @@ from codi_lens.causal.measure import Running, measure
 from codi_lens.head_names import Head, head_name
 from codi_lens.interventions.edges import knock_out
 from codi_lens.model import CodiModel
+from codi_lens.positions import row_of
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 from codi_lens.wording import with_interval
@@ -114,7 +115,7 @@ def reading_back(
     counts = Counter(needed[id] for id in testing)
     told = " and ".join(f"{counts[key]} that need {key}" for key in keys)
     sentences = [
-        f"At {'anchor' if query == 'answer' else query}, {name} gives {_mean(reads[:, 0])} of its "
+        f"At {row_of(query)}, {name} gives {_mean(reads[:, 0])} of its "
         f"attention to the thought that the problem needs, and {_mean(reads[:, 1])} to the other "
         f"of {' and '.join(keys)} ({told}; the head was chosen on {len(picking)} other problems).",
         f"Cutting the edge to the needed thought costs {_mean(costs['every'][:, 0])} nats in every "

@@ -99,10 +99,32 @@ def figures() -> dict[str, go.Figure]:
         "swaps": plots.thought_swap_matrix(swaps()),
         "dose": plots.dose_response_curves(dose),
         "estimates": estimates(0.5),
+        "costs": plots.edge_costs_figure(edge_costs()),
+        "edges": plots.edge_matrix(
+            sweep(3, 3).assign(query="ct1", key=[f"k{i}" for i in range(9)])
+        ),
     }
 
 
+def edge_costs() -> pd.DataFrame:
+    """What cutting two edges costs, of which one kind of reference needs the first."""
+    row = {"n_operations": 3, "step": 3, "refers_to": 1, "n": 20, "cost": 2.0}
+    row |= {"cost_low": 1.0, "cost_high": 3.0, "query": "answer"}
+    return pd.DataFrame(
+        [row | {"key": "ct0", "known": True}, row | {"key": "ct1", "known": False, "cost": 1.0}]
+    )
+
+
 FIGURES = figures()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_subtitles_end_within_the_figure(name: str) -> None:
+    figure = FIGURES[name]
+    layout: Any = figure.layout
+    room = style.width_of(figure) - layout.margin.l
+    lines = (layout.title.subtitle.text or "").split("<br>")
+    assert [line for line in lines if 6.3 * len(line) > room] == []
 
 
 def luminance(colour: str) -> float:

@@ -62,15 +62,16 @@ def edge_costs_figure(table: pd.DataFrame) -> go.Figure:
     figure = go.Figure(
         layout=style.base_layout(
             "What cutting an edge costs",
+            # Labels of rows take a quarter of the width.
             "nats of the clean number's log-probability;<br>outlined = the edge that the reference "
-            "needs, × = every such problem needs it for another one;<br>"
+            "needs,<br>× = every such problem needs it for another one;<br>"
             f"not shown: {left_out} edges that cost less than 0.05 everywhere",
             xaxis=style.cell_axis("cut edge (query→key)") | {"tickangle": -40},
             yaxis=style.cell_axis("", rows=True),
             plot_bgcolor=style.IMPOSSIBLE_COLOUR,
             width=280 + max(_CELL * len(edges), 320),
             least_width=280 + _CELL * len(edges),
-            height=270 + _ROW * len(kinds),
+            height=290 + _ROW * len(kinds),
         )
     )
     figure.add_heatmap(

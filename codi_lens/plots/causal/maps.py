@@ -231,6 +231,6 @@ def _marks(effects: pd.DataFrame) -> str:
     """What the marks on cells say."""
     least = effects["min_effect"].iloc[0] if len(effects) else MIN_EFFECT
     return (
-        f"• = matters: more than {least:g} nats (q < 0.05), ○ = 95 % interval holds 0, no mark: "
-        "in between"
+        f"• = matters: more than {least:g} nats (q < 0.05), ○ = 95 % interval holds 0,<br>"
+        "no mark: in between"
     )

@@ -23,7 +23,9 @@ from codi_lens.plots.study.bars import BAND_COLOURS, count_bars, limit_line, sco
 from codi_lens.study.heads import N_TOP
 from codi_lens.study.run import Study
 
-_NOTE = f"generation view: {PATTERN_NOTES['generation']}; outlined = self-attention, × = impossible"
+_NOTE = (
+    f"generation view: {PATTERN_NOTES['generation']};<br>outlined = self-attention, × = impossible"
+)
 _SELF, _LATER = style.SELF_BAR_COLOUR, style.LATER_COLOUR
 
 

@@ -37,6 +37,8 @@ from codi_lens.errors import CheckpointError as CheckpointError
 from codi_lens.errors import CheckpointWarning as CheckpointWarning
 from codi_lens.errors import CodiLensError as CodiLensError
 from codi_lens.errors import InterventionError as InterventionError
+from codi_lens.errors import InterventionWarning as InterventionWarning
+from codi_lens.errors import NotOfferedError as NotOfferedError
 from codi_lens.errors import OutputError as OutputError
 from codi_lens.errors import PositionError as PositionError
 from codi_lens.errors import ProblemError as ProblemError

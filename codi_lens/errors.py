@@ -49,12 +49,20 @@ class OutputError(CodiLensError):
     """An output folder or file that must not be overwritten or cannot be resumed."""
 
 
+class NotOfferedError(CodiLensError, AttributeError):
+    """Something that users of other libraries type, and that is called otherwise here."""
+
+
 class CheckpointWarning(UserWarning):
     """Something in a checkpoint was left out on purpose, and says so."""
 
 
 class ProblemWarning(UserWarning):
     """The model reads something else than the problem says: words that its tokenizer lacks."""
+
+
+class InterventionWarning(UserWarning):
+    """What an intervention puts in was given by nobody, and where it comes from instead."""
 
 
 def check_choice(

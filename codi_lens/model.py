@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Never, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from codi_lens.loading.checkpoint import read_checkpoint
-from codi_lens.loading.convert import to_hooked_transformer, to_projection
+from codi_lens.loading.convert import move, to_hooked_transformer, to_projection
+from codi_lens.loading.elsewhere import not_offered
 from codi_lens.loading.fingerprint import fingerprint
 from codi_lens.loading.loaded import Loaded
-from codi_lens.loading.placement import usable_device, usable_dtype
+from codi_lens.loading.placement import usable_device, usable_dtype, usable_placement
 from codi_lens.loading.save import save_model
 from codi_lens.problems.problem import Problem
+from codi_lens.thinking.asked import Asked, Scored, Thinking
 from codi_lens.thinking.given import Vectors
 from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned
-from codi_lens.thinking.run import ThoughtRun
+from codi_lens.thinking.run import Cache, ThoughtRun
 from codi_lens.thinking.think import think
 from codi_lens.thinking.ways import in_way
 from codi_lens.verification.verify import Verification, verify
@@ -161,15 +164,53 @@ class CodiModel(Loaded):
             ids=ids,
         )
 
+    __call__ = think
+
+    def run_with_cache(
+        self,
+        questions: Iterable[str] | Iterable[Sequence[int]],
+        **asked: Unpack[Thinking],
+    ) -> tuple[ThoughtRun, Cache]:
+        """A run, and its `run.cache()`: all activations, or those that `names_filter` selects.
+
+        Arguments and errors as of `think`.
+
+        >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+        >>> question = "Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"
+        >>> run, cache = model.run_with_cache([question])
+        >>> tuple(cache["pattern", 1][0, 7, int(run.index("ct2"))].shape)
+        (31,)
+        """
+        if asked.get("names_filter") is None:
+            asked["names_filter"] = lambda name: True
+        run = self.think(questions, **asked)
+        return run, run.cache()
+
+    def to(self, *targets: str | torch.device | torch.dtype) -> CodiModel:
+        """Move the model, in place, to a device, a dtype or both; returns the model itself.
+
+        Weights that were rounded stay so when they are cast back.
+
+        Raises:
+            CheckpointError: no such device or dtype.
+
+        >>> model = CodiModel.from_pretrained("tiny-gpt2").to("cpu", "bfloat16")
+        >>> model.lens.cfg.dtype, model.projection[1].weight.dtype
+        (torch.bfloat16, torch.bfloat16)
+        """
+        move(self.lens, self.projection, *usable_placement(targets))
+        return self
+
+    if not TYPE_CHECKING:  # so that checkers still see what is misspelt
+
+        def __getattr__(self, name: str) -> Never:
+            """Say how that is done here."""
+            raise not_offered(name, dir(type(self)), vars(self).get("lens"))
+
     def skip(
         self,
         questions: Iterable[str] | Iterable[Sequence[int]],
-        *,
-        answers: Iterable[str] | Iterable[Sequence[int]] | None = None,
-        max_new_tokens: int = 64,
-        names_filter: NamesFilter = None,
-        interventions: Intervention | Planned | Iterable[Intervention | Planned] = (),
-        ids: Sequence[str] | None = None,
+        **asked: Unpack[Scored],
     ) -> ThoughtRun:
         """Answer with no thoughts: question, `bot`, `eot`, answer.
 
@@ -177,32 +218,20 @@ class CodiModel(Loaded):
         owes to something other than thoughts. It equals `truncate_thoughts(0)`, without the cost of
         thinking first.
 
-        Arguments and errors as of `think`. The attention has the rows `bot`, `eot`, `anchor`;
-        interventions act at "question", "bot", "eot", "answer" or "all".
+        Arguments and errors as of `think`, without `thoughts`. The attention has the rows `bot`,
+        `eot`, `anchor`; interventions act at "question", "bot", "eot", "answer" or "all".
 
         >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
         >>> question = "Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"
         >>> model.skip([question]).attention["query"].values.tolist()
         ['bot', 'eot', 'anchor']
         """
-        return think(
-            in_way(self, "skip"),
-            questions,
-            answers=answers,
-            max_new_tokens=max_new_tokens,
-            names_filter=names_filter,
-            interventions=interventions,
-            ids=ids,
-        )
+        return think(in_way(self, "skip"), questions, **asked)
 
     def explain(
         self,
         questions: Iterable[str] | Iterable[Sequence[int]],
-        *,
-        max_new_tokens: int = 128,
-        names_filter: NamesFilter = None,
-        interventions: Intervention | Planned | Iterable[Intervention | Planned] = (),
-        ids: Sequence[str] | None = None,
+        **asked: Unpack[Asked],
     ) -> ThoughtRun:
         """Write the explicit chain of thought, greedily: CODI's teacher, in the same weights.
 
@@ -214,7 +243,8 @@ class CodiModel(Loaded):
         whose teacher was another model, or that was trained on answers only, writes whatever its
         base model makes of a bare question, often the answer at once.
 
-        Arguments and errors as of `think`. `step0`, `step1` … are the results of the chain, numbers
+        Arguments and errors as of `think`, without `thoughts` and `answers`; up to 128 new tokens
+        by default. `step0`, `step1` … are the results of the chain, numbers
         behind "=", before the answer's number; see `ThoughtRun.attention`. Interventions act at
         "question", "answer" (all that is written) or "all".
 
@@ -224,14 +254,7 @@ class CodiModel(Loaded):
         >>> run.answers, run.attention["query"].values.tolist()
         (['<< 14 + 7 = 21 >>The answer is: 19'], ['step0', 'anchor'])
         """
-        return think(
-            in_way(self, "explain"),
-            questions,
-            max_new_tokens=max_new_tokens,
-            names_filter=names_filter,
-            interventions=interventions,
-            ids=ids,
-        )
+        return think(in_way(self, "explain"), questions, **{"max_new_tokens": 128, **asked})
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the model as a folder that `from_pretrained` loads back identically.

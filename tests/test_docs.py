@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 from support.oracle import ROOT
 from test_architecture import HOUSE
 
-from codi_lens import CodiModel
+from codi_lens import CodiModel, InterventionWarning
 from codi_lens.cli.main import main
 from codi_lens.cli.options import Loading
 
@@ -66,7 +67,8 @@ def test_python_runs_and_prints_what_is_shown(page: str, load_once: None, elsewh
             continue
         line = TEXTS[page].count("\n", 0, block.start("code"))
         code = compile("\n" * line + block["code"], page, "exec")
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
+        with contextlib.redirect_stdout(io.StringIO()) as printed, warnings.catch_warnings():
+            warnings.simplefilter("ignore", InterventionWarning)  # the page says so itself
             exec(code, namespace)
         assert printed.getvalue() == (block["printed"] or ""), block["code"]
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
-from codi_lens.errors import InterventionError, shown
+from codi_lens.errors import InterventionError, InterventionWarning, shown
 from codi_lens.interventions.donors import Donors
+from codi_lens.loading.sources import learnt_family
+from codi_lens.problems.words import word_problems
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, as_interventions
+from codi_lens.thinking.ways import way_of
+
+_REFERENCES = 32
 
 
 def donors_of(context: Context, given: Donors | None, seed: int) -> Donors:
     """The given donors, the default ones drawn with this seed, or the problems of this call.
+
+    A call of one problem has no other: built-in ones stand in, as an `InterventionWarning` says.
 
     Raises:
         InterventionError: the donors were made with another model, or run in another way.
@@ -25,8 +33,23 @@ def donors_of(context: Context, given: Donors | None, seed: int) -> Donors:
         return context.default_donors.with_seed(seed)
     key = ("donors", seed)
     if key not in context.shared:
-        context.shared[key] = Donors.of_call(context, seed)
+        several = len(set(context.batch)) > 1
+        context.shared[key] = (
+            Donors.of_call(context, seed) if several else _reference(context, seed)
+        )
     return context.shared[key]
+
+
+def _reference(context: Context, seed: int) -> Donors:
+    """Built-in problems, where a call holds no other problem that could be a donor."""
+    problems = word_problems(_REFERENCES, family=learnt_family(context.config.source))
+    warnings.warn(
+        f"The call holds no other problem, so donors are {_REFERENCES} built-in word problems; "
+        "give donors=Donors(model, problems) for others.",
+        InterventionWarning,
+        stacklevel=2,
+    )
+    return Donors(context.model, problems, seed=seed, way=way_of(context.model))
 
 
 def check_donors(donors: Any) -> None:

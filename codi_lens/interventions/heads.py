@@ -42,8 +42,9 @@ def ablate_heads(
         heads: pairs of layer and head, or their names ("L1H7,L2H0").
         mode: "resample", "mean" or "zero".
         at: where, by name.
-        donors: whose values; by default the other problems of the call, run clean first. A sweep
-            gives one `Donors`, so that donors do not depend on batching.
+        donors: whose values; by default the other problems of the call, run clean first, or, where
+            it holds one alone, built-in problems (an `InterventionWarning` says so). A sweep gives
+            one `Donors`, so that donors do not depend on batching.
         seed: of the draws among the problems of the call; `donors` bring their own.
 
     Raises:

@@ -40,7 +40,8 @@ def patch_residual(
             single positions in the order of the run.
         component: the point that is read and written: before or after the layer, or what its MLP
             or its attention adds.
-        donors: whose values; by default the other problems of the call, run clean first.
+        donors: whose values; by default the other problems of the call, run clean first, or
+            built-in ones (see `ablate_heads`).
         seed: of draws among the problems of the call.
 
     Raises:

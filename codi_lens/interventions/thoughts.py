@@ -53,7 +53,8 @@ def patch_thoughts(
     Args:
         which: thoughts, by name: "thoughts", "ct2", ["ct1", "ct3"].
         mode: "resample", "mean", "zero" or "noise".
-        donors: whose thoughts; by default the other problems of the call, run clean first.
+        donors: whose thoughts; by default the other problems of the call, run clean first, or
+            built-in ones (see `ablate_heads`).
         seed: of the noise, and of draws among the problems of the call.
 
     Raises:

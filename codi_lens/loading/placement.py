@@ -51,6 +51,31 @@ def usable_device(device: Any) -> torch.device:
     return found
 
 
+def usable_placement(targets: tuple[Any, ...]) -> tuple[torch.device | None, torch.dtype | None]:
+    """The device and the dtype that are among arguments as those of `torch.nn.Module.to`.
+
+    Raises:
+        CheckpointError: no such device or dtype, two of one kind, or none of either.
+
+    >>> usable_placement(("cpu", torch.bfloat16))
+    (device(type='cpu'), torch.bfloat16)
+    """
+    dtypes = [each for each in targets if _names_dtype(each)]
+    devices = [each for each in targets if not _names_dtype(each)]
+    if not targets or len(dtypes) > 1 or len(devices) > 1:
+        raise CheckpointError(
+            f"A model moves to one device, one dtype or both, not to {shown(targets)}; give "
+            "to('cuda'), to('bfloat16') or to('cuda', 'bfloat16')."
+        )
+    device = usable_device(devices[0]) if devices else None
+    return device, usable_dtype(dtypes[0]) if dtypes else None
+
+
+def _names_dtype(target: Any) -> bool:
+    name = target.removeprefix("torch.") if isinstance(target, str) else ""
+    return isinstance(getattr(torch, name, target), torch.dtype)
+
+
 def _shown(value: Any) -> str:
     named = isinstance(value, (str, torch.dtype, torch.device)) and str(value).isprintable()
     return str(value) if named and 0 < len(str(value)) <= 60 else shown(value)

@@ -402,8 +402,9 @@ def test_problems_of_the_call_are_donors_by_default(tiny: CodiModel) -> None:
     default = run(tiny, patch_thoughts("ct2"))
     given = run(tiny, with_donors(patch_thoughts("ct2"), Donors(tiny, PROBLEMS)))
     assert same_bits(default, given)
+    alone = Donors(tiny, PROBLEMS[:1])
     with pytest.raises(InterventionError, match="no donor for the problem"):
-        tiny.think(TEXTS[:1], interventions=[patch_thoughts("ct2")])
+        tiny.think(TEXTS[:1], interventions=[patch_thoughts("ct2", donors=alone)])
 
 
 def test_extraction_under_interventions_equals_runs(tiny_gpt2: CodiModel) -> None:

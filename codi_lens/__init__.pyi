@@ -69,6 +69,7 @@ from codi_lens.model import CodiModel as CodiModel
 from codi_lens.positions import each_position as each_position
 from codi_lens.problems.pairs import Pair as Pair
 from codi_lens.problems.pairs import operand_pairs as operand_pairs
+from codi_lens.readout.across import generalise as generalise
 from codi_lens.readout.decode import decode_thoughts as decode_thoughts
 from codi_lens.readout.reading import logit_lens as logit_lens
 from codi_lens.study.run import run_study as run_study

@@ -28,7 +28,6 @@ from codi_lens.cli.options import (
 from codi_lens.cli.printing import print_findings, print_folder, print_report, print_table
 from codi_lens.errors import CodiLensError
 from codi_lens.outputs import check_output
-from codi_lens.study.settings import StudyThresholds, check_models
 
 
 def analyze(
@@ -106,58 +105,6 @@ def verify(
     console.print(verification)
     if verification.exit_code:
         raise SystemExit(verification.exit_code)
-
-
-def study(
-    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
-    /,
-    out: Folder,
-    corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
-    n_probe: int = 600,
-    png: bool = False,
-    thresholds: StudyThresholds = StudyThresholds(),  # noqa: B008  (frozen)
-    running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
-    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
-) -> None:
-    """Repeat the published study on one or two models, each quantity beside the corrected one.
-
-    Args:
-        models: One model, or two to compare: folders of CODI checkpoints, or names as elsewhere.
-        n_probe: Further built-in problems for probing the thoughts (builtin only); 0 for none.
-        png: Also write static images, where kaleido and a browser are there.
-        thresholds: The study's thresholds.
-    """
-    check_models(models)
-    loading.check(*models)
-    check_output(out, "study")
-    chosen, name = corpus.choose(*models)
-    console = Console()
-    loaded = []
-    for model in models:
-        loaded.append(loading.load(model, console, *loaded))
-    from codi_lens.reports.study import report_study
-
-    report = report_study(
-        loaded,
-        chosen,
-        out,
-        thresholds=thresholds,
-        corpus=name,
-        n_probe=n_probe,
-        png=png,
-        **vars(running),
-    )
-    columns = ("question", "the study's answer", "what answers it")
-    for each in report.studies:
-        measured = report.measured[each.model]
-        rows = [(row.question, row.study, row.corrected) for row in measured]
-        print_table(console, each.model, columns, rows, folded=columns)
-        failed = [check for check in each.checks if not check.passed]
-        text = f"{len(each.checks) - len(failed)} of the study's {len(each.checks)} checks pass"
-        text += "".join(f"; {check.name}: {check.detail}" for check in failed)
-        print_findings(console, [f"{text}."])
-    print_findings(console, [report.without_png] if report.without_png else [])
-    print_folder(console, report.folder)
 
 
 def ablate(
@@ -289,44 +236,3 @@ def read(
     from codi_lens.reports.read import read_thoughts
 
     print_report(console, read_thoughts(loaded, chosen, out, k=k, **vars(running)))
-
-
-def grade(
-    model: Model,
-    /,
-    out: ResumedFolder,
-    control: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None,
-    corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
-    running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
-    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
-) -> None:
-    """Grade scores and heads by the edges that problems are known to need.
-
-    Which of these edges the model uses is read from edges.json in its folder, or measured.
-
-    Args:
-        control: A model that learnt the same task with constant thoughts, such as
-            tiny-recall-control.
-    """
-    loading.check(*([model] if control is None else [model, control]))
-    check_output(out, "grade")
-    chosen, _ = corpus.choose(model, default=200)
-    console = Console()
-    loaded = loading.load(model, console)
-    other = None if control is None else loading.of_another().load(control, console, loaded)
-    from codi_lens.causal.references import used_edges_of
-    from codi_lens.reports.grade import grade_model
-
-    report = grade_model(
-        loaded,
-        chosen,
-        out,
-        control=other,
-        used=used_edges_of(model),
-        seed=corpus.seed,
-        **vars(running),
-    )
-    (_, section, _) = report.sections
-    for title, (columns, rows) in section.shown.items():
-        print_table(console, title, columns[:4], [row[:4] for row in rows], folded=columns[:1])
-    print_report(console, report)

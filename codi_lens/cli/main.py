@@ -37,6 +37,8 @@ codi-lens patch tiny-gpt2 --out patching
 
 codi-lens grade tiny-recall --control tiny-recall-control --out grades
 
+codi-lens generalise tiny-recall --corpora hub,skip,sequential --out corpora
+
 codi-lens --version"""
 UNEXPECTED = 70
 """The exit code after a fault of codi_lens itself, as `sysexits.h` has it."""
@@ -115,17 +117,18 @@ def _run(arguments: list[str]) -> None:
         raise CodiLensError("An argument holds a NUL character, which no name or path can hold.")
     import tyro
 
-    from codi_lens.cli import commands, folders
+    from codi_lens.cli import commands, comparisons, folders
 
     tyro.extras.subcommand_cli_from_dict(
         {
             "ablate": commands.ablate,
             "analyze": commands.analyze,
             "explore": folders.explore,
-            "grade": commands.grade,
+            "generalise": comparisons.generalise,
+            "grade": comparisons.grade,
             "patch": commands.patch,
             "read": commands.read,
-            "study": commands.study,
+            "study": comparisons.study,
             "verify": commands.verify,
         },
         prog="codi-lens",

@@ -119,17 +119,18 @@ def step_matches(
         )
     if len({len(rows) for rows in top_tokens}) > 1:
         raise ProblemError("step_matches needs as many rows in each problem.")
-    results = [_intermediate(chain) for chain in chains]
+    whole = [step_results(each) if isinstance(each, str) else list(each) for each in chains]
+    results = [intermediate(each) for each in whole]
     groups: dict[int, list[int]] = {}
-    for i, (n_steps, _) in enumerate(results):
-        if n_steps:
-            groups.setdefault(n_steps, []).append(i)
+    for i, each in enumerate(whole):
+        if each:
+            groups.setdefault(len(each), []).append(i)
     table: list[dict[str, Any]] = []
     for n_steps, members in sorted(groups.items()):
-        own = [match_steps(top_tokens[i], results[i][1]) for i in members]
+        own = [match_steps(top_tokens[i], results[i]) for i in members]
         others = [*members[1:], members[0]] if len(members) > 1 else []
         pairs = zip(members, others, strict=False)
-        control = [match_steps(top_tokens[i], results[other][1]) for i, other in pairs]
+        control = [match_steps(top_tokens[i], results[other]) for i, other in pairs]
         for name, chosen in _row_groups(len(top_tokens[0])).items():
             found, n = _count(own, chosen)
             control_found, control_n = _count(control, chosen)
@@ -140,9 +141,13 @@ def step_matches(
     return pd.DataFrame(table)
 
 
-def _intermediate(chain: str | Sequence[object]) -> tuple[int, list[object]]:
-    results: list[object] = list(step_results(chain) if isinstance(chain, str) else chain)
-    return len(results), results[:-1] if len(results) > 1 else results
+def intermediate(results: Sequence[object]) -> list[object]:
+    """The results of all steps but the last, which is the answer; of one step its result.
+
+    >>> intermediate([9, 18]), intermediate([9])
+    ([9], [9])
+    """
+    return list(results[:-1] if len(results) > 1 else results)
 
 
 def _row_groups(n_rows: int) -> dict[str, list[int]]:

@@ -111,7 +111,7 @@ def _agreement(found: Across, *quantities: str) -> list[str]:
         if len(known) < len(rows):
             sentences.append(
                 f"Of {len(rows)} pairs of corpora {len(rows) - len(known)} cannot be compared by "
-                f"{quantity}: it is the same for all {units}, or noise."
+                f"{quantity}: which {units} come first is noise there, as halves of a corpus show."
             )
         told = [
             f"{with_interval(row, 'corrected')} ({row['a']} and {row['b']}, n = {row['n_a']} and "

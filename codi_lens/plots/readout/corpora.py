@@ -47,7 +47,7 @@ def corpora_agreement(agreement: pd.DataFrame) -> go.Figure:
         pd.DataFrame(rows, columns=list(_CELL)),
         "Do the corpora agree?",
         "Spearman's ρ between means over problems, corrected for<br>the noise of few problems; × = "
-        "the same everywhere, or noise",
+        "halves of a corpus do not agree either",
         "ρ",
         1.0,
     )
@@ -147,8 +147,8 @@ def _map(cells: pd.DataFrame, title: str, subtitle: str, what: str, limit: float
         layout=style.base_layout(
             title,
             subtitle,
-            xaxis=style.cell_axis(""),
-            yaxis=style.cell_axis("", rows=True),
+            xaxis=style.cell_axis("") | {"range": [-0.5, len(columns) - 0.5]},
+            yaxis=style.cell_axis("", rows=True) | {"range": [len(rows) - 0.5, -0.5]},
             plot_bgcolor=style.IMPOSSIBLE_COLOUR,
             width=width,
             least_width=margin + 90 + _COLUMN * len(columns),

@@ -148,7 +148,8 @@ def _map(cells: pd.DataFrame, title: str, subtitle: str, what: str, limit: float
             title,
             subtitle,
             xaxis=style.cell_axis("") | {"range": [-0.5, len(columns) - 0.5]},
-            yaxis=style.cell_axis("", rows=True) | {"range": [len(rows) - 0.5, -0.5]},
+            yaxis=style.cell_axis("", rows=True)
+            | {"autorange": False, "range": [len(rows) - 0.5, -0.5]},
             plot_bgcolor=style.IMPOSSIBLE_COLOUR,
             width=width,
             least_width=margin + 90 + _COLUMN * len(columns),

@@ -21,6 +21,7 @@ class Asked(TypedDict, total=False):
     names_filter: NamesFilter
     interventions: Intervention | Planned | Iterable[Intervention | Planned]
     ids: Sequence[str] | None
+    fused: bool
 
 
 class Scored(Asked, total=False):

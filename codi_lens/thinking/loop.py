@@ -23,6 +23,7 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from codi_lens.errors import InterventionError
 from codi_lens.positions import Layout, key_names, resolve
 from codi_lens.thinking.finite import first_broken
+from codi_lens.thinking.fused_pass import can_fuse, run_blocks
 from codi_lens.thinking.hook_names import NamesFilter, check_hook_name, hooked_names, matching
 from codi_lens.thinking.hooks import HookFunction, Intervention, position_axis, scoped
 from codi_lens.thinking.key_values import KeyValueEntry
@@ -49,6 +50,8 @@ class Loop:
         layout: Layout,
         names_filter: NamesFilter = None,
         interventions: Sequence[Intervention] = (),
+        *,
+        fused: bool = False,
     ) -> None:
         n_problems = len(layout.question_lengths)
         device = lens.cfg.device
@@ -67,24 +70,22 @@ class Loop:
         self._names: list[str] = []
         self._hidden = self._logits = torch.empty(0)
         self._patterns: dict[int, Tensor] = {}
-        self._may_mask = False
+        self._may_mask, self._fused = False, fused  # `hooks` says whether
         self._peaks: dict[str, Tensor] = {}  # per layer, the largest score of each query
         self._kept: dict[str, list[Tensor]] = {}
         # ln1 fires three times a pass (for Q, K and V): the last activation counts.
-        self._pass_kept: dict[str, Tensor] = {}
-        self._pass_fired: set[int] = set()
+        self._pass_kept, self._pass_fired = dict[str, Tensor](), set[int]()
         self._kept_names = matching(lens, names_filter)
         self._interventions = [
             (name, function, resolve(intervention.at, layout.n_thoughts, written=layout.written))
             for intervention in interventions
             for name, function in intervention.hooks
         ]
-        for name, _, _ in self._interventions:
+        hooked = [name for name, _, _ in self._interventions]
+        for name in hooked:
             check_hook_name(lens, name)
-        hooked = [*self._kept_names, *(name for name, _, _ in self._interventions)]
-        self._unembeds_all = any(name.startswith("unembed.") for name in hooked)
-        self._expected = [0] * len(self._interventions)
-        self._fired = [0] * len(self._interventions)
+        self._unembeds_all = any(n.startswith("unembed.") for n in [*hooked, *self._kept_names])
+        self._expected, self._fired = ([0] * len(self._interventions) for _ in range(2))
 
     @contextmanager
     def hooks(self) -> Iterator[None]:
@@ -97,7 +98,9 @@ class Loop:
             for number, (name, function, positions) in enumerate(self._interventions)
         ]
         with locked(self.lens):
-            self._may_mask = bool(hooks) or bool(hooked_names(self.lens))
+            heard = [*hooked_names(self.lens), *(name for name, _ in hooks)]
+            self._fused = self._fused and can_fuse(self.lens, [*heard, *self._kept_names])
+            self._may_mask = bool(heard)
             with self.lens.hooks(fwd_hooks=[*hooks, *self._own_hooks()]):  # type: ignore[arg-type]
                 yield
 
@@ -139,13 +142,18 @@ class Loop:
         self.fed.append(embedded)
         self._added.append(added)
         residual, _ = lens.get_residual(embedded, past, attention_mask=self.mask)
-        residual = lens(
-            residual,
-            start_at_layer=0,
-            stop_at_layer=lens.cfg.n_layers,
-            attention_mask=self.mask,
-            past_kv_cache=self._cache,
-        )
+        if self._fused and not residual.requires_grad:
+            entries = self._cache.entries
+            residual, patterns = run_blocks(lens, residual, self.mask, entries, self._columns)
+            self._patterns = {i: each.detach() for i, each in enumerate(patterns)}
+        else:
+            residual = lens(
+                residual,
+                start_at_layer=0,
+                stop_at_layer=lens.cfg.n_layers,
+                attention_mask=self.mask,
+                past_kv_cache=self._cache,
+            )
         self._refuse_rows_without_a_peak()
         self.rows.append(self._named_rows())
         self._hidden = lens.ln_final(residual)
@@ -232,6 +240,7 @@ class Loop:
     @torch.no_grad()
     def _again(self) -> None:
         """Run all passes a second time, as they were."""
+        self._fused = False  # where it began, every hook has to see
         passes = list(zip(self.fed, self._added, strict=True))
         self.mask = self.mask[:, : self._start]
         self._cache.previous_attention_mask = self.mask

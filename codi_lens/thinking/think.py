@@ -43,6 +43,7 @@ def think(
     names_filter: NamesFilter = None,
     interventions: Intervention | Planned | Iterable[Intervention | Planned] = (),
     ids: Sequence[str] | None = None,
+    fused: bool = False,
 ) -> ThoughtRun:
     """Run a batch of questions through thoughts to answers; see `CodiModel.think`."""
     check_thinks(model)
@@ -55,7 +56,7 @@ def think(
         context = context_of(model, prompts, problem_ids(prompts, ids))
         clean = not hooked_names(model.lens)
         planned = plan_all(interventions, context)
-        loop = Loop(model.lens, layout_of(model, prompts), names_filter, planned)
+        loop = Loop(model.lens, layout_of(model, prompts), names_filter, planned, fused=fused)
         with loop.hooks():
             kept_counts = kept_thoughts(planned, len(prompts), model.config.n_thoughts)
             walked = walk(model, loop, prompts, kept_counts, forced=given)

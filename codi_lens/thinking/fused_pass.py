@@ -1,0 +1,171 @@
+"""A pass through the blocks in which nobody looks at the attention of question tokens.
+
+TransformerLens computes every attention pattern, so that hooks can see it. Of a question only the
+rows of named positions are kept: those are computed as TransformerLens does, and all others go
+through PyTorch's fused attention, which never holds them. Norms and activations that nobody listens
+to are fused as well. Values are equal to 1e-6 of their size. All hooks but those of scores and
+patterns fire as they do there; whoever listens to one of these, or changes a module, gets
+TransformerLens' own pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformer_lens import HookedTransformer
+from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
+from transformer_lens.components.attention import Attention
+from transformer_lens.components.grouped_query_attention import GroupedQueryAttention
+from transformer_lens.components.layer_norm import LayerNorm
+from transformer_lens.components.mlps.mlp import MLP
+from transformer_lens.components.rms_norm import RMSNorm
+from transformer_lens.components.transformer_block import TransformerBlock
+from transformer_lens.hook_points import HookPoint
+
+_NEEDS_EVERY_ROW = (".attn.hook_attn_scores", ".attn.hook_pattern")
+_OFF = (
+    "use_attn_in",
+    "use_attn_result",
+    "use_split_qkv_input",
+    "use_hook_mlp_in",
+    "use_attention_sinks",
+    "use_logn_attn",
+    "use_normalization_before_and_after",
+    "ungroup_grouped_query_attention",
+    "load_in_4bit",
+    "attn_only",
+)
+"""Settings of a TransformerLens config that change what a block computes."""
+_PARTS = (TransformerBlock, Attention, GroupedQueryAttention, LayerNorm, RMSNorm)
+
+
+def can_fuse(lens: HookedTransformer, hooked: Collection[str]) -> bool:
+    """Whether a pass can go this way: nobody needs what it leaves out.
+
+    Args:
+        lens: the model.
+        hooked: the hooks that somebody listens to, beside the loop's own.
+    """
+    cfg = lens.cfg
+    if any(name.endswith(_NEEDS_EVERY_ROW) or ".ln1." in name for name in hooked):
+        return False  # TransformerLens' ln1 fires three times, for queries, keys and values
+    if any(getattr(cfg, name, False) for name in _OFF) or cfg.clip_qkv is not None:
+        return False
+    if cfg.attn_scores_soft_cap > 0 or cfg.positional_embedding_type not in ("standard", "rotary"):
+        return False
+    if any(point.bwd_hooks for point in lens.hook_dict.values()):
+        return False
+    parts = [part for block in lens.blocks for part in (block, block.attn, block.ln1, block.ln2)]
+    if any(type(part) not in _PARTS or _local(part) for part in parts):
+        return False
+    modules = (each for each in lens.blocks.modules() if not isinstance(each, HookPoint))
+    return not any(map(_is_changed, modules))
+
+
+def run_blocks(
+    lens: HookedTransformer,
+    residual: Float[Tensor, "problem pos d_model"],
+    mask: Int[Tensor, "problem key"],
+    entries: Sequence[TransformerLensKeyValueCacheEntry],
+    queries: Int[Tensor, "problem row"],
+) -> tuple[Float[Tensor, "problem pos d_model"], list[Float[Tensor, "problem row head key"]]]:
+    """The residual stream after the last block, and per layer the patterns of some queries.
+
+    Args:
+        lens: the model, its hooks alive.
+        residual: before the first block.
+        mask: 1 where a key is real, of past and new positions.
+        entries: keys and values of each layer, which the new ones are appended to.
+        queries: whose patterns are given: columns of this pass.
+    """
+    size, length = residual.shape[1], mask.shape[1]
+    real = rearrange(mask.bool(), "problem key -> problem 1 1 key")
+    reach = torch.ones(size, length, dtype=torch.bool, device=mask.device)
+    visible = reach.tril(diagonal=length - size) & real
+    patterns: list[Tensor] = []
+    for block, entry in zip(lens.blocks, entries, strict=True):
+        residual = block.hook_resid_pre(residual)
+        normalised = _norm(block.ln1, residual)
+        attended, pattern = _attend(block.attn, normalised, entry, mask, visible, queries)
+        attended = block.hook_attn_out(attended)
+        patterns.append(pattern)
+        if lens.cfg.parallel_attn_mlp:
+            written = block.hook_mlp_out(_mlp(block.mlp, _norm(block.ln2, residual)))
+            residual = block.hook_resid_post(residual + attended + written)
+        else:
+            residual = block.hook_resid_mid(residual + attended)
+            written = block.hook_mlp_out(_mlp(block.mlp, _norm(block.ln2, residual)))
+            residual = block.hook_resid_post(residual + written)
+    return residual, patterns
+
+
+def _attend(
+    attn: Attention | GroupedQueryAttention,
+    inputs: Float[Tensor, "problem pos d_model"],
+    entry: TransformerLensKeyValueCacheEntry,
+    mask: Int[Tensor, "problem key"],
+    visible: Bool[Tensor, "problem 1 pos key"],
+    queries: Int[Tensor, "problem row"],
+) -> tuple[Float[Tensor, "problem pos d_model"], Float[Tensor, "problem row head key"]]:
+    """What an attention layer adds, and the patterns of some queries."""
+    q, k, v = attn.calculate_qkv_matrices(inputs, inputs, inputs)
+    past = entry.past_keys.shape[1]
+    k, v = entry.append(k, v)
+    if attn.cfg.positional_embedding_type == "rotary":
+        q = attn.hook_rot_q(attn.apply_rotary(q, past, mask))
+        k = attn.hook_rot_k(attn.apply_rotary(k, 0, mask))
+    problems = torch.arange(len(q), device=q.device)[:, None]
+    rows = visible.expand(len(q), -1, -1, -1)[problems, 0, queries]
+    split = "problem row (group head) d -> problem row group head d"
+    grouped = rearrange(q[problems, queries], split, group=k.shape[2])
+    scores = einsum(grouped, k, "problem row g h d, problem key g d -> problem row g h key")
+    scores = rearrange(scores / attn.attn_scale, "problem row g h key -> problem row (g h) key")
+    pattern = scores.masked_fill(~rows[:, :, None], -torch.inf).softmax(dim=-1)
+    pattern = pattern.nan_to_num(nan=0.0)  # as there, where every key is masked
+    z = F.scaled_dot_product_attention(
+        *(rearrange(each, "problem pos head d -> problem head pos d") for each in (q, k, v)),
+        attn_mask=visible,
+        scale=1 / attn.attn_scale,
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    z = attn.hook_z(rearrange(z, "problem head pos d -> problem pos head d"))
+    weight = rearrange(attn.W_O, "head d m -> m (head d)")
+    out = F.linear(rearrange(z, "problem pos head d -> problem pos (head d)"), weight, attn.b_O)
+    return out, pattern
+
+
+def _norm(
+    norm: nn.Module, inputs: Float[Tensor, "problem pos d_model"]
+) -> Float[Tensor, "problem pos d_model"]:
+    assert isinstance(norm, LayerNorm | RMSNorm)
+    heard = norm.hook_scale.fwd_hooks or norm.hook_normalized.fwd_hooks
+    if heard or inputs.dtype not in (torch.float32, torch.float64):
+        return norm(inputs)
+    if isinstance(norm, RMSNorm):
+        return F.rms_norm(inputs, norm.w.shape, norm.w, norm.eps)
+    return F.layer_norm(inputs, norm.w.shape, norm.w, norm.b, norm.eps)
+
+
+def _mlp(
+    mlp: nn.Module, inputs: Float[Tensor, "problem pos d_model"]
+) -> Float[Tensor, "problem pos d_model"]:
+    if type(mlp) is not MLP or mlp.cfg.act_fn != "gelu_new":
+        return mlp(inputs)
+    before = mlp.hook_pre(F.linear(inputs, mlp.W_in.T, mlp.b_in))
+    after = mlp.hook_post(F.gelu(before, approximate="tanh"))
+    return F.linear(after, mlp.W_out.T, mlp.b_out)
+
+
+def _local(part: nn.Module) -> bool:
+    return getattr(part, "attn_type", "global") != "global"
+
+
+def _is_changed(module: nn.Module) -> bool:
+    """Whether somebody put hooks of PyTorch on a module, or another forward pass into it."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    return any(map(bool, hooks)) or "forward" in vars(module)

@@ -24,16 +24,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 HERE = Path(__file__).parent
 BATCH = 16
-TOKENIZERS = HERE.parent / "tests" / "fixtures" / "oracle"
-# Characters of each question of the study's sample (100 of GSM8K, seed 42) over 4.2, which is how
-# many GPT-2 puts into a token of such text; the mean is 57.5.
-_LENGTHS = (
-    "20 24 26 27 28 28 30 30 31 33 33 33 33 35 35 36 37 37 37 38 38 38 38 39 40 40 40 40 41 "
-    "42 42 43 46 46 47 47 47 47 48 48 48 48 49 49 50 50 50 50 51 52 52 53 54 54 55 55 55 55 "
-    "58 58 58 59 59 60 61 63 63 65 65 65 66 67 67 68 69 70 71 73 74 75 75 76 79 79 80 80 82 "
-    "84 85 87 90 94 100 100 103 104 106 112 122 163"
-)
-LENGTHS = [int(length) for length in _LENGTHS.split()]
 
 
 @dataclass(frozen=True)
@@ -87,7 +77,7 @@ def sizes(quick: bool) -> list[Size]:
 def questions(n: int, vocabulary: int) -> list[list[int]]:
     """Random tokens, as long as n evenly spaced quantiles of the study's sample of GSM8K."""
     generator = torch.Generator().manual_seed(0)
-    lengths = [LENGTHS[(2 * i + 1) * len(LENGTHS) // (2 * n)] for i in range(n)]
+    lengths = [ways.LENGTHS[(2 * i + 1) * len(ways.LENGTHS) // (2 * n)] for i in range(n)]
     return [torch.randint(vocabulary - 4, (k,), generator=generator).tolist() for k in lengths]
 
 
@@ -95,7 +85,7 @@ def measure(size: Size) -> list[str]:
     """The lines of one table."""
     unmerged = ways.random_lora(size.backbone)
     weights = ways.merged(unmerged)
-    tokenizer = str(TOKENIZERS / size.backbone.model_type / "base")
+    tokenizer = str(ways.TOKENIZERS / size.backbone.model_type / "base")
     model = ways.codi_model(size.backbone, weights, tokenizer, torch.float32)
     half = ways.codi_model(size.backbone, weights, tokenizer, torch.bfloat16)
     plain = ways.plain_lens(model.lens)

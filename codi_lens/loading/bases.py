@@ -21,10 +21,10 @@ from transformers import (
     PretrainedConfig,
     PreTrainedTokenizerBase,
 )
+from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
 from transformers.utils.hub import cached_file
 
 from codi_lens.errors import CheckpointError, shown
-from codi_lens.loading.architectures import check_supported
 from codi_lens.loading.files import first_line, says_nothing
 from codi_lens.loading.hub import Hub
 from codi_lens.loading.sources import check_path, is_folder, is_hub_name, local_folder
@@ -63,7 +63,7 @@ def read_config(
         The config, and what its file says itself: the rest are transformers' defaults.
 
     Raises:
-        CheckpointError: none is there, it cannot be read, or its architecture is not supported.
+        CheckpointError: none is there, or it cannot be read.
     """
     own = (folder / "config.json").is_file()
     usable = own and not says_nothing(folder)
@@ -76,9 +76,7 @@ def read_config(
             "model that it was trained from (for its config and tokenizer)."
         )
     read = partial(_config_and_values, n_tensors=n_tensors, hub=hub)
-    config, values = from_base(where, read)
-    check_supported(config.model_type, name)
-    return config, values
+    return from_base(where, read)
 
 
 def config_of(base: str | Path, hub: Hub) -> PretrainedConfig:
@@ -149,10 +147,7 @@ def read_tokenizer(
         )
     where = folder if own or named_base is None else named_base
     given: dict[str, Any] = {"config": backbone} if where == folder and says_nothing(folder) else {}
-    given |= hub.arguments
-    tokenizer = from_base(
-        where, partial(AutoTokenizer.from_pretrained, trust_remote_code=False, **given)
-    )
+    tokenizer = from_base(where, partial(_tokenizer_at, **given, **hub.arguments))
     longest = tokenizer.model_max_length
     if isinstance(longest, bool) or not isinstance(longest, int | float):
         raise CheckpointError(
@@ -167,6 +162,18 @@ def read_tokenizer(
         "splits text otherwise than its tokenizer.json says; if the model was trained with that "
         'file, its tokenizer_config.json may lack "tokenizer_class": "PreTrainedTokenizerFast".',
     )
+
+
+def _tokenizer_at(where: str | Path, **given: Any) -> PreTrainedTokenizerBase:
+    """A tokenizer that knows where its files are: TransformerLens reads it there once more."""
+    tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **given)
+    hub = {key: value for key, value in given.items() if key != "config"}
+    file = cached_file(
+        where, TOKENIZER_CONFIG_FILE, _raise_exceptions_for_missing_entries=False, **hub
+    )
+    if file is not None:
+        tokenizer.init_kwargs["name_or_path"] = str(Path(file).parent)
+    return tokenizer
 
 
 def _check_tokens(tokenizer: PreTrainedTokenizerBase, where: str | Path) -> None:

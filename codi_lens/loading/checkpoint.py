@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from codi_lens.errors import CheckpointError, CheckpointWarning, check_choice
-from codi_lens.loading.architectures import check_said
+from codi_lens.loading.architectures import check_said, check_supported
 from codi_lens.loading.bases import (
     config_of,
     damaged_config,
@@ -166,9 +166,10 @@ def read_checkpoint(
     check_thoughts(layout, family, settings, name)
     named_base = base if base is not None else settings.get("base")
     backbone, values = read_config(folder, base, named_base, name, hub, len(layout.tensors))
+    check_supported(backbone.model_type, name)
     tensors = _with_base(layout, family, named_base, name, hub)
     tokenizer, read_otherwise = read_tokenizer(folder, named_base, name, backbone, hub)
-    base_vocabulary = backbone.vocab_size
+    base_vocabulary = backbone.vocab_size if family.behind == "config" else len(tokenizer)
     embedding = _embedding(tensors, backbone, name)
     backbone.vocab_size = len(embedding)
     tokens = special_tokens(settings, tokenizer, base_vocabulary, embedding, name, family.appended)

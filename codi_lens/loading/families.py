@@ -31,6 +31,7 @@ class Family:
         twin: the input embedding once more.
         settings: what its code settles for all its checkpoints.
         appended: the tokens behind the vocabulary of the base model, in order.
+        behind: what tells that vocabulary: the base model's config, or how long its tokenizer is.
         n_thoughts: how many thoughts a caller may have in mind, and why.
     """
 
@@ -41,6 +42,7 @@ class Family:
     twin: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     appended: tuple[str, str, str] = ("pad", "bot", "eot")
+    behind: Literal["config", "tokenizer"] = "config"
     n_thoughts: tuple[str, str] = ("6", "the value of the published models")
 
     def sort(self, key: str) -> tuple[Role, str]:
@@ -87,6 +89,7 @@ COCONUT = Family(
     twin="embedding.weight",
     settings={"remove_eos": True, "question_end": "\n"},
     appended=("bot", "eot", "latent"),
+    behind="tokenizer",
     n_thoughts=_THOUGHTS_OF_COCONUT,
 )
 PLAIN_COCONUT = Family(
@@ -94,6 +97,7 @@ PLAIN_COCONUT = Family(
     projection={},
     settings=COCONUT.settings,
     appended=COCONUT.appended,
+    behind=COCONUT.behind,
     n_thoughts=_THOUGHTS_OF_COCONUT,
 )
 

@@ -42,8 +42,8 @@ class SpecialTokens:
 
     Attributes:
         pad, bot, eot: what the settings of the checkpoint name; else the tokenizer's own tokens
-            for opening and closing thinking; else the three ids after the base vocabulary, which
-            Coconut calls bot, eot and latent (it has no pad).
+            for opening and closing thinking; else the three ids after the base vocabulary, or for
+            Coconut, which has no pad, the first two after the tokenizer's.
         eos: the tokenizer's end of sequence.
         n_tokens: ids from here on are padding rows of the vocabulary.
     """
@@ -74,8 +74,11 @@ class SpecialTokens:
             ids.setdefault("pad", ids["bot"] if own_pad is None else own_pad)
             n_tokens = max(len(checkpoint.tokenizer), *(i + 1 for i in ids.values()))
         else:
-            base = _base_vocabulary(checkpoint, folder, settings)
-            first = base if checkpoint.family is COCONUT else base + 1
+            if checkpoint.family is COCONUT:
+                base = first = len(vocabulary)
+            else:
+                base = _base_vocabulary(checkpoint, folder, settings)
+                first = base + 1
             ids = {"pad": base, "bot": first, "eot": first + 1}
             n_tokens = base + 3
             if {first, first + 1} & set(vocabulary.values()):

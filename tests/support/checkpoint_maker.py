@@ -200,6 +200,10 @@ def make(folder: Path, recipe: Recipe, *, settings: bool = True) -> Path:
         own = LATENT_TOKENS if recipe.own_tokens == "latent" else ("<|bocot|>", "<|eocot|>")
         tokenizer.add_special_tokens({"additional_special_tokens": own, "pad_token": "[PAD]"})
         rows = len(tokenizer)
+    elif recipe.files == "Coconut":  # behind the tokenizer, as transformers reads it
+        config.save_pretrained(home)
+        tokenizer.save_pretrained(home)
+        rows = len(AutoTokenizer.from_pretrained(home)) + 3
     else:
         rows = VOCABULARY + 3
     model.resize_token_embeddings(rows + recipe.padding, mean_resizing=False)

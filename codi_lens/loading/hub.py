@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ class Hub:
             raise CheckpointError(
                 f"revision must be a branch, tag or commit, not {shown(self.revision)}."
             )
-        if self.token is not None and (not isinstance(self.token, str | bool) or self.token == ""):
+        known = self.token is None or isinstance(self.token, bool)
+        if not known and not re.fullmatch(r"[!-~]+", str(self.token)):
             raise CheckpointError(
                 "token must be a token of the hub, True for that of `hf auth login`, or False."
             )

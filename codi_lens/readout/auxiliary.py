@@ -39,7 +39,9 @@ def decode_with_auxiliary(
         CheckpointError: the model has no auxiliary decoder.
         ProblemError: `max_new_tokens` is no count.
 
-    >>> decode_with_auxiliary(CodiModel.from_pretrained("tiny-gpt2"), None)
+    >>> model = CodiModel.from_pretrained("tiny-gpt2")
+    >>> run = model.think(["Zoe has 14 coins. How many coins does she have?"])
+    >>> decode_with_auxiliary(model, run)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     codi_lens.errors.CheckpointError: tiny-gpt2 was loaded without an auxiliary decoder; load a ...
     """

@@ -27,7 +27,7 @@ Model = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(
         metavar="MODEL",
-        help="Folder of a CODI checkpoint, a model that codi_lens ships "
+        help="Folder or file of a CODI checkpoint, a model that codi_lens ships "
         f"({', '.join(shipped_models())}), or a hub name such as zen-E/CODI-gpt2.",
     ),
 ]

@@ -17,7 +17,14 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from codi_lens.errors import CheckpointError
 from codi_lens.loading.checkpoint import Checkpoint
-from codi_lens.loading.keys import check_language_model, empty_model, merge, tied_names
+from codi_lens.loading.keys import (
+    check_finite,
+    check_float,
+    check_language_model,
+    empty_model,
+    merge,
+    tied_names,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +62,9 @@ def to_auxiliary(
         parts[part][target] = value
     backbone = deepcopy(checkpoint.auxiliary_backbone or checkpoint.backbone)
     ends = tied_names(empty_model(backbone))
+    for key, value in checkpoint.auxiliary.items():
+        check_float(key, value, name)
+        check_finite(key, value, name)
     given = [value for key, value in parts["decoder"].items() if key in ends]
     if not given or any(value.ndim != 2 for value in given):
         raise CheckpointError(f"{name} holds no embedding and no unembedding.")
@@ -68,7 +78,9 @@ def to_auxiliary(
     inner, vocabulary = backbone.hidden_size, backbone.vocab_size
     outer = checkpoint.backbone
     enter = _linear(parts["pj_in"], "pj_in", (outer.hidden_size, inner), name).to(device, dtype)
-    sizes = (vocabulary, min(vocabulary, outer.vocab_size))
+    made = parts["pj_out"].get("weight")
+    most = vocabulary if made is None or made.ndim != 2 else len(made)
+    sizes = (vocabulary, min(most, outer.vocab_size))
     leave = _linear(parts["pj_out"], "pj_out", sizes, name).to(device, dtype)
     for module in (decoder, enter, leave):
         module.requires_grad_(False).eval()

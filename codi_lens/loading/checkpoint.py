@@ -163,7 +163,7 @@ def read_checkpoint(
     given |= {"bot": bot, "eot": eot}
     settings = read_settings(folder, name, given, family.settings)
     layout = sort_keys(opened.state, name, family)
-    check_thoughts(layout, family, settings, name)
+    _check_thoughts(layout, family, settings, name)
     named_base = base if base is not None else settings.get("base")
     backbone, values = read_config(folder, base, named_base, name, hub, len(layout.tensors))
     check_supported(backbone.model_type, name)
@@ -203,7 +203,7 @@ def read_checkpoint(
     return Checkpoint(config, *parts, layout.auxiliary, where and config_of(where, hub))
 
 
-def check_thoughts(layout: Layout, family: Family, settings: Mapping[str, Any], name: str) -> None:
+def _check_thoughts(layout: Layout, family: Family, settings: Mapping[str, Any], name: str) -> None:
     """That a projection is there unless thoughts pass none, as far as the settings or PEFT say so.
 
     Raises:

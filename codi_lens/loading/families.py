@@ -1,7 +1,8 @@
 """The families of latent reasoners: how each names its tensors, and what its code settles.
 
-A family is told by the keys of a file alone; its settings are those that all its code has in
-common, and whatever a checkpoint or a caller says counts before them.
+A family is told by the keys of a file, a bare language model by what stands beside it. Its settings
+are those that its code has for every checkpoint; whatever a checkpoint or a caller says counts
+before them.
 """
 
 from __future__ import annotations

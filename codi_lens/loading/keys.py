@@ -77,7 +77,7 @@ def sort_keys(state: Mapping[str, Tensor], name: str, family: Family) -> Layout:
     if not tensors:
         raise CheckpointError(f"{name} holds no language model, only {some_of(state)}.")
     for key, value in (*tensors.items(), *parts["projection"].items()):
-        _check_float(key, value, name)
+        check_float(key, value, name)
     for key, value in parts["twin"].items():
         _check_twin(key, value, tensors, name)
     return Layout(one_adapter(tensors, name), parts["projection"], parts["auxiliary"])
@@ -114,7 +114,7 @@ def check_projection(
                 f"{family.projection_key(key)} of {name} has shape {tuple(value.shape)}; a "
                 f"projection within d_model {d_model} has {expected[key]}."
             )
-        _check_finite(family.projection_key(key), value, name)
+        check_finite(family.projection_key(key), value, name)
 
 
 def check_language_model(
@@ -189,7 +189,7 @@ def merge(
             merged[target] = value.to(dtype)
         else:
             merged[target] = value.to(device=device, dtype=dtype, copy=True)
-        _check_finite(target, merged[target], name)
+        check_finite(target, merged[target], name)
     if backbone.tie_word_embeddings:
         tied = tied_names(model)
         given = next(key for key in merged if key in tied)
@@ -261,7 +261,12 @@ def _check_twin(key: str, value: Tensor, tensors: Mapping[str, Tensor], name: st
         )
 
 
-def _check_float(key: str, value: Tensor, name: str) -> None:
+def check_float(key: str, value: Tensor, name: str) -> None:
+    """That a tensor holds weights as they are.
+
+    Raises:
+        CheckpointError: in another precision than floating point of 16 bits or more.
+    """
     if value.dtype not in _FLOATS:
         raise CheckpointError(
             f"{name} holds {key} in {value.dtype} without scales that make weights of it; save it "
@@ -269,6 +274,11 @@ def _check_float(key: str, value: Tensor, name: str) -> None:
         )
 
 
-def _check_finite(key: str, value: Tensor, name: str) -> None:
+def check_finite(key: str, value: Tensor, name: str) -> None:
+    """That a tensor holds numbers alone.
+
+    Raises:
+        CheckpointError: NaN or infinite values.
+    """
     if not torch.isfinite(value).all():
         raise CheckpointError(f"{name} holds NaN or infinite values in {key}.")

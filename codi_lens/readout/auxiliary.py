@@ -52,10 +52,11 @@ def decode_with_auxiliary(
             'checkpoint with auxiliary="keep".'
         )
     decoder, embedding = model.auxiliary.decoder, model.lens.embed.W_E
+    place = next(decoder.parameters())
     longest: int = decoder.config.max_position_embeddings
     room = min(whole_number("max_new_tokens", max_new_tokens, error=ProblemError), longest)
     thoughts = rearrange(run.thoughts, "problem thought d_model -> (problem thought) 1 d_model")
-    fed = thoughts.to(embedding)
+    fed = thoughts.to(place)
     written: list[list[int]] = [[] for _ in fed]
     alive, cache = set(range(len(fed))), None
     for _ in range(room):
@@ -68,7 +69,7 @@ def decode_with_auxiliary(
         alive -= {row for row in alive if int(best[row]) == model.config.eos}
         for row in alive:
             written[row].append(int(best[row]))
-        fed = embedding[best][:, None]
+        fed = embedding[best.to(embedding.device)][:, None].to(place)
     names = thought_names(run.thoughts.shape[1])
     places = [(problem, name) for problem in range(len(run.thoughts)) for name in names]
     texts = [str(model.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in written]

@@ -17,6 +17,7 @@ from codi_lens import CheckpointError, CodiModel
 from codi_lens.errors import CheckpointWarning
 from codi_lens.loading.checkpoint import read_checkpoint
 from codi_lens.loading.config import read_settings
+from codi_lens.loading.hub import Hub
 from codi_lens.loading.placement import usable_device, usable_dtype
 
 TINY = ROOT / "checkpoints" / "tiny-gpt2"
@@ -85,6 +86,7 @@ def test_token_and_cache_reach_every_read_of_the_hub(
     assert len(asked) >= 3
     assert all(given["token"] == "hf_mine" and given["cache_dir"] for given in asked)
     assert asked[0]["revision"] == "v1" and "allow_patterns" in asked[0]
+    assert "hf_mine" not in repr(Hub(token="hf_mine"))
     others = [given for given in asked if "allow_patterns" not in given]
     assert others and all(given.get("revision") is None for given in others), "not the base's"
     with pytest.raises(CheckpointError, match="cache_dir names no folder"):

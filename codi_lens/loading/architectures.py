@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 from torch import Tensor
@@ -23,7 +22,7 @@ from transformer_lens.pretrained.weight_conversions.qwen3 import convert_qwen3_w
 from transformer_lens.utilities.activation_functions import SUPPORTED_ACTIVATIONS
 from transformers import PretrainedConfig, PreTrainedModel
 
-from codi_lens.errors import CheckpointError
+from codi_lens.errors import LARGEST, CheckpointError, shown
 
 Convert = Callable[[PreTrainedModel, HookedTransformerConfig], dict[str, Tensor]]
 
@@ -151,13 +150,13 @@ def _check_positive(settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
         if key in _POSITIVE and value is not None and not _is_positive(value):
             raise CheckpointError(
-                f"The base model's config gives {_POSITIVE[key]} = {value!r}; it must be a "
-                "positive number."
+                f"The base model's config gives {_POSITIVE[key]} = {shown(value)}; it must be a "
+                "positive number, of a size that torch computes with."
             )
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LARGEST
 
 
 def _gpt2(backbone: Any) -> dict[str, Any]:

@@ -177,13 +177,17 @@ def _tokenizer_at(where: str | Path, **given: Any) -> PreTrainedTokenizerBase:
 
 
 def _check_tokens(tokenizer: PreTrainedTokenizerBase, where: str | Path) -> None:
-    try:
-        tokenizer.unk_token_id  # noqa: B018
-    except RecursionError:  # transformers looks an unknown token up as the unknown token
-        raise CheckpointError(
-            f"The tokenizer in {where} gives unk_token = {shown(tokenizer.unk_token)}, which is "
-            "none of its tokens; correct it in tokenizer_config.json."
-        ) from None
+    for name in ("bos_token", "unk_token"):
+        token = getattr(tokenizer, name)
+        try:
+            missing = token is not None and getattr(tokenizer, f"{name}_id") is None
+        except RecursionError:  # transformers looks an unknown token up as the unknown token
+            missing = True
+        if missing:
+            raise CheckpointError(
+                f"The tokenizer in {where} gives {name} = {shown(token)}, which is none of its "
+                "tokens; correct it in tokenizer_config.json."
+            )
     token, id = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", 0))
     if id > _LARGEST_ID:  # a copy of the tokenizer would take as much memory
         raise CheckpointError(

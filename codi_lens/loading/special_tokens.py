@@ -103,7 +103,8 @@ def _check_appended(
             "tokens of its own for them)."
         )
     thinking = (ids["bot"], ids["eot"])
-    used = [f"{id} for {t!r}" for t, id in tokenizer.get_vocab().items() if id in thinking]
+    taken = sorted((id, t) for t, id in tokenizer.get_vocab().items() if id in thinking)
+    used = [f"{id} for {t!r}" for id, t in taken]
     pair = embedding[list(thinking)].float()
     rest = embedding[expected : expected + _PADDING].float()
     reasons = {

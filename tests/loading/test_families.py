@@ -268,6 +268,11 @@ DAMAGED: list[tuple[str, Callable[[Path], None], str]] = [
         changed(COCONUT, lambda s: {k: v[:402] if "wte" in k else v for k, v in s.items()}),
         "differ",
     ),
+    (
+        "LatentTTS, CODI",
+        told("tokenizer_config.json", bos_token=""),
+        "gives bos_token = '', which is none of its tokens",
+    ),
     (PEFT, told("adapter_config.json", base_model_name_or_path=None), "adapter alone|pass base="),
     (PEFT, told("adapter_config.json", peft_type="IA3"), "adapter of type 'IA3'; codi_lens merges"),
     (PEFT, told("adapter_config.json", use_dora=True), "sets use_dora, which"),

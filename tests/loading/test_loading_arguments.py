@@ -140,6 +140,7 @@ def test_usual_defaults_are_said(tmp_path: Path) -> None:
         ("llama", {"rms_norm_eps": float("nan")}, "epsilon of its norms = nan"),
         ("gpt2", {"layer_norm_epsilon": -1e-5}, "epsilon of its norms"),
         ("gpt2", {"n_head": -6}, "must be a positive number"),
+        ("llama", {"rms_norm_eps": 10**30}, "norms = 10{30}; it must be a positive number, of a"),
         ("mistral", {"sliding_window": 0}, "sliding_window = 0"),
     ],
 )

@@ -37,6 +37,7 @@ from fuzz_files import checkpoint_folder, problem_file
 from codi_lens import CodiModel
 from codi_lens.cli.main import main as command_line
 from codi_lens.errors import CodiLensError
+from codi_lens.loading.inspection import inspect_checkpoint
 from codi_lens.problems import load_problems
 
 KINDS = ("problem file", "checkpoint", "command line", "Python call")
@@ -128,7 +129,18 @@ def quiet() -> Iterator[None]:
 
 
 def load_and_think(folder: Path) -> None:
-    CodiModel.from_pretrained(folder).think(["Zoe has 14 coins."], max_new_tokens=2)
+    """Load a checkpoint and run it; `inspect_checkpoint` must have said whether it loads."""
+    base = folder / "base" if (folder / "base").is_dir() else None
+    found = inspect_checkpoint(folder, base, n_thoughts=2)
+    try:
+        model = CodiModel.from_pretrained(folder, base, n_thoughts=2)
+    except CodiLensError as error:
+        if found.problem != str(error) and "NaN" not in str(error):
+            raise AssertionError(f"inspected: {found.problem}; loading: {error}") from error
+        raise
+    if not found.loadable:
+        raise AssertionError(f"it loads, but inspected: {found.problem}")
+    model.think(["Zoe has 14 coins."], max_new_tokens=2)
 
 
 def run_command(arguments: list[str]) -> None:
@@ -164,7 +176,15 @@ _VALUES = (
 )
 _OPTIONS = (
     *("--n", "--seed", "--problems", "--threads", "--device", "--dtype", "--base", "--lora-alpha"),
-    *("--n-thoughts", "--remove-eos", "--bot", "--eot", "--revision", "--max-new-tokens"),
+    *(
+        "--n-thoughts",
+        "--remove-eos",
+        "--bot",
+        "--eot",
+        "--revision",
+        "--cache-dir",
+        "--max-new-tokens",
+    ),
     *("--batch-size", "--rows-at-once", "--heads", "--top", "--all", "--mode", "--at"),
     *("--transplant-from", "--view", "--questions", "--components", "--n-pairs", "--n-probe"),
     *("--png", "--thresholds.skip", "--no-settings", "--official-batch", "--nonsense", "--out"),
@@ -173,14 +193,15 @@ _OPTIONS = (
 
 def command(rng: random.Random, scratch: Path) -> list[str]:
     """Arguments: a command with a model and a folder, of which some are missing or odd."""
-    name = rng.choice(("analyze", "verify", "study", "ablate", "patch"))
+    name = rng.choice(("analyze", "verify", "study", "ablate", "patch", "inspect"))
     arguments = [name, *(TINY.values() if rng.random() < 0.9 else [rng.choice(_VALUES)])]
-    if name != "verify":
+    if name not in ("verify", "inspect"):
         out = scratch / rng.choice(("new", "[bold]new", "n\udcffw", "é", "a/b/c"))
         arguments += ["--out", str(out) if rng.random() < 0.9 else rng.choice(_VALUES)]
     if name == "ablate":
         arguments += rng.choice((["--all"], ["--top", "2"], ["--heads", "L0H3"], []))
-    arguments += ["--n", rng.choice(("4", "2"))] if rng.random() < 0.5 else []
+    if name != "inspect" and rng.random() < 0.5:
+        arguments += ["--n", rng.choice(("4", "2"))]
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
         option = rng.choice(_OPTIONS)
         arguments += [option] if rng.random() < 0.1 else [option, rng.choice(_VALUES)]

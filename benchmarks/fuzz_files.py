@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import random
 import shutil
+import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support.checkpoint_maker import LAYOUTS, make, recipe  # noqa: E402
+
 FOLDERS = (ROOT / "checkpoints" / "tiny-gpt2", ROOT / "checkpoints" / "tiny-llama")
-WEIGHTS = ("pytorch_model.bin", "model.safetensors")
 LEFT_OUT = ("README.md", "evaluation.json")
 ODD_JSON: tuple[Any, ...] = (
     *(None, True, 0, -1, 1, 2, 0.5, -0.0, 1e308, 10**30, 10**310, float("nan"), float("inf")),
@@ -102,10 +108,10 @@ def scrambled(rng: random.Random, content: bytes) -> bytes:
 
 def checkpoint_folder(rng: random.Random, folder: Path) -> tuple[Path, str]:
     """A copy of a small checkpoint in which one file is odd or missing, and how to show it."""
-    source = rng.choice(FOLDERS)
+    source = rng.choice((*FOLDERS, *_other_families()))
     made = folder / rng.choice(("checkpoint", "check [bold]", "é"))
     shutil.copytree(source, made, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    path = rng.choice(sorted(made.iterdir()))
+    path = rng.choice(sorted(path for path in made.rglob("*") if path.is_file()))
     what = rng.random()
     if what < 0.05:
         path.unlink()
@@ -115,10 +121,10 @@ def checkpoint_folder(rng: random.Random, folder: Path) -> tuple[Path, str]:
         told = odd_value(rng, content)
         path.write_text(json.dumps(content), encoding="utf-8")
         return made, f"{source.name}/{path.name}: {told}"
-    if path.name in WEIGHTS and what < 0.75:
-        state = dict(_state(source))
+    if path.suffix not in (".json", ".jinja") and what < 0.75:
+        state = dict(_state(source / path.relative_to(made)))
         told = odd_tensor(rng, state)
-        _write(state, made, path)
+        _write(state, path)
         return made, f"{source.name}/{path.name}: {told}"
     path.write_bytes(scrambled(rng, path.read_bytes()))
     return made, f"{source.name}/{path.name}: bytes"
@@ -174,15 +180,22 @@ def odd_tensor(rng: random.Random, state: dict[str, Any]) -> str:
 
 
 @cache
-def _state(source: Path) -> dict[str, torch.Tensor]:
-    binary = source / WEIGHTS[0]
-    if binary.exists():
-        return torch.load(binary, weights_only=True)
-    return load_file(source / WEIGHTS[1])
+def _other_families() -> tuple[Path, ...]:
+    """A checkpoint of each family that no shipped model is of, with its base beside it."""
+    scratch = Path(tempfile.mkdtemp(prefix="codi-lens-fuzz-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    files = ("prj.pt", "PEFT", "LatentTTS", "Coconut")
+    layouts = [name for name, values in LAYOUTS.items() if values.get("files") in files]
+    return tuple(make(scratch / str(i), recipe("gpt2", name)) for i, name in enumerate(layouts))
 
 
-def _write(state: dict[str, Any], folder: Path, path: Path) -> None:
-    if path.suffix == ".bin":
-        torch.save(state, path)
-    else:
+@cache
+def _state(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    if path.suffix == ".safetensors":
         save_file({name: tensor.contiguous().clone() for name, tensor in state.items()}, path)
+    else:
+        torch.save(state, path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,9 +18,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 from saving import save  # noqa: E402
-from support.checkpoint_maker import ARCHITECTURES, LAYOUTS, make, recipe  # noqa: E402
+from support.checkpoint_maker import ARCHITECTURES, LAYOUTS, load, make, recipe  # noqa: E402
 
-from codi_lens import CodiModel  # noqa: E402
 from codi_lens.errors import CheckpointWarning  # noqa: E402
 from codi_lens.verification.verify import verify  # noqa: E402
 
@@ -44,31 +44,43 @@ def main() -> None:
         "",
         "`make parity`: the largest absolute difference of thoughts, attention and logits from an",
         "independent Hugging Face loop, with forced thoughts (and free running), over four",
-        "built-in problems; random float32 checkpoints of 3 layers × 6 heads whose activations are",
-        f"of order one; one thread, torch {torch.__version__}. Answers are the same tokens in",
-        "every cell.",
+        "built-in problems; random float32 checkpoints of 3 layers × 6 heads whose activations",
+        f"are of order one; one thread, torch {torch.__version__}.",
+        "Answers are the same tokens in every cell.",
         "",
-        f"| | {' | '.join(LAYOUTS)} |",
-        f"|---|{'---|' * len(LAYOUTS)}",
+        f"| | largest | {' | '.join(NAMES[backbone] for backbone in ARCHITECTURES)} |",
+        f"|---|---|{'---|' * len(ARCHITECTURES)}",
     ]
-    for backbone in ARCHITECTURES:
-        cells = [measure(backbone, layout) for layout in LAYOUTS]
-        lines.append(f"| {NAMES[backbone]} | {' | '.join(cells)} |")
+    errors: list[list[tuple[float, float]]] = []
+    for layout in LAYOUTS:
+        errors.append([measure(backbone, layout) for backbone in ARCHITECTURES])
+        lines.append(row(layout, errors[-1]))
         print(lines[-1], flush=True)
+    lines.append(row("**largest**", [largest(column) for column in zip(*errors, strict=True)]))
     text = "\n".join(lines) + "\n"
     save("parity", text)
     print(text)
 
 
-def measure(backbone: str, layout: str) -> str:
+def measure(backbone: str, layout: str) -> tuple[float, float]:
+    made = recipe(backbone, layout)
     with tempfile.TemporaryDirectory() as scratch:
-        model = CodiModel.from_pretrained(make(Path(scratch) / "m", recipe(backbone, layout)))
+        model = load(make(Path(scratch) / "m", made), made)
         verification = verify(model, n=4, settings=False, max_new_tokens=12)
     if not verification.passed:
         raise SystemExit(f"{backbone}, {layout}: {verification.verdict}")
     table = verification.table
     numbers = table[~table["quantity"].isin(["tokens", "answers"])]
-    return f"{numbers['forced_error'].max():.0e} ({numbers['free_error'].max():.0e})"
+    return float(numbers["forced_error"].max()), float(numbers["free_error"].max())
+
+
+def largest(errors: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return max(forced for forced, _ in errors), max(free for _, free in errors)
+
+
+def row(name: str, errors: Sequence[tuple[float, float]]) -> str:
+    cells = (f"{forced:.0e} ({free:.0e})" for forced, free in (largest(errors), *errors))
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

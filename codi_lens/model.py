@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from codi_lens.loading.checkpoint import read_checkpoint
-from codi_lens.loading.convert import move, to_hooked_transformer, to_projection
+from codi_lens.loading.building import move, parts_of
+from codi_lens.loading.checkpoint import AuxiliaryChoice, read_checkpoint
 from codi_lens.loading.elsewhere import not_offered
 from codi_lens.loading.fingerprint import fingerprint
+from codi_lens.loading.hub import Hub
 from codi_lens.loading.loaded import Loaded
 from codi_lens.loading.placement import usable_device, usable_dtype, usable_placement
 from codi_lens.loading.save import save_model
@@ -42,6 +43,7 @@ class CodiModel(Loaded):
         tokenizer: the base model's tokenizer.
         config: special tokens, number of thoughts, and the settings the model was loaded with.
         backbone: the Hugging Face configuration of the language model.
+        auxiliary: the decoder that only training uses, where it was kept.
     """
 
     @classmethod
@@ -58,24 +60,31 @@ class CodiModel(Loaded):
         device: str | torch.device = "cpu",
         dtype: torch.dtype | str = torch.float32,
         revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        auxiliary: AuxiliaryChoice = "drop",
     ) -> CodiModel:
-        """Load a CODI checkpoint from a folder or a Hugging Face hub repository.
+        """Load a CODI checkpoint from a folder, a file or a Hugging Face hub repository.
 
-        Arguments left None come from `codi_config.json`, the adapter config or the table of known
-        checkpoints; if none says, it is an error that names the argument.
+        Arguments left None come from `codi_config.json`, the adapter config, the table of known
+        checkpoints or the code of the family; if none says, it is an error that names the argument.
 
         Args:
-            source: a folder, a shipped model ("tiny-gpt2", "tiny-recall"), or a hub name such as
-                "zen-E/CODI-gpt2".
-            base: folder or hub name of the base model, for its config and tokenizer.
+            source: a folder, a file of weights, a shipped model ("tiny-gpt2", "tiny-recall"), or a
+                hub name such as "zen-E/CODI-gpt2".
+            base: folder or hub name of the base model, for its config and tokenizer, and for the
+                weights that an adapter alone leaves out.
             lora_alpha: LoRA scaling; accepted and unused for a file without LoRA.
             n_thoughts: how many thoughts to think.
             remove_eos: whether the model was trained without EOS between question and thoughts.
             bot, eot: tokens (or ids) that open and close thinking; by default the tokenizer's own
-                (`<|bocot|>`, `<|start-latent|>`) or those that CODI adds to the base vocabulary.
-            device: where the model runs.
+                (`<|bocot|>`, `<|start-latent|>`) or those that its code adds to the vocabulary.
+            device: where the model runs; "auto" takes CUDA where it is there, else the CPU.
             dtype: of weights and activations, such as torch.bfloat16 or "bfloat16".
             revision: branch, tag or commit of the hub repository.
+            token: opens gated and private repositories; by default that of `hf auth login`.
+            cache_dir: where files from the hub are kept; by default its usual cache.
+            auxiliary: "keep" keeps SIM-CoT's decoder, for `readout.decode_with_auxiliary`.
 
         Raises:
             CheckpointError: the source cannot be loaded exactly; says why and what is needed.
@@ -93,18 +102,10 @@ class CodiModel(Loaded):
             remove_eos=remove_eos,
             bot=bot,
             eot=eot,
-            revision=revision,
+            auxiliary=auxiliary,
+            hub=Hub(revision, token, cache_dir),
         )
-        with torch.random.fork_rng(devices=[]):  # building modules draws random numbers
-            lens = to_hooked_transformer(
-                checkpoint.backbone,
-                checkpoint.merged(dtype, device),
-                checkpoint.tokenizer,
-                device=device,
-                dtype=dtype,
-            )
-            projection = to_projection(checkpoint.projection, device=device, dtype=dtype)
-        return cls(lens, projection, checkpoint.tokenizer, checkpoint.config, checkpoint.backbone)
+        return cls(**parts_of(checkpoint, device, dtype))
 
     def think(
         self,
@@ -203,7 +204,7 @@ class CodiModel(Loaded):
         >>> model.lens.cfg.dtype, model.projection[1].weight.dtype
         (torch.bfloat16, torch.bfloat16)
         """
-        move(self.lens, self.projection, *usable_placement(targets))
+        move(self, *usable_placement(targets))
         return self
 
     if not TYPE_CHECKING:  # so that checkers still see what is misspelt
@@ -267,7 +268,8 @@ class CodiModel(Loaded):
         The language model goes into `model.safetensors` (or shards of 5 GB) under its Hugging
         Face names, LoRA merged, in the model's dtype, so that plain `transformers` opens the
         folder too; the projection into `projection.safetensors`; the settings into
-        `codi_config.json`; config and tokenizer beside them.
+        `codi_config.json`; config and tokenizer beside them. An auxiliary decoder is not saved,
+        which a `CheckpointWarning` says.
 
         Raises:
             OutputError: the folder exists and is not empty.
@@ -294,20 +296,8 @@ class CodiModel(Loaded):
     ) -> Verification:
         """Check that the model loaded right, against an independent implementation of CODI.
 
-        See `codi_lens.verify` for the rule. `rich.print` shows the result.
-
-        Args:
-            problems: to run; built-in word problems by default.
-            n: how many, the first ones; by default 8 for the reference, and up to 200 for settings.
-            settings: also compare the settings that no file proves, where answers are known.
-            expect_accuracy: the share of right answers to expect; see `codi_lens.verify`.
-            official_batch: also run the original evaluation's batched loop, with its padding leak.
-            max_new_tokens: longest answer.
-
-        Raises:
-            ProblemError: no problem, `n` out of range, an expected share that is none, or a
-                question that does not fit.
-            CheckpointError: the checkpoint's files cannot be read again.
+        Arguments and errors as of `codi_lens.verify`, which says the rule; `rich.print` shows the
+        result.
 
         >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
         >>> model.verify(n=1, settings=False).passed

@@ -82,6 +82,10 @@ def test_commands_are_understood(
 ) -> None:
     """Everything up to loading the model, or to the folder that another command writes."""
     monkeypatch.setattr(Loading, "load", _loaded)
+    if command.startswith("inspect "):
+        main(shlex.split(command))
+        assert "would load" in capsys.readouterr().out
+        return
     if command.startswith("explore "):
         with pytest.raises(SystemExit):
             main(shlex.split(command))

@@ -21,6 +21,8 @@ from codi_lens.errors import CodiLensError
 DESCRIPTION = """\
 A microscope for continuous thought: which attention heads of a CODI model matter, and why.
 
+codi-lens inspect tiny-gpt2
+
 codi-lens verify tiny-gpt2
 
 codi-lens analyze tiny-gpt2 --out analysis
@@ -126,6 +128,7 @@ def _run(arguments: list[str]) -> None:
             "explore": folders.explore,
             "generalise": comparisons.generalise,
             "grade": comparisons.grade,
+            "inspect": folders.inspect,
             "patch": commands.patch,
             "read": commands.read,
             "study": comparisons.study,

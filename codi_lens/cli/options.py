@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -27,7 +27,7 @@ Model = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(
         metavar="MODEL",
-        help="Folder of a CODI checkpoint, a model that codi_lens ships "
+        help="Folder or file of a CODI checkpoint, a model that codi_lens ships "
         f"({', '.join(shipped_models())}), or a hub name such as zen-E/CODI-gpt2.",
     ),
 ]
@@ -57,14 +57,16 @@ class Loading:
     """How to load the model; what its files do not say has to be given.
 
     Attributes:
-        base: Folder or hub name of the base model, for its config and tokenizer.
+        base: Folder or hub name of the base model, for its config and tokenizer, and for weights
+            that an adapter alone leaves out.
         lora_alpha: LoRA scaling, where the checkpoint does not say it.
         n_thoughts: Number of thoughts, where the checkpoint does not say it.
         remove_eos: Whether no EOS follows the question, where the checkpoint does not say it.
         bot: Token or id that opens thinking, where the tokenizer has its own.
         eot: Token or id that closes thinking, where the tokenizer has its own.
         revision: Branch, tag or commit of the hub repository.
-        device: Where to run, such as cpu or cuda.
+        cache_dir: Where files from the hub are kept; by default its usual cache.
+        device: Where to run, such as cpu or cuda; auto takes cuda where it is there.
         dtype: Of weights and activations.
         threads: CPU threads; by default OMP_NUM_THREADS or, where that is not set, every core that
             the process may use, but one for models of less than 50 million parameters, whose
@@ -78,6 +80,7 @@ class Loading:
     bot: Annotated[str | None, tyro.conf.arg(metavar="TOKEN")] = None
     eot: Annotated[str | None, tyro.conf.arg(metavar="TOKEN")] = None
     revision: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    cache_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu"
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     threads: Count = None
@@ -95,6 +98,18 @@ class Loading:
                 f"threads must be at least 1 and at most {_MOST_THREADS}, not "
                 f"{shown(self.threads)}."
             )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the files do not say, as `from_pretrained` and `inspect_checkpoint` take it."""
+        return {
+            "base": self.base,
+            "lora_alpha": self.lora_alpha,
+            "n_thoughts": self.n_thoughts,
+            "remove_eos": None if self.remove_eos is None else self.remove_eos == "yes",
+            "bot": _token(self.bot),
+            "eot": _token(self.eot),
+        }
 
     def load(self, model: str, console: Console, *beside: CodiModel) -> CodiModel:
         """Load a checkpoint, with a spinner, and set the number of threads.
@@ -115,15 +130,11 @@ class Loading:
             torch.set_num_threads(self.threads or cores())
             loaded = CodiModel.from_pretrained(
                 model,
-                self.base,
-                lora_alpha=self.lora_alpha,
-                n_thoughts=self.n_thoughts,
-                remove_eos=None if self.remove_eos is None else self.remove_eos == "yes",
-                bot=_token(self.bot),
-                eot=_token(self.eot),
+                **self.settings,
                 revision=self.revision,
+                cache_dir=self.cache_dir,
                 device=self.device,
-                dtype=getattr(torch, self.dtype),
+                dtype=self.dtype,
             )
             largest = max(_n_parameters(each) for each in (loaded, *beside))
             torch.set_num_threads(self.threads or default_threads(largest))
@@ -131,7 +142,8 @@ class Loading:
 
     def of_another(self) -> Loading:
         """For a second model: where and how to run; what files do not say is the first one's."""
-        return Loading(device=self.device, dtype=self.dtype, threads=self.threads)
+        running = {"device": self.device, "dtype": self.dtype, "threads": self.threads}
+        return Loading(cache_dir=self.cache_dir, **running)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 from torch import Tensor
@@ -23,7 +22,7 @@ from transformer_lens.pretrained.weight_conversions.qwen3 import convert_qwen3_w
 from transformer_lens.utilities.activation_functions import SUPPORTED_ACTIVATIONS
 from transformers import PretrainedConfig, PreTrainedModel
 
-from codi_lens.errors import CheckpointError
+from codi_lens.errors import LARGEST, CheckpointError, shown
 
 Convert = Callable[[PreTrainedModel, HookedTransformerConfig], dict[str, Tensor]]
 
@@ -54,17 +53,27 @@ def supported() -> tuple[str, ...]:
     return tuple(sorted(_ARCHITECTURES))
 
 
+def check_supported(model_type: str, name: str = "the model") -> None:
+    """Refuse an architecture that is not computed exactly.
+
+    Raises:
+        CheckpointError: names those that are, and what runs the others.
+    """
+    if model_type not in _ARCHITECTURES:
+        raise CheckpointError(
+            f"The architecture {model_type!r} of {name} is not supported, as TransformerLens "
+            "does not compute it exactly as Hugging Face does; supported are "
+            f"{', '.join(supported())}, and transformers with the code that trained it runs it."
+        )
+
+
 def architecture_of(backbone: PretrainedConfig) -> Architecture:
     """The architecture of a Hugging Face config.
 
     Raises:
         CheckpointError: not supported; names those that are.
     """
-    if backbone.model_type not in _ARCHITECTURES:
-        raise CheckpointError(
-            f"The architecture {backbone.model_type!r} is not supported; "
-            f"supported are {', '.join(supported())}."
-        )
+    check_supported(backbone.model_type)
     return _ARCHITECTURES[backbone.model_type]
 
 
@@ -141,13 +150,13 @@ def _check_positive(settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
         if key in _POSITIVE and value is not None and not _is_positive(value):
             raise CheckpointError(
-                f"The base model's config gives {_POSITIVE[key]} = {value!r}; it must be a "
-                "positive number."
+                f"The base model's config gives {_POSITIVE[key]} = {shown(value)}; it must be a "
+                "positive number, of a size that torch computes with."
             )
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LARGEST
 
 
 def _gpt2(backbone: Any) -> dict[str, Any]:

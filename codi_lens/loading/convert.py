@@ -160,30 +160,6 @@ def to_projection(
     return projection.requires_grad_(False).eval()
 
 
-def move(
-    lens: HookedTransformer,
-    projection: nn.Module,
-    device: torch.device | None,
-    dtype: torch.dtype | None,
-) -> None:
-    """Move a language model and its projection, in place; weights keep their order in memory.
-
-    Args:
-        lens, projection: of one model.
-        device: where to; None stays.
-        dtype: cast to; None stays. What was rounded before stays so.
-    """
-    for target in (device, dtype):
-        if target is not None:
-            lens.to(target, print_details=False)
-            projection.to(target)
-    if device is not None:
-        lens.cfg.device = str(device)  # with its index, which TransformerLens leaves out
-    for block in lens.blocks if dtype is not None else ():
-        if lens.cfg.positional_embedding_type == "rotary":  # worked out anew, not cast twice
-            block.attn._extend_rotary_embeddings(len(block.attn.rotary_sin))
-
-
 def _store(key: str, weight: Tensor, *, gated: bool) -> Tensor:
     """The same weight, in memory in the order in which the forward pass reads it."""
     kind = key.rsplit(".", 1)[-1]

@@ -1,4 +1,4 @@
-"""The files of a checkpoint: a folder or a hub repository, its JSON, its tensors.
+"""The files of a checkpoint: its JSON, its tensors.
 
 Tensors are memory-mapped where the format allows it, so that a file is never in memory twice.
 Pickles are read without ever running code from them.
@@ -10,58 +10,24 @@ import json
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from codi_lens.errors import CheckpointError
-from codi_lens.loading.foreign import refuse_folder
-from codi_lens.loading.sources import check_source, local_folder
+from codi_lens.loading.foreign import lone_weights, refuse_folder
 from codi_lens.loading.wrappers import opened
 
 _HEAD = 20  # bytes that tell what a file is
-_SMALL_FILES = ["*.json", "*.model", "*.txt"]
-_SAFETENSORS = ["*.safetensors", "prj.pt"]
-_PICKLES = ["pytorch_model*.bin"]
-
-
-def resolve_folder(source: str | Path, revision: str | None = None) -> Path:
-    """The folder of a checkpoint, fetched from the hub (or its cache) where needed.
-
-    The hub's own settings hold: `HF_HOME` places the cache, `HF_HUB_OFFLINE=1` uses it alone,
-    `hf auth login` or `HF_TOKEN` opens gated repositories. Pickles are fetched only from
-    repositories without safetensors.
-
-    Args:
-        source: a folder, the name of a shipped model, or that of a hub repository.
-        revision: a branch, tag or commit of that repository.
-
-    Raises:
-        CheckpointError: neither a folder, nor shipped, nor a repository that can be fetched.
-    """
-    check_source(source)
-    if revision is not None and not isinstance(revision, str):
-        raise CheckpointError(f"revision must be a branch, tag or commit, not {revision!r}.")
-    folder, name = local_folder(source), str(source)
-    if folder is not None:
-        return folder
-    fetched = _fetch(name, revision, _SMALL_FILES + _SAFETENSORS)
-    if not any(fetched.glob("*.safetensors")):
-        fetched = _fetch(name, revision, _SMALL_FILES + _PICKLES)
-    return fetched
+PROJECTIONS = ("projection.safetensors", "prj.safetensors", "prj.pt")
+"""Names of a file that holds the projection alone."""
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+"""Names of a file that PEFT writes."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -94,24 +60,37 @@ def says_nothing(folder: Path) -> bool:
         return True
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a folder: one file or its shards, and a projection in a file of its own.
+def weight_files(folder: Path, named: Path | None = None) -> list[Path]:
+    """Where the tensors of a checkpoint are: one file or its shards, the projection's last.
+
+    Args:
+        folder: the checkpoint's.
+        named: the one of its files that was asked for.
 
     Raises:
-        CheckpointError: no weights, a missing shard, a file that is truncated or holds code, or a
-            key that two files give.
+        CheckpointError: no weights, several that could be meant, or a missing shard.
     """
-    files = _weight_files(folder)
+    files = [named] if named is not None else _whole(folder)
+    files = files or [folder / name for name in ADAPTERS if (folder / name).is_file()][:1]
+    files = files or lone_weights(folder)
     if not files:
         refuse_folder(folder)
+    beside = (folder / name for name in PROJECTIONS)
+    return files + [path for path in beside if path.is_file() and path not in files]
+
+
+def read_tensors(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Every tensor of these files, mapped from them where the format allows it.
+
+    Raises:
+        CheckpointError: a file that is truncated or holds code, or a key that two files give.
+    """
     state: dict[str, Tensor] = {}
     for path in files:
-        _add(state, _read(path), path)
-    for file_name in ("projection.safetensors", "prj.safetensors", "prj.pt"):
-        path = folder / file_name
-        if path.is_file():
-            tensors = _read(path).items()
-            _add(state, {f"prj.{key.removeprefix('prj.')}": v for key, v in tensors}, path)
+        tensors = _read(path)
+        if path.name in PROJECTIONS:
+            tensors = {f"prj.{key.removeprefix('prj.')}": v for key, v in tensors.items()}
+        _add(state, tensors, path)
     return state
 
 
@@ -122,31 +101,7 @@ def first_line(error: BaseException) -> str:
     return line if len(line) <= 300 else f"{line[:297]}..."
 
 
-def _fetch(name: str, revision: str | None, patterns: list[str]) -> Path:
-    where = f"{name} (revision {revision})" if revision else name
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except GatedRepoError as error:
-        raise CheckpointError(
-            f"{where} is gated: accept its licence on huggingface.co, then run `hf auth login`."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(
-            f"The hub repository {name} has no revision {revision}; give a branch, tag or commit."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"There is no folder {name} and no hub repository of that name; if it is private, run "
-            "`hf auth login`."
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"There is no folder {name}, and the hub repository {where} could not be fetched "
-            f"({first_line(error)}); it must be in the hub's cache (HF_HOME) to load offline."
-        ) from error
-
-
-def _weight_files(folder: Path) -> list[Path]:
+def _whole(folder: Path) -> list[Path]:
     for file_name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / file_name).is_file():
             return [folder / file_name]

@@ -48,6 +48,7 @@ def fingerprint(model: Loaded) -> str:
         "closing": config.closing,
         "eos": config.eos,
         "n_tokens": config.n_tokens or cfg.d_vocab,
+        **({"question_end": config.question_end} if config.question_end else {}),
         "tokenizer": _tokenizer(model.tokenizer),
         "modules": [_modules(model.lens), _modules(model.projection)],
     }

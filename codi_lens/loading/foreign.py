@@ -9,10 +9,10 @@ from pathlib import Path
 from torch import Tensor
 
 from codi_lens.errors import CheckpointError
+from codi_lens.loading.wrappers import some_of
 
 _SAVE = "save the state dict of the whole CODI module as pytorch_model.bin or model.safetensors"
 _FILES = (
-    ("adapter_model.*", "a PEFT adapter alone, without its language model and projection", _SAVE),
     ("*.gguf", "weights for llama.cpp", "give the PyTorch checkpoint that they were made from"),
     ("tf_model.h5", "TensorFlow weights", "give the PyTorch weights"),
     ("*.msgpack", "Flax weights", "give the PyTorch weights"),
@@ -23,20 +23,15 @@ _FILES = (
 )
 """Pattern of a file name → what it is, what to do."""
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "checkpoint*", "consolidated*")
+_OTHERS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "projection", "prj")
+"""How files begin that hold tensors, and no language model's."""
 _KEYS = (
-    (
-        r"^base_causallm\.",
-        "is a Coconut checkpoint",
-        "its thoughts pass no projection: to load it as that, save its language model alone, "
-        "without this prefix and the copied `embedding.`, beside a codi_config.json",
-    ),
     (r"(^|[._])flat_param", "holds the flat shards of FSDP", "gather a full state dict first"),
     (
         r"^(tok_embeddings|layers\.\d+\.attention\.wq)\.",
         "holds a LLaMA model in Meta's own layout, not a CODI checkpoint",
         _SAVE,
     ),
-    (r"^base_model\.model\..*lora_", "is a PEFT model and not a whole CODI checkpoint", _SAVE),
 )
 """Pattern of a key → what the checkpoint is, what to do."""
 _QUANTISED = (
@@ -53,6 +48,13 @@ _QUANTISED = (
     (r"(_packed_params|\.zero_point)", "PyTorch's quantisation"),
 )
 """Pattern of a key → how its weights are quantised; the first pattern that any key has counts."""
+
+
+def lone_weights(folder: Path) -> list[Path]:
+    """The only file of weights in a folder, whatever its name; none where there are several."""
+    found = _weights(folder)
+    foreign = any(path for pattern, *_ in _FILES for path in folder.glob(pattern))
+    return found if len(found) == 1 and not foreign else []
 
 
 def refuse_folder(folder: Path) -> None:
@@ -77,11 +79,10 @@ def refuse_folder(folder: Path) -> None:
         )
     weights = _weights(folder)
     if weights:
-        more = f" and {len(weights) - 1} more" if len(weights) > 1 else ""
-        name = "model.safetensors" if weights[0].suffix == ".safetensors" else "pytorch_model.bin"
         raise CheckpointError(
-            f"{folder} has neither model.safetensors nor pytorch_model.bin but {weights[0].name}"
-            f"{more}; if it holds the state dict of a CODI model, rename it to {name}."
+            f"{folder} has neither model.safetensors nor pytorch_model.bin but "
+            f"{some_of([path.name for path in weights])}; give the file that is meant, such as "
+            f"{max(weights, key=lambda path: (_numbers(path.name), path.name))}."
         )
     raise CheckpointError(
         f"{folder} is not a CODI checkpoint: it has neither model.safetensors nor "
@@ -117,7 +118,8 @@ def _first(pattern: str, keys: Iterable[str]) -> str | None:
 
 def _weights(folder: Path) -> list[Path]:
     found = {path for pattern in _WEIGHTS for path in folder.glob(pattern) if path.is_file()}
-    return sorted(path for path in found if path.suffix not in (".json", ".txt", ".py"))
+    found = {path for path in found if path.suffix not in (".json", ".txt", ".py")}
+    return sorted(path for path in found if not path.name.startswith(_OTHERS))
 
 
 def _numbers(name: str) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -16,14 +17,14 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from codi_lens.errors import CheckpointError
+from codi_lens.loading.families import Family, Role
 from codi_lens.loading.files import first_line
 from codi_lens.loading.foreign import refuse_foreign_keys
 from codi_lens.loading.lora import check_lora, lora_pairs, one_adapter
-from codi_lens.loading.wrappers import some_of, unwrapped
+from codi_lens.loading.wrappers import some_of
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_MODEL_PREFIXES = ("codi.base_model.model.", "codi.")
-_TRAINING_ONLY = ("decoder.", "pj_in.", "pj_out.")
+_EMBEDDINGS = (".wte.weight", ".embed_tokens.weight", ".embed_in.weight")
 _OLD_BUFFERS = (".attn.masked_bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
 _OLD_MASKS = (".attn.bias", ".attention.bias")
 _RENAMED = {"embed_out.weight": "lm_head.weight"}  # GPT-NeoX's head before transformers 5.14
@@ -38,70 +39,53 @@ class Layout:
         tensors: of the language model, as in the file: Hugging Face names, LoRA unmerged
             (`X.base_layer.weight`, `X.lora_A.default.weight`, `X.lora_B.default.weight`).
         projection: "1.weight", "1.bias", "3.weight", "3.bias", perhaps "ln.…"; empty without one.
-        notes: one sentence for everything that was dropped.
+        auxiliary: of a decoder that only training uses, as in the file; maybe empty.
     """
 
     tensors: dict[str, Tensor]
     projection: dict[str, Tensor]
-    notes: tuple[str, ...]
+    auxiliary: dict[str, Tensor]
 
 
-def sort_keys(state: Mapping[str, Tensor], name: str, *, plain: bool = False) -> Layout:
+def sort_keys(state: Mapping[str, Tensor], name: str, family: Family) -> Layout:
     """Sort a checkpoint's keys.
 
     Args:
-        state: the file's tensors.
+        state: the file's tensors, without what training wrapped around their names.
         name: what errors call the checkpoint.
-        plain: whether language-model keys may come without the prefix `codi.`, as in a merged
-            export; they always may where the checkpoint has a projection.
+        family: whose names they are.
 
     Raises:
-        CheckpointError: not a CODI checkpoint, or a key that CODI does not know.
+        CheckpointError: quantised weights, a key that the family does not know, or an input
+            embedding that is there twice and differs.
     """
-    state = unwrapped(state, name)
     refuse_foreign_keys(state, name)
-    plain = plain or any(key.startswith("prj.") for key in state)
-    has_prefix = any(key.startswith("codi.") for key in state)
-    if not has_prefix and not plain:
-        raise CheckpointError(
-            f"{name} is not a CODI checkpoint: no key begins with `codi.` or `prj.` "
-            f"(found {some_of(state)}); expected keys like codi.base_model.model.…"
-        )
-    tensors: dict[str, Tensor] = {}
-    projection: dict[str, Tensor] = {}
-    unexpected: list[str] = []
-    dropped = 0
+    parts: dict[str, dict[str, Tensor]] = {role: {} for role in get_args(Role)}
     for key, value in state.items():
-        prefix = next((p for p in _MODEL_PREFIXES if key.startswith(p)), None)
-        if key.startswith("prj."):
-            projection[key.removeprefix("prj.")] = value
-        elif key.startswith(_TRAINING_ONLY):
-            dropped += 1
-        elif has_prefix and prefix is None:
-            unexpected.append(key)
-        elif not _is_old_buffer(key, value) and ".original_module." not in key:
-            target = _SAVED_WHOLE.sub(r"\1\2", key.removeprefix(prefix or ""))
-            tensors[_RENAMED.get(target, target)] = value
+        role, target = family.sort(key)
+        if not _is_old_buffer(key, value) and ".original_module." not in key:
+            target = _SAVED_WHOLE.sub(r"\1\2", target)
+            parts[role][_RENAMED.get(target, target)] = value
     known = {f"{i}.{part}" for i in (1, 3, "ln") for part in ("weight", "bias")}
-    unexpected += [f"prj.{key}" for key in projection if key not in known]
+    strange = sorted(parts["projection"].keys() - known)
+    unexpected = [*parts["unknown"], *map(family.projection_key, strange)]
     if unexpected:
-        raise CheckpointError(f"{name} holds keys that CODI does not know: {some_of(unexpected)}.")
+        raise CheckpointError(
+            f"{name} holds keys that {family.name} does not know: {some_of(unexpected)}."
+        )
+    tensors = parts["model"]
     if not tensors:
         raise CheckpointError(f"{name} holds no language model, only {some_of(state)}.")
-    for key, value in (*tensors.items(), *projection.items()):
-        _check_float(key, value, name)
-    notes = (
-        (
-            f"{name} holds {dropped} tensors of an auxiliary decoder that only training uses "
-            "(SIM-CoT); they are not part of the model and were dropped.",
-        )
-        if dropped
-        else ()
-    )
-    return Layout(one_adapter(tensors, name), projection, notes)
+    for key, value in (*tensors.items(), *parts["projection"].items()):
+        check_float(key, value, name)
+    for key, value in parts["twin"].items():
+        _check_twin(key, value, tensors, name)
+    return Layout(one_adapter(tensors, name), parts["projection"], parts["auxiliary"])
 
 
-def check_projection(projection: Mapping[str, Tensor], d_model: int, name: str) -> None:
+def check_projection(
+    projection: Mapping[str, Tensor], d_model: int, name: str, family: Family
+) -> None:
     """That a projection is complete and fits the model; of any inner width.
 
     Raises:
@@ -114,7 +98,7 @@ def check_projection(projection: Mapping[str, Tensor], d_model: int, name: str) 
         needed |= {"ln.weight", "ln.bias"}
     missing = sorted(needed - projection.keys())
     if missing:
-        raise CheckpointError(f"{name} lacks {some_of([f'prj.{key}' for key in missing])}.")
+        raise CheckpointError(f"{name} lacks {some_of(map(family.projection_key, missing))}.")
     inner = projection["1.weight"].shape[0] if projection["1.weight"].ndim else 0
     expected = {
         "1.weight": (inner, d_model),
@@ -127,10 +111,10 @@ def check_projection(projection: Mapping[str, Tensor], d_model: int, name: str) 
     for key, value in projection.items():
         if tuple(value.shape) != expected[key]:
             raise CheckpointError(
-                f"prj.{key} of {name} has shape {tuple(value.shape)}; a projection within d_model "
-                f"{d_model} has {expected[key]}."
+                f"{family.projection_key(key)} of {name} has shape {tuple(value.shape)}; a "
+                f"projection within d_model {d_model} has {expected[key]}."
             )
-        _check_finite(f"prj.{key}", value, name)
+        check_finite(family.projection_key(key), value, name)
 
 
 def check_language_model(
@@ -205,7 +189,7 @@ def merge(
             merged[target] = value.to(dtype)
         else:
             merged[target] = value.to(device=device, dtype=dtype, copy=True)
-        _check_finite(target, merged[target], name)
+        check_finite(target, merged[target], name)
     if backbone.tie_word_embeddings:
         tied = tied_names(model)
         given = next(key for key in merged if key in tied)
@@ -267,7 +251,22 @@ def _wrapped(key: str) -> str:
     return f"{module}.base_layer.{part}"
 
 
-def _check_float(key: str, value: Tensor, name: str) -> None:
+def _check_twin(key: str, value: Tensor, tensors: Mapping[str, Tensor], name: str) -> None:
+    """The input embedding that Coconut keeps a second time, under the name of its module."""
+    own = {k: v for k, v in tensors.items() if k.endswith(_EMBEDDINGS) and v.shape == value.shape}
+    if not any(torch.equal(value, other) for other in own.values()):
+        raise CheckpointError(
+            f"{name} holds the input embedding a second time, as {key}, and the two differ; in "
+            "Coconut they are one, so the file is damaged or of another code."
+        )
+
+
+def check_float(key: str, value: Tensor, name: str) -> None:
+    """That a tensor holds weights as they are.
+
+    Raises:
+        CheckpointError: in another precision than floating point of 16 bits or more.
+    """
     if value.dtype not in _FLOATS:
         raise CheckpointError(
             f"{name} holds {key} in {value.dtype} without scales that make weights of it; save it "
@@ -275,6 +274,11 @@ def _check_float(key: str, value: Tensor, name: str) -> None:
         )
 
 
-def _check_finite(key: str, value: Tensor, name: str) -> None:
+def check_finite(key: str, value: Tensor, name: str) -> None:
+    """That a tensor holds numbers alone.
+
+    Raises:
+        CheckpointError: NaN or infinite values.
+    """
     if not torch.isfinite(value).all():
         raise CheckpointError(f"{name} holds NaN or infinite values in {key}.")

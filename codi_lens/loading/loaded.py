@@ -9,6 +9,7 @@ from torch import nn
 from transformer_lens import HookedTransformer
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from codi_lens.loading.auxiliary import Auxiliary
 from codi_lens.loading.config import CodiConfig
 
 Lens = HookedTransformer
@@ -26,6 +27,7 @@ class Loaded:
         tokenizer: the base model's tokenizer.
         config: special tokens, number of thoughts, and the settings the model was loaded with.
         backbone: the Hugging Face configuration of the language model.
+        auxiliary: the decoder that only training uses, where it was kept.
     """
 
     lens: Lens
@@ -33,6 +35,7 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     config: CodiConfig
     backbone: PretrainedConfig
+    auxiliary: Auxiliary | None = None
 
     @property
     def device(self) -> torch.device:

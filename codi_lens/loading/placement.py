@@ -34,12 +34,17 @@ def usable_dtype(dtype: Any) -> torch.dtype:
 
 
 def usable_device(device: Any) -> torch.device:
-    """A device on which tensors can be made.
+    """A device on which tensors can be made; "auto" is a CUDA device, else the CPU.
+
+    Apple's GPUs ("mps") have to be asked for: TransformerLens warns that some releases of torch
+    compute wrongly there without saying so.
 
     Raises:
         CheckpointError: no such device here; names those that are.
     """
     try:
+        if isinstance(device, str) and device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
         found = torch.device(device)
         torch.empty(1, device=found).sum().item()  # "meta" has no numbers
     except Exception as error:  # every backend fails in its own way

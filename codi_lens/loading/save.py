@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 
-from codi_lens.errors import OutputError
+from codi_lens.errors import CheckpointWarning, OutputError
 from codi_lens.loading.convert import to_hugging_face
 from codi_lens.loading.loaded import Loaded
 from codi_lens.outputs import held, in_place_of
@@ -18,6 +19,12 @@ def save_model(model: Loaded, folder: str | Path) -> Path:
     """Write a model; see `CodiModel.save_pretrained`."""
     folder, config = Path(folder), model.config
     _check_new(folder)
+    if model.auxiliary is not None:
+        warnings.warn(
+            f"The auxiliary decoder of {config.source} is not saved; it is read from there alone.",
+            CheckpointWarning,
+            stacklevel=3,
+        )
     weights = to_hugging_face(model.lens, model.backbone)
     with held(folder), in_place_of(folder) as partial:
         _check_new(folder)  # since another process kept it until now, perhaps
@@ -36,6 +43,7 @@ def save_model(model: Loaded, folder: str | Path) -> Path:
             "bot": config.bot,
             "eot": config.eot,
             "n_tokens": config.n_tokens,
+            "question_end": config.question_end or None,
         }
         said = {key: value for key, value in settings.items() if value is not None}
         (partial / "codi_config.json").write_text(json.dumps(said, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Where a checkpoint may come from: a folder, a model that codi_lens ships, or the hub."""
+"""Where a checkpoint may come from: a folder or file, a model that codi_lens ships, or the hub."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import get_args
 from codi_lens.errors import CheckpointError
 from codi_lens.problems.stories import Family
 
+_NO_WEIGHTS = (".json", ".txt", ".md", ".py", ".model", ".toml", ".yaml", ".yml")
 _PACKAGE = Path(__file__).parents[1]
 _PLACES = (_PACKAGE / "checkpoints", _PACKAGE.parent / "checkpoints")
 """Of an installed wheel, and of a checkout, from which the wheel takes them."""
@@ -32,6 +33,13 @@ def local_folder(source: str | Path) -> Path | None:
     """The folder of that name, else that of the shipped model; None if it has to be fetched."""
     folder = Path(source)
     return folder if is_folder(folder) else shipped_models().get(str(source))
+
+
+def named_file(source: str | Path) -> Path | None:
+    """The file of weights of that name, if a file and not a folder is meant."""
+    file = Path(source)
+    is_file = _exists(file) and file.is_file()
+    return file if is_file and file.suffix not in _NO_WEIGHTS else None
 
 
 def learnt_family(source: str | Path) -> Family:
@@ -57,14 +65,17 @@ def check_source(source: str | Path) -> None:
     """Refuse what cannot name a checkpoint, without asking the hub.
 
     Raises:
-        CheckpointError: neither a folder, nor a shipped model, nor like the name of a repository.
+        CheckpointError: neither a folder, nor a file of weights, nor a shipped model, nor like the
+            name of a repository.
     """
     check_path(source)
-    if local_folder(source) is not None:
+    if local_folder(source) is not None or named_file(source) is not None:
         return
     name = str(source) if str(source).isprintable() else repr(str(source))
     if _exists(source):
-        raise CheckpointError(f"{name} is a file; give the folder that holds the checkpoint.")
+        raise CheckpointError(
+            f"{name} is a file; give the folder that holds the checkpoint, or its file of weights."
+        )
     if not is_hub_name(str(source)):
         raise CheckpointError(
             f"There is no folder {name}, and it is not the name of a model that codi_lens ships "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,12 @@ from transformers import PreTrainedTokenizerBase
 from codi_lens.errors import CheckpointError, shown
 
 N_SPECIAL_TOKENS = 3
-"""CODI appends pad, bot and eot to the base model's vocabulary, in this order."""
-THOUGHT_TOKENS = (("<|bocot|>", "<|eocot|>"), ("<|start-latent|>", "<|end-latent|>"))
+"""So many are appended to the base model's vocabulary."""
+THOUGHT_TOKENS = (
+    ("<|bocot|>", "<|eocot|>"),
+    ("<|start-latent|>", "<|end-latent|>"),
+    ("<|bot|>", "<|eot|>"),
+)
 """Tokens that open and close thinking where a tokenizer has its own."""
 _GIVE = "give bot= and eot=, the tokens that open and close thinking, or their ids"
 _PADDING = 256  # so many rows of padding are compared with
@@ -26,6 +30,7 @@ def special_tokens(
     base_vocabulary: int,
     embedding: Tensor,
     name: str,
+    appended: Sequence[str] = ("pad", "bot", "eot"),
 ) -> dict[str, int]:
     """The ids of pad, bot, eot and eos, and how many ids are tokens rather than padding.
 
@@ -35,6 +40,7 @@ def special_tokens(
         base_vocabulary: as the base model's config says.
         embedding: [token, d_model], as the checkpoint holds it.
         name: what errors call the checkpoint.
+        appended: which tokens its code appends to the base model's vocabulary, in order.
 
     Raises:
         CheckpointError: a token that does not exist, or nothing proves which ones they are.
@@ -55,9 +61,10 @@ def special_tokens(
         if ids["bot"] == ids["eot"]:
             raise CheckpointError(f"{name} opens and closes thinking with the same token.")
     else:
-        ids = {key: base_vocabulary + i for i, key in enumerate(("pad", "bot", "eot"))}
+        ids = {key: base_vocabulary + i for i, key in enumerate(appended)}
         n_tokens = base_vocabulary + N_SPECIAL_TOKENS
-        _check_appended(ids, tokenizer, embedding, name)
+        _check_appended(ids, base_vocabulary, tokenizer, embedding, name)
+        ids = {"pad": ids.get("pad", ids["bot"]), "bot": ids["bot"], "eot": ids["eot"]}
     ids["eos"] = _eos(tokenizer, name)
     outside = {key: id for key, id in ids.items() if not 0 <= id < rows}
     if outside:
@@ -81,18 +88,23 @@ def special_tokens(
 
 
 def _check_appended(
-    ids: Mapping[str, int], tokenizer: PreTrainedTokenizerBase, embedding: Tensor, name: str
+    ids: Mapping[str, int],
+    base: int,
+    tokenizer: PreTrainedTokenizerBase,
+    embedding: Tensor,
+    name: str,
 ) -> None:
-    """That the rows behind the base vocabulary are CODI's tokens, and not padding or others'."""
-    rows, base, expected = embedding.shape[0], ids["pad"], ids["eot"] + 1
+    """That the rows behind the base vocabulary are the appended tokens, not padding or others'."""
+    rows, expected = embedding.shape[0], base + N_SPECIAL_TOKENS
     if rows < expected:
         raise CheckpointError(
-            f"The embedding of {name} has {rows} rows; the base vocabulary of {base} with pad, bot "
-            f"and eot makes {expected} (pass bot= and eot= where the vocabulary has tokens of its "
-            "own for them)."
+            f"The embedding of {name} has {rows} rows; the base vocabulary of {base} with "
+            f"{', '.join(ids)} makes {expected} (pass bot= and eot= where the vocabulary has "
+            "tokens of its own for them)."
         )
     thinking = (ids["bot"], ids["eot"])
-    used = [f"{id} for {t!r}" for t, id in tokenizer.get_vocab().items() if id in thinking]
+    taken = sorted((id, t) for t, id in tokenizer.get_vocab().items() if id in thinking)
+    used = [f"{id} for {t!r}" for id, t in taken]
     pair = embedding[list(thinking)].float()
     rest = embedding[expected : expected + _PADDING].float()
     reasons = {

@@ -19,7 +19,7 @@ _WRAPPERS = {
     "_checkpoint_wrapped_module",  # activation checkpointing
 }
 """Steps of a name that no model has itself."""
-_CODI = ("codi.", "prj.")
+_CODI = ("codi.", "prj.", "base_causallm.", "base_model.model.", "projector.")
 _PLAIN = ("transformer.", "gpt_neox.", "model.", "lm_head.", "embed_out.")
 """What the names of a merged export begin with."""
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")

@@ -1,5 +1,6 @@
 from codi_lens.readout.attribution import answer_attribution as answer_attribution
 from codi_lens.readout.attribution import answer_parts as answer_parts
+from codi_lens.readout.auxiliary import decode_with_auxiliary as decode_with_auxiliary
 from codi_lens.readout.decode import authors_text as authors_text
 from codi_lens.readout.decode import decode_thoughts as decode_thoughts
 from codi_lens.readout.geometry import ThoughtGeometry as ThoughtGeometry

@@ -26,8 +26,9 @@ def prepare(
 ) -> list[list[int]]:
     """Prompts as token ids: each question, then the tokens that open thinking.
 
-    Text is stripped, double spaces become one, and BOS is added by the tokenizer's own rule. Words
-    that the tokenizer does not know become its unknown token, with a `ProblemWarning`.
+    Text is stripped, double spaces become one, what ends a question is added
+    (`CodiConfig.question_end`), and BOS by the tokenizer's own rule. Words that the tokenizer does
+    not know become its unknown token, with a `ProblemWarning`.
 
     Args:
         model: whose tokenizer, vocabulary and context count.
@@ -52,7 +53,7 @@ def prepare(
     for number, question in enumerate(questions):
         name = names[number] if names is not None else str(number)
         if isinstance(question, str):
-            question = question.strip().replace("  ", " ")
+            question = config.prepared(question)
         if isinstance(question, str) and not question:
             raise ProblemError(f"Question {name} is empty.")
         with locked(model.lens):  # a tokenizer is not for two threads at once

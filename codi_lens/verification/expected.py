@@ -12,7 +12,8 @@ from scipy.stats import binom, fisher_exact
 
 from codi_lens.errors import CodiLensError, ProblemError, finite_number
 from codi_lens.loading.config import CodiConfig, known_checkpoints
-from codi_lens.loading.files import read_json, resolve_folder
+from codi_lens.loading.files import read_json
+from codi_lens.loading.hub import resolve_folder
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 
@@ -75,7 +76,7 @@ def expected_accuracy(
         return Expected(float(share), "as given"), []
     notes: list[str] = []
     if all(isinstance(problem, WordProblem) for problem in problems):
-        file = resolve_folder(config.source, config.revision) / "evaluation.json"
+        file = resolve_folder(config.source, config.hub) / "evaluation.json"
         if file.is_file():
             try:
                 return _of_evaluation(file), notes

@@ -15,7 +15,7 @@ from codi_lens.loading.architectures import architecture_of
 from codi_lens.loading.checkpoint import Checkpoint
 from codi_lens.loading.config import CodiConfig, known_bases, known_checkpoints
 
-_SETTINGS = ("lora_alpha", "n_thoughts", "remove_eos", "eos_after_eot")
+_SETTINGS = ("lora_alpha", "n_thoughts", "remove_eos", "eos_after_eot", "question_end")
 
 
 def base_config(checkpoint: Checkpoint) -> PretrainedConfig | None:
@@ -24,7 +24,8 @@ def base_config(checkpoint: Checkpoint) -> PretrainedConfig | None:
     if base is None:
         return None
     try:  # nothing is downloaded for a comparison
-        return AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+        hub = checkpoint.config.hub.arguments
+        return AutoConfig.from_pretrained(base, trust_remote_code=False, **hub)
     except (OSError, ValueError):
         known = dict(known_bases().get(base, {}))
         return AutoConfig.for_model(known.pop("model_type"), **known) if known else None

@@ -83,6 +83,7 @@ class Reference:
         n_thoughts: how many thoughts are fed.
         remove_eos: True if no EOS stands before `bot`.
         eos_after_eot: True if one follows `eot`.
+        question_end: ends the text of every question.
     """
 
     language_model: PreTrainedModel
@@ -92,6 +93,7 @@ class Reference:
     n_thoughts: int
     remove_eos: bool
     eos_after_eot: bool
+    question_end: str = ""
 
     @classmethod
     def from_checkpoint(
@@ -134,6 +136,7 @@ class Reference:
             config.n_thoughts,
             config.remove_eos,
             not config.remove_eos if config.eos_after_eot is None else config.eos_after_eot,
+            config.question_end,
         )
 
     @property
@@ -233,7 +236,8 @@ class Reference:
 
     def _prompt(self, question: str | Sequence[int]) -> list[int]:
         if isinstance(question, str):
-            tokens = list(self.tokenizer(question.strip().replace("  ", " "))["input_ids"])
+            text = question.strip().replace("  ", " ") + self.question_end
+            tokens = list(self.tokenizer(text)["input_ids"])
         else:
             tokens = [int(token) for token in question]
         return [*tokens, *([] if self.remove_eos else [self.special.eos]), self.special.bot]

@@ -21,7 +21,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from codi_lens.errors import CheckpointError
 from codi_lens.loading.checkpoint import Checkpoint
 from codi_lens.loading.config import read_settings
-from codi_lens.loading.files import resolve_folder
+from codi_lens.loading.families import COCONUT
+from codi_lens.loading.files import says_nothing
+from codi_lens.loading.hub import resolve_folder
 from codi_lens.loading.sources import local_folder
 
 _THOUGHT_TOKENS = {
@@ -29,6 +31,8 @@ _THOUGHT_TOKENS = {
     "<|eocot|>": "eot",
     "<|start-latent|>": "bot",
     "<|end-latent|>": "eot",
+    "<|bot|>": "bot",
+    "<|eot|>": "eot",
 }
 
 
@@ -38,7 +42,8 @@ class SpecialTokens:
 
     Attributes:
         pad, bot, eot: what the settings of the checkpoint name; else the tokenizer's own tokens
-            for opening and closing thinking; else the three ids after the base vocabulary.
+            for opening and closing thinking; else the three ids after the base vocabulary, or for
+            Coconut, which has no pad, the first two after the tokenizer's.
         eos: the tokenizer's end of sequence.
         n_tokens: ids from here on are padding rows of the vocabulary.
     """
@@ -57,7 +62,7 @@ class SpecialTokens:
             CheckpointError: they do not say which tokens open and close thinking.
         """
         config = checkpoint.config
-        folder = resolve_folder(config.source, config.revision)
+        folder = resolve_folder(config.source, config.hub)
         settings = read_settings(folder, config.source, {})
         vocabulary = checkpoint.tokenizer.get_vocab()
         named = {name: settings[name] for name in ("pad", "bot", "eot") if name in settings}
@@ -69,10 +74,14 @@ class SpecialTokens:
             ids.setdefault("pad", ids["bot"] if own_pad is None else own_pad)
             n_tokens = max(len(checkpoint.tokenizer), *(i + 1 for i in ids.values()))
         else:
-            base = _base_vocabulary(checkpoint, folder, settings)
-            ids = {"pad": base, "bot": base + 1, "eot": base + 2}
+            if checkpoint.family is COCONUT:
+                base = first = len(vocabulary)
+            else:
+                base = _base_vocabulary(checkpoint, folder, settings)
+                first = base + 1
+            ids = {"pad": base, "bot": first, "eot": first + 1}
             n_tokens = base + 3
-            if {base + 1, base + 2} & set(vocabulary.values()):
+            if {first, first + 1} & set(vocabulary.values()):
                 raise CheckpointError(
                     f"Nothing in {config.source} says which tokens open and close thinking: the "
                     f"tokenizer uses the ids after the base vocabulary of {base}; name bot and eot "
@@ -160,10 +169,11 @@ class LoraModule(nn.Module):
 def _base_vocabulary(checkpoint: Checkpoint, folder: Path, settings: Mapping[str, Any]) -> int:
     """The base model's vocabulary, from its own file: the checkpoint's, or that of a given base."""
     base, named = checkpoint.config.base, settings.get("base")
-    own = (folder / "config.json").is_file() and base == named
+    own = (folder / "config.json").is_file() and not says_nothing(folder) and base == named
     where = folder if own or base is None else local_folder(base) or base
     try:
-        config: Any = AutoConfig.from_pretrained(where, trust_remote_code=False)
+        hub = checkpoint.config.hub.arguments
+        config: Any = AutoConfig.from_pretrained(where, trust_remote_code=False, **hub)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"The configuration of the base model at {where} cannot be read."

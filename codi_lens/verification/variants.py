@@ -123,6 +123,8 @@ def _codi_settings(model: Loaded, checkpoint: Checkpoint) -> Iterator[Variant]:
         ),
         ("bot and eot swapped", {"bot": config.eot, "eot": config.bot}),
     ]
+    if config.question_end:
+        changes.append((f"question_end {config.question_end!r} left out", {"question_end": ""}))
     if config.eos_after_eot is not None:
         after = not config.eos_after_eot
         changes.append((f"eos_after_eot {not after} → {after}", {"eos_after_eot": after}))

@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 from codi_lens.errors import CheckpointError, CheckpointWarning, ProblemError, check_flags
 from codi_lens.loading.checkpoint import Checkpoint, read_checkpoint
+from codi_lens.loading.config import read_settings
+from codi_lens.loading.hub import resolve_folder
 from codi_lens.loading.loaded import Loaded
 from codi_lens.loading.sources import learnt_family
 from codi_lens.problems.arguments import whole_number
@@ -166,17 +168,19 @@ def _compare(
 
 def _read_again(model: Loaded) -> Checkpoint:
     config = model.config
+    folder = resolve_folder(config.source, config.hub)
+    named = read_settings(folder, config.source, {}).get("base")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CheckpointWarning)  # loading the model has said it
         return read_checkpoint(
             config.source,
-            base=config.base,
+            base=None if named is not None and str(named) == config.base else config.base,
             lora_alpha=config.lora_alpha,
             n_thoughts=config.n_thoughts,
             remove_eos=config.remove_eos,
             bot=config.bot,
             eot=config.eot,
-            revision=config.revision,
+            hub=config.hub,
         )
 
 

@@ -90,10 +90,6 @@ GPTQ = split(
     BASE,
     lambda k, _: {k.replace("weight", part): torch.ones(1).int() for part in ("qweight", "g_idx")},
 )
-COCONUT = split(
-    "",
-    lambda k, v: {} if "prj" in k else {k.replace("codi.base_model.model", "base_causallm"): v},
-)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +114,6 @@ COCONUT = split(
             ),
             r"\(quantised\); save it dense",
         ),
-        (COCONUT, "is a Coconut checkpoint"),
         (lambda state: {"model": state, "ema": state}, r"several state dicts \(model, ema\)"),
         (lambda state: state | {"epoch": 3}, "its 'epoch' is of type int"),
         (
@@ -139,15 +134,10 @@ def test_other_state_dicts_are_named(change: Change, message: str, gpt2_folder: 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("adapter_model.safetensors", "holds a PEFT adapter alone"),
         (
             "checkpoint-500/pytorch_model.bin",
             r"in checkpoint-500 and 1 more.*give the folder /.*500",
         ),
-        ("model.pt", r"but model\.pt; .* rename it to pytorch_model\.bin"),
-        ("checkpoint_28", r"but checkpoint_28; .* rename it to pytorch_model\.bin"),
-        ("model.fp16.safetensors", r"rename it to model\.safetensors"),
-        ("consolidated.00.pth", r"but consolidated\.00\.pth"),
         ("model.gguf", r"llama\.cpp"),
         ("zero_to_fp32.py", "DeepSpeed's shards"),
         ("pytorch_model_fsdp_0/__0_0.distcp", "FSDP's shards"),
@@ -164,6 +154,20 @@ def test_other_folders_are_told_what_they_hold(
         (gpt2_folder / "checkpoint-90" / "model.safetensors").touch()
     with pytest.raises(CheckpointError, match=message):
         CodiModel.from_pretrained(gpt2_folder)
+
+
+@pytest.mark.parametrize("name", ["checkpoint_28", "model.pt", "consolidated.00.pth", "last.ckpt"])
+def test_the_only_file_of_weights_is_the_checkpoint(name: str, gpt2_folder: Path) -> None:
+    whole = CodiModel.from_pretrained(gpt2_folder)
+    (gpt2_folder / "pytorch_model.bin").rename(gpt2_folder / name)
+    torch.save({"step": torch.ones(1)}, gpt2_folder / "optimizer.pt")
+    assert CodiModel.from_pretrained(gpt2_folder).fingerprint() == whole.fingerprint()
+    torch.save({"x": torch.ones(1)}, gpt2_folder / "checkpoint_9")
+    with pytest.raises(CheckpointError, match=r"give the file that is meant, such as /.*checkpo"):
+        CodiModel.from_pretrained(gpt2_folder)
+    model = CodiModel.from_pretrained(gpt2_folder / name)
+    assert model.fingerprint() == whole.fingerprint()
+    assert model.verify(n=1, settings=False).passed
 
 
 def test_git_lfs_pointer_is_named(gpt2_folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-from support.checkpoint_maker import ARCHITECTURES, LAYOUTS, Recipe, make, recipe
+from support.checkpoint_maker import ARCHITECTURES, LAYOUTS, Recipe, load, make, recipe
 from support.hand_written import weight_of
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
@@ -40,8 +40,8 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.mark.filterwarnings("ignore::codi_lens.errors.CheckpointWarning")
 @pytest.mark.parametrize(("backbone", "layout"), PAIRS)
 def test_loaded_model_equals_the_checkpoint(backbone: str, layout: str, tmp_path: Path) -> None:
-    folder = make(tmp_path / "checkpoint", recipe(backbone, layout))
-    model = CodiModel.from_pretrained(folder)
+    made = recipe(backbone, layout)
+    model = load(make(tmp_path / "checkpoint", made), made)
     verification = verify(model, n=3, settings=False, max_new_tokens=3)
     assert verification.passed, verification.verdict
     numbers = verification.table[~verification.table["quantity"].isin(["answers", "tokens"])]
@@ -294,7 +294,7 @@ def response_error(kind: type[Exception]) -> Callable[..., None]:
 def test_hub_refusals_say_what_to_do(
     kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codi_lens.loading.files.snapshot_download", response_error(kind))
+    monkeypatch.setattr("codi_lens.loading.hub.snapshot_download", response_error(kind))
     with pytest.raises(CheckpointError, match=message):
         CodiModel.from_pretrained("owner/name", revision="main2")
 
@@ -314,7 +314,9 @@ def test_gated_base_says_what_to_do(
 def test_known_checkpoints_say_everything() -> None:
     for name, settings in known_checkpoints().items():
         assert name.count("/") == 1
-        assert {"base", "lora_alpha", "n_thoughts", "remove_eos"} <= settings.keys()
+        assert {"base", "n_thoughts", "remove_eos"} <= settings.keys()
+        merged = "latent-tts" in name or name.endswith("Coconut")
+        assert ("lora_alpha" in settings) != merged
 
 
 def test_one_of_several_shards_missing_is_named(tmp_path: Path) -> None:

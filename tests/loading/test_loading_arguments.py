@@ -17,6 +17,7 @@ from codi_lens import CheckpointError, CodiModel
 from codi_lens.errors import CheckpointWarning
 from codi_lens.loading.checkpoint import read_checkpoint
 from codi_lens.loading.config import read_settings
+from codi_lens.loading.hub import Hub
 from codi_lens.loading.placement import usable_device, usable_dtype
 
 TINY = ROOT / "checkpoints" / "tiny-gpt2"
@@ -45,6 +46,51 @@ def test_dtypes_by_any_name() -> None:
 def test_unusable_devices_are_one_sentence(device: Any) -> None:
     with pytest.raises(CheckpointError, match=r"^The device .* usable here: cpu[^\n]*\.$"):
         usable_device(device)
+
+
+def test_auto_takes_cuda_where_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert usable_device("auto").type == expected
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert usable_device("auto").type == expected, "Apple's GPUs have to be asked for"
+    assert CodiModel.from_pretrained(TINY, device="auto").device.type == expected
+
+
+@pytest.mark.parametrize("token", ["", " ", "hf_secret\n", "hf secret"])
+def test_an_odd_token_is_refused_and_not_repeated(token: str) -> None:
+    with pytest.raises(CheckpointError, match="token must be a token of the hub") as caught:
+        CodiModel.from_pretrained("owner/name", token=token)
+    assert "secret" not in str(caught.value)
+
+
+def test_token_and_cache_reach_every_read_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def fetch(*_: object, **given: Any) -> str:
+        asked.append(given)
+        return str(made)
+
+    made = make(tmp_path / "m", Recipe())
+    for path in (*made.glob("config.json"), *made.glob("tokenizer*")):
+        path.unlink()
+    monkeypatch.setattr("codi_lens.loading.hub.snapshot_download", fetch)
+    monkeypatch.setattr(
+        "transformers.PretrainedConfig.get_config_dict",
+        lambda where, **given: asked.append(given) or ({}, {}),
+    )
+    hub: dict[str, Any] = {"token": "hf_mine", "cache_dir": tmp_path / "hub"}
+    with pytest.raises(CheckpointError, match="could not be read from owner/base"):
+        CodiModel.from_pretrained("owner/name", "owner/base", revision="v1", **hub)
+    assert len(asked) >= 3
+    assert all(given["token"] == "hf_mine" and given["cache_dir"] for given in asked)
+    assert asked[0]["revision"] == "v1" and "allow_patterns" in asked[0]
+    assert "hf_mine" not in repr(Hub(token="hf_mine"))
+    others = [given for given in asked if "allow_patterns" not in given]
+    assert others and all(given.get("revision") is None for given in others), "not the base's"
+    with pytest.raises(CheckpointError, match="cache_dir names no folder"):
+        CodiModel.from_pretrained("owner/name", cache_dir="a\0b")
 
 
 def test_numbers_of_numpy_and_torch_are_taken() -> None:
@@ -94,6 +140,7 @@ def test_usual_defaults_are_said(tmp_path: Path) -> None:
         ("llama", {"rms_norm_eps": float("nan")}, "epsilon of its norms = nan"),
         ("gpt2", {"layer_norm_epsilon": -1e-5}, "epsilon of its norms"),
         ("gpt2", {"n_head": -6}, "must be a positive number"),
+        ("llama", {"rms_norm_eps": 10**30}, "norms = 10{30}; it must be a positive number, of a"),
         ("mistral", {"sliding_window": 0}, "sliding_window = 0"),
     ],
 )

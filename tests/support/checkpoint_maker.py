@@ -6,6 +6,7 @@ projection as `prj` of one module, and saves that module's state dict: so does `
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Sequence
@@ -14,14 +15,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
+from codi_lens import CodiModel
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 VOCABULARY = 400
+EMBEDDINGS = ("wte.weight", "embed_tokens.weight", "embed_in.weight")
 COMMON: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 48,
@@ -63,7 +67,15 @@ TARGETS: dict[str, tuple[str, ...]] = {
 }
 GATED_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj")
 
-FileLayout = Literal["bin", "safetensors", "shards", "shards without index", "merged export"]
+FileLayout = Literal[
+    "bin", "safetensors", "shards", "shards without index", "merged export", "prj.pt", "PEFT",
+    "LatentTTS", "Coconut",
+]  # fmt: skip
+APART = ("PEFT", "Coconut")
+"""Config and tokenizer are not in the checkpoint's folder but in `base` within it."""
+UNTOLD = ("LatentTTS", "Coconut")
+"""There is no codi_config.json: the code settles all but the number of thoughts."""
+LATENT_TOKENS = ("<|start-latent|>", "<|end-latent|>", "<|latent|>")
 
 
 class RandomCodi(nn.Module):
@@ -90,7 +102,8 @@ class Recipe:
         lora: target modules, None for the usual ones, () for a full fine-tune.
         projection: "layer norm", "plain" (without one) or None.
         width: of the projection.
-        own_tokens: the tokenizer has its own thought tokens, the vocabulary no others.
+        own_tokens: the tokenizer has its own thought tokens, the vocabulary no others; "latent"
+            are Coconut's.
         padding: rows of the vocabulary beyond the special tokens.
         sim_cot: with the auxiliary decoder of SIM-CoT's training.
     """
@@ -102,7 +115,7 @@ class Recipe:
     alpha: int | float = 16
     projection: Literal["layer norm", "plain"] | None = "layer norm"
     width: int = 64
-    own_tokens: bool = False
+    own_tokens: bool | Literal["latent"] = False
     padding: int = 0
     sim_cot: bool = False
     remove_eos: bool = True
@@ -120,6 +133,7 @@ class Recipe:
         }
 
 
+LATENT_TTS: dict[str, Any] = {"lora": (), "files": "LatentTTS", "own_tokens": "latent"}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "LoRA in one .bin": {},
     "LoRA on two modules, .safetensors": {"lora": "two", "files": "safetensors"},
@@ -137,6 +151,18 @@ LAYOUTS: dict[str, dict[str, Any]] = {
         "padding": 5,
         "n_thoughts": 3,
     },
+    "merged export with prj.pt": {"lora": (), "files": "prj.pt"},
+    "PEFT adapter with prj.pt, weights in its base": {"files": "PEFT"},
+    "LatentTTS, CODI": LATENT_TTS,
+    "LatentTTS, Coconut": LATENT_TTS | {"projection": None},
+    "Coconut's file": {"lora": (), "files": "Coconut", "projection": None, "n_thoughts": 4},
+    "Coconut's file, with SIM-CoT's decoder": {
+        "lora": (),
+        "files": "Coconut",
+        "projection": None,
+        "n_thoughts": 10,
+        "sim_cot": True,
+    },
 }
 """What published and home-made checkpoints look like: arguments of `Recipe` beside the backbone."""
 
@@ -150,6 +176,15 @@ def recipe(backbone: str, layout: str) -> Recipe:
     return Recipe(backbone=backbone, **values)
 
 
+def load(folder: Path, recipe: Recipe, **options: Any) -> CodiModel:
+    """Load what `make` made, with the arguments that its files leave out."""
+    if recipe.files in UNTOLD:
+        options["n_thoughts"] = recipe.n_thoughts
+    if recipe.files == "Coconut":
+        return CodiModel.from_pretrained(folder / "checkpoint_28", folder / "base", **options)
+    return CodiModel.from_pretrained(folder, **options)
+
+
 def make(folder: Path, recipe: Recipe, *, settings: bool = True) -> Path:
     """Write a checkpoint; with its settings in codi_config.json unless told otherwise."""
     torch.manual_seed(recipe.seed)
@@ -158,17 +193,25 @@ def make(folder: Path, recipe: Recipe, *, settings: bool = True) -> Path:
     if recipe.tied is not None:
         config.tie_word_embeddings = recipe.tied
     tokenizer = AutoTokenizer.from_pretrained(FIXTURES / "oracle/llama/base")
-    folder.mkdir(parents=True, exist_ok=True)
+    home = folder / "base" if recipe.files in APART else folder
+    home.mkdir(parents=True, exist_ok=True)
     model = AutoModelForCausalLM.from_config(config)
     if recipe.own_tokens:
-        tokenizer.add_special_tokens(
-            {"additional_special_tokens": ["<|bocot|>", "<|eocot|>"], "pad_token": "[PAD]"}
-        )
+        own = LATENT_TOKENS if recipe.own_tokens == "latent" else ("<|bocot|>", "<|eocot|>")
+        tokenizer.add_special_tokens({"additional_special_tokens": own, "pad_token": "[PAD]"})
         rows = len(tokenizer)
+    elif recipe.files == "Coconut":  # behind the tokenizer, as transformers reads it
+        config.save_pretrained(home)
+        tokenizer.save_pretrained(home)
+        rows = len(AutoTokenizer.from_pretrained(home)) + 3
     else:
         rows = VOCABULARY + 3
     model.resize_token_embeddings(rows + recipe.padding, mean_resizing=False)
     _randomize(model)
+    if recipe.files == "PEFT":
+        base = copy.deepcopy(model)
+        base.resize_token_embeddings(VOCABULARY)
+        base.save_pretrained(home)
     targets = TARGETS.get(model_type, GATED_TARGETS) if recipe.lora is None else recipe.lora
     if targets:
         lora = LoraConfig(
@@ -188,10 +231,10 @@ def make(folder: Path, recipe: Recipe, *, settings: bool = True) -> Path:
     _randomize(codi.prj if recipe.projection else nn.Module())
     AutoConfig.for_model(
         model_type, **values | {"tie_word_embeddings": config.tie_word_embeddings}
-    ).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    ).save_pretrained(home)
+    tokenizer.save_pretrained(home)
     _write(folder, codi, recipe)
-    if settings:
+    if settings and recipe.files not in UNTOLD:
         (folder / "codi_config.json").write_text(json.dumps(recipe.settings))
     return folder
 
@@ -220,12 +263,14 @@ def _write(folder: Path, codi: RandomCodi, recipe: Recipe) -> None:
     if recipe.sim_cot:
         state["decoder.transformer.wte.weight"] = torch.zeros(4, 4)
         state["pj_in.weight"] = torch.zeros(4, 4)
-    keys = list(state)
-    half = len(keys) // 2
+    plain = {key.removeprefix("codi."): v for key, v in state.items() if key.startswith("codi.")}
+    projection = {key: v for key, v in state.items() if key.startswith("prj.")}
     match recipe.files:
         case "bin":
             torch.save(state, folder / "pytorch_model.bin")
         case "shards":
+            keys = list(state)
+            half = len(keys) // 2
             names = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
             parts = dict(zip(names, (keys[:half], keys[half:]), strict=True))
             for name, part in parts.items():
@@ -235,5 +280,29 @@ def _write(folder: Path, codi: RandomCodi, recipe: Recipe) -> None:
         case "shards without index":
             save_file(state, folder / "model-00001-of-00001.safetensors")
         case "merged export":
-            plain = {key.removeprefix("codi."): value for key, value in state.items()}
+            save_file(plain | projection, folder / "model.safetensors")
+        case "prj.pt":
             save_file(plain, folder / "model.safetensors")
+            torch.save(_bare(projection), folder / "prj.pt")
+        case "PEFT":
+            assert isinstance(codi.codi, PeftModel)
+            codi.codi.peft_config["default"].base_model_name_or_path = str(folder / "base")
+            codi.codi.save_pretrained(str(folder), save_embedding_layers=True)
+            torch.save(_bare(projection), folder / "prj.pt")
+        case "LatentTTS":
+            numbered = {key.replace("ln.", "4."): v for key, v in _bare(projection).items()}
+            save_file(
+                plain | {f"projector.{key}": value for key, value in numbered.items()},
+                folder / "model.safetensors",
+            )
+        case "Coconut":
+            held = {f"base_causallm.{key}": value for key, value in plain.items()}
+            embedding = next(v for k, v in plain.items() if k.endswith(EMBEDDINGS))
+            held["embedding.weight"] = embedding
+            if recipe.sim_cot:
+                held["expainable_llm.lm_head.weight"] = torch.zeros(4, 4)
+            torch.save(held, folder / "checkpoint_28")
+
+
+def _bare(projection: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix("prj."): value for key, value in projection.items()}

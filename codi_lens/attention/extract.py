@@ -21,7 +21,8 @@ from codi_lens.errors import OutputError, as_path, check_flags
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.giving import with_donors
 from codi_lens.model import CodiModel
-from codi_lens.problems.problem import Problem, Problems, check_problems, parse_answer
+from codi_lens.problems.parsing import parse_answer
+from codi_lens.problems.problem import Problem, Problems, check_problems
 from codi_lens.stats import wilson_interval
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import hooked_names

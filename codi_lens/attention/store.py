@@ -23,7 +23,7 @@ from codi_lens import __version__
 from codi_lens.errors import OutputError
 from codi_lens.outputs import VERSION, Kind, held, in_place_of, resumes, write_text
 from codi_lens.positions import key_names, query_names
-from codi_lens.problems.problem import is_correct
+from codi_lens.problems.parsing import is_correct
 
 Store = Path | MemoryStore
 DIMS = ("problem", "layer", "head", "query", "key")

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from codi_lens.loading.loaded import Loaded
-from codi_lens.problems.problem import Problem, answer_span, is_correct, parse_answer
+from codi_lens.problems.parsing import answer_span, is_correct, parse_answer
+from codi_lens.problems.problem import Problem
 from codi_lens.thinking.answers import Forced, anchor, decode, force, text
 from codi_lens.thinking.clean_runs import CleanRuns, Resumed, touched
 from codi_lens.thinking.hooks import Intervention

@@ -8,7 +8,8 @@ from typing import Literal
 import pandas as pd
 
 from codi_lens.errors import InterventionError
-from codi_lens.problems.problem import Problem, is_correct
+from codi_lens.problems.parsing import is_correct
+from codi_lens.problems.problem import Problem
 
 Only = Literal["all", "right", "wrong"]
 """Problems by their clean answer; those without a known answer are in "all" alone."""

@@ -22,7 +22,9 @@ from codi_lens.errors import (
 )
 from codi_lens.loading.loaded import Loaded
 from codi_lens.positions import rank, thought_names
-from codi_lens.problems.problem import Number, Problems, parse_answer, problem_list
+from codi_lens.problems.gold import Number
+from codi_lens.problems.parsing import parse_answer
+from codi_lens.problems.problem import Problems, problem_list
 from codi_lens.stats import seeded
 from codi_lens.thinking.given import check_model
 from codi_lens.thinking.hook_names import hooked_names

@@ -16,7 +16,8 @@ from torch import Tensor
 from codi_lens.errors import PositionError, ProblemError, needs, whole_number
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
-from codi_lens.problems.problem import Problems, check_problems, is_correct
+from codi_lens.problems.parsing import is_correct
+from codi_lens.problems.problem import Problems, check_problems
 from codi_lens.readout.batches import batched_runs
 from codi_lens.readout.states import read
 from codi_lens.thinking.given import problems_for

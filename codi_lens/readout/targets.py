@@ -7,7 +7,8 @@ from typing import Literal
 
 from codi_lens.errors import ProblemError, shown
 from codi_lens.loading.loaded import Loaded
-from codi_lens.problems.problem import Number, Problem
+from codi_lens.problems.gold import Number
+from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 
 Value = Number | str | None

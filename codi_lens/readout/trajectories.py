@@ -18,7 +18,8 @@ from codi_lens.errors import ProblemError
 from codi_lens.interventions.thoughts import truncate_thoughts
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
-from codi_lens.problems.problem import Problem, Problems, check_problems, is_correct
+from codi_lens.problems.parsing import is_correct
+from codi_lens.problems.problem import Problem, Problems, check_problems
 from codi_lens.readout.batches import batched_runs
 from codi_lens.readout.reading import Translator, logit_lens
 from codi_lens.readout.targets import Targets, Value, chosen_targets

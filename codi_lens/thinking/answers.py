@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from codi_lens.errors import ProblemError, listed
 from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.loaded import Loaded
-from codi_lens.problems.problem import answer_span, result_spans
+from codi_lens.problems.parsing import answer_span, result_spans
 from codi_lens.thinking.given import token_ids, warn_of_unknown
 from codi_lens.thinking.loop import Loop
 

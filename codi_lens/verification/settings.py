@@ -21,7 +21,9 @@ from transformers import PretrainedConfig
 from codi_lens.errors import CodiLensError
 from codi_lens.loading.checkpoint import Checkpoint
 from codi_lens.loading.loaded import Loaded
-from codi_lens.problems.problem import Number, Problem, answer_span, is_correct
+from codi_lens.problems.gold import Number
+from codi_lens.problems.parsing import answer_span, is_correct
+from codi_lens.problems.problem import Problem
 from codi_lens.stats import benjamini_hochberg, mcnemar_p, sign_flip_p
 from codi_lens.thinking.think import think
 from codi_lens.verification.variants import Variant, variants

@@ -22,7 +22,8 @@ from codi_lens.loading.checkpoint import Checkpoint, read_checkpoint
 from codi_lens.loading.loaded import Loaded
 from codi_lens.loading.sources import learnt_family
 from codi_lens.problems.arguments import whole_number
-from codi_lens.problems.problem import Problem, Problems, is_correct, problem_list
+from codi_lens.problems.parsing import is_correct
+from codi_lens.problems.problem import Problem, Problems, problem_list
 from codi_lens.problems.words import word_problems
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import think

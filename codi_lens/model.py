@@ -17,7 +17,7 @@ from codi_lens.loading.loaded import Loaded
 from codi_lens.loading.placement import usable_device, usable_dtype
 from codi_lens.loading.save import save_model
 from codi_lens.problems.problem import Problem
-from codi_lens.thinking.given import Vectors
+from codi_lens.thinking.given import Kinds, Vectors
 from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned
@@ -109,6 +109,7 @@ class CodiModel(Loaded):
         *,
         thoughts: Float[Tensor, "problem thought d_model"] | Vectors | None = None,
         answers: Iterable[str] | Iterable[Sequence[int]] | None = None,
+        kind: Kinds = "number",
         max_new_tokens: int = 64,
         names_filter: NamesFilter = None,
         interventions: Intervention | Planned | Iterable[Intervention | Planned] = (),
@@ -123,6 +124,8 @@ class CodiModel(Loaded):
             thoughts: feed these instead of the model's own; a tensor or an array.
             answers: score these instead of decoding: texts, tokenised without special tokens, or
                 lists of token ids. EOS follows each; `run.answer_log_probs` holds the scores.
+            kind: of the answers, "number", "choice", "boolean" or "text", or one for each; it
+                decides where `anchor` is. `problem.form` also says which labels choices have.
             max_new_tokens: greedy decoding stops at EOS, here, or at the end of the context.
             names_filter: which activations `run.cache()` keeps from the run: a hook name, a list
                 of them or a predicate. None keeps none; `run.cache()` then replays a clean run.
@@ -155,6 +158,7 @@ class CodiModel(Loaded):
             questions,
             thoughts=thoughts,
             answers=answers,
+            kind=kind,
             max_new_tokens=max_new_tokens,
             names_filter=names_filter,
             interventions=interventions,
@@ -166,6 +170,7 @@ class CodiModel(Loaded):
         questions: Iterable[str] | Iterable[Sequence[int]],
         *,
         answers: Iterable[str] | Iterable[Sequence[int]] | None = None,
+        kind: Kinds = "number",
         max_new_tokens: int = 64,
         names_filter: NamesFilter = None,
         interventions: Intervention | Planned | Iterable[Intervention | Planned] = (),
@@ -189,6 +194,7 @@ class CodiModel(Loaded):
             in_way(self, "skip"),
             questions,
             answers=answers,
+            kind=kind,
             max_new_tokens=max_new_tokens,
             names_filter=names_filter,
             interventions=interventions,
@@ -199,6 +205,7 @@ class CodiModel(Loaded):
         self,
         questions: Iterable[str] | Iterable[Sequence[int]],
         *,
+        kind: Kinds = "number",
         max_new_tokens: int = 128,
         names_filter: NamesFilter = None,
         interventions: Intervention | Planned | Iterable[Intervention | Planned] = (),
@@ -215,7 +222,7 @@ class CodiModel(Loaded):
         base model makes of a bare question, often the answer at once.
 
         Arguments and errors as of `think`. `step0`, `step1` … are the results of the chain, numbers
-        behind "=", before the answer's number; see `ThoughtRun.attention`. Interventions act at
+        behind "=", before the answer; see `ThoughtRun.attention`. Interventions act at
         "question", "answer" (all that is written) or "all".
 
         >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
@@ -227,6 +234,7 @@ class CodiModel(Loaded):
         return think(
             in_way(self, "explain"),
             questions,
+            kind=kind,
             max_new_tokens=max_new_tokens,
             names_filter=names_filter,
             interventions=interventions,

@@ -22,8 +22,8 @@ from codi_lens.errors import (
 )
 from codi_lens.loading.loaded import Loaded
 from codi_lens.positions import rank, thought_names
-from codi_lens.problems.gold import Number
-from codi_lens.problems.parsing import parse_answer
+from codi_lens.problems.kinds import NUMBER, Answer, alike
+from codi_lens.problems.parsing import parsed
 from codi_lens.problems.problem import Problems, problem_list
 from codi_lens.stats import seeded
 from codi_lens.thinking.given import check_model
@@ -46,7 +46,7 @@ class Donors:
 
     Attributes:
         ids: of the donor problems.
-        answers: the number that each donor's clean run gives, None where it gives none.
+        answers: what each donor's clean run answers, None where it gives no answer.
 
     >>> from codi_lens import CodiModel, problems
     >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
@@ -88,6 +88,7 @@ class Donors:
         batch_size = whole_number("batch_size", batch_size, 1)
         model = in_way(model, way)
         self._set(model, prepare_problems(model, problems), [p.id for p in problems])
+        self._forms = [problem.form for problem in problems]
         self.seed, self._batch_size = check_seed(seed), batch_size
 
     @classmethod
@@ -102,13 +103,14 @@ class Donors:
     def _set(self, model: Loaded, prompts: Sequence[Sequence[int]], ids: Sequence[str]) -> None:
         self.ids = tuple(ids)
         self._model = model
+        self._forms = [NUMBER] * len(self.ids)
         self._prompts = [tuple(prompt) for prompt in prompts]
         # Shared by all views of this corpus, so that each activation is computed once.
         self._kept: dict[tuple[str, str], list[Tensor]] = {}
-        self._answers: list[Number | None] = []
+        self._answers: list[Answer | None] = []
         self._awaited: dict[tuple[str, str], None] = {}
         self._pairs: Mapping[str, str] = {}
-        self._rule: tuple[Mapping[str, Number | None], bool] | None = None
+        self._rule: tuple[Mapping[str, Answer | None], bool] | None = None
 
     def __len__(self) -> int:
         """The number of donors."""
@@ -120,8 +122,8 @@ class Donors:
         return digest(self.seed, self.ids, self._prompts, sorted(self._pairs.items()), self._rule)
 
     @property
-    def answers(self) -> list[Number | None]:
-        """The number that each donor's clean run gives."""
+    def answers(self) -> list[Answer | None]:
+        """What each donor's clean run answers: numbers, or as `parse_answer` reads its kind."""
         if not self._answers:
             self._run([], ())
         return self._answers
@@ -146,11 +148,11 @@ class Donors:
         view._pairs = dict(pairs)
         return view
 
-    def matching(self, answers: Mapping[str, Number | None], *, same: bool) -> Donors:
+    def matching(self, answers: Mapping[str, Answer | None], *, same: bool) -> Donors:
         """The same corpus, with donors only of the same, or only of a different, answer.
 
         Args:
-            answers: by problem id, the number that a donor's clean answer is compared with.
+            answers: by problem id, the answer that a donor's clean one is compared with.
             same: whether it must be equal or must differ.
 
         Raises:
@@ -164,7 +166,7 @@ class Donors:
     def draw(
         self,
         ids: Sequence[str],
-        answers: Sequence[Number | None] | None = None,
+        answers: Sequence[Answer | None] | None = None,
         same_answer: bool | None = None,
         prompts: Sequence[Sequence[int]] | None = None,
     ) -> list[int]:
@@ -172,7 +174,7 @@ class Donors:
 
         Args:
             ids: of the problems.
-            answers: their numbers, compared with the donors' clean answers.
+            answers: theirs, compared with the donors' clean answers.
             same_answer: whether the donor's answer must be the same (True), must differ (False),
                 or is of no matter (None).
             prompts: their tokens as `think` prepares them; a donor never has the same.
@@ -290,7 +292,7 @@ class Donors:
         return ("bot", *thought_names(self._model.config.n_thoughts), "eot")
 
     def _draw(
-        self, name: str, prompt: tuple[int, ...] | None, answer: Number | None, same: bool | None
+        self, name: str, prompt: tuple[int, ...] | None, answer: Answer | None, same: bool | None
     ) -> int:
         if name in self._pairs:
             return self.ids.index(self._pairs[name])
@@ -305,7 +307,7 @@ class Donors:
             if same is None:
                 return index
             known = self.answers[index] is not None and answer is not None
-            if known and (self.answers[index] == answer) == same:
+            if known and alike(self.answers[index], answer) == same:
                 return index
         wanted = {None: "", True: " with the same answer", False: " with another answer"}[same]
         raise InterventionError(
@@ -321,7 +323,7 @@ class Donors:
             raise InterventionError(
                 f"Donors run clean, but {hooked[0]} carries a plain hook; take donors outside it."
             )
-        answers: list[Number | None] = []
+        answers: list[Answer | None] = []
         decode: dict[str, Any] = {"max_new_tokens": 1}
         if not self._answers or "answer" in groups:
             decode = {}
@@ -331,7 +333,8 @@ class Donors:
             opening = len(self._model.config.opening)
             questions = [list(prompt[: len(prompt) - opening]) for prompt in prompts]
             run = think(self._model, questions, names_filter=hook_names or None, **decode)
-            answers += [parse_answer(answer) for answer in run.answers]
+            forms = self._forms[start : start + self._batch_size]
+            answers += map(parsed, run.answers, forms)
             cache = run.cache() if hook_names else {}
             for name in hook_names:
                 for position in (*self._singles(), *groups):

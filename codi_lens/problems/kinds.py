@@ -44,6 +44,11 @@ class Form:
     kind: Kind = "number"
     labels: tuple[str, ...] = ()
 
+    @property
+    def told(self) -> list[Kind | list[str]]:
+        """What settings say of it: nothing of a number, else kind and labels, as arguments."""
+        return [] if self.kind == "number" else [self.kind, list(self.labels)]
+
 
 NUMBER = Form()
 

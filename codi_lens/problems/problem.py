@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codi_lens.errors import ProblemError, listed, shown
 from codi_lens.problems.arguments import Whole, check_text, repeated, whole_number
@@ -80,6 +80,11 @@ class Problem:
     def form(self) -> Form:
         """What an answer to this has to look like."""
         return NUMBER if self.kind == "number" else form_of(self.kind, self.choices)
+
+    @property
+    def identity(self) -> list[Any]:
+        """What decides what is read off a run of this, the gold answer aside."""
+        return [self.id, self.question, *self.form.told]
 
     @property
     def edges(self) -> tuple[tuple[str, str], ...]:

@@ -246,7 +246,7 @@ def _official(
         [problem.question for problem in problems], max_new_tokens=max_new_tokens
     )
     known = [
-        (problem.answer, run.answer, answer)
+        (problem, run.answer, answer)
         for problem, run, answer in zip(problems, runs, batched.answers, strict=True)
         if problem.answer is not None
     ]

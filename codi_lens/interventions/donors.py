@@ -20,6 +20,7 @@ from codi_lens.errors import (
     shown,
     whole_number,
 )
+from codi_lens.interventions.checks import check_mapping
 from codi_lens.loading.loaded import Loaded
 from codi_lens.positions import rank, thought_names
 from codi_lens.problems.kinds import NUMBER, Answer, alike
@@ -140,7 +141,7 @@ class Donors:
         Raises:
             InterventionError: a donor id that the corpus does not have, or no mapping.
         """
-        _check_mapping("Donors.paired", pairs)
+        check_mapping("Donors.paired", pairs)
         unknown = sorted(set(pairs.values()) - set(self.ids))
         if unknown:
             raise InterventionError(f"The donors hold no problem {unknown[0]!r}.")
@@ -158,7 +159,7 @@ class Donors:
         Raises:
             InterventionError: no mapping.
         """
-        _check_mapping("Donors.matching", answers)
+        check_mapping("Donors.matching", answers)
         view = copy.copy(self)
         view._rule = (dict(answers), same)
         return view
@@ -333,8 +334,7 @@ class Donors:
             opening = len(self._model.config.opening)
             questions = [list(prompt[: len(prompt) - opening]) for prompt in prompts]
             run = think(self._model, questions, names_filter=hook_names or None, **decode)
-            forms = self._forms[start : start + self._batch_size]
-            answers += map(parsed, run.answers, forms)
+            answers += map(parsed, run.answers, self._forms[start:])
             cache = run.cache() if hook_names else {}
             for name in hook_names:
                 for position in (*self._singles(), *groups):
@@ -348,8 +348,3 @@ class Donors:
             if not all(len(value) for value in values):
                 raise InterventionError(f"A donor has no token at {key[1]!r}.")
         self._kept.update(found)
-
-
-def _check_mapping(what: str, given: Any) -> None:
-    if not isinstance(given, Mapping):
-        raise InterventionError(f"{what} takes a mapping of problem ids, not {shown(given)}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from codi_lens.problems.problem import Problem, Problems, problem_list
 
 Vectors = Tensor | np.ndarray | Sequence[Any]
 """Numbers as people have them: a tensor, an array, nested lists."""
-Kinds = Kind | Form | Sequence[Kind | Form]
-"""The kind of every answer, or one for each; a form also has the labels of choices."""
+if TYPE_CHECKING:
+    Kinds = Kind | Form | Sequence[Kind | Form]
+else:  # refused by `forms_for`, in a sentence, and not by a type checker at run time
+    Kinds = object
 _MOST_WORDS = 5
 
 
@@ -48,6 +50,10 @@ def problems_for(model: Any, problems: Problems, doing: str = "run") -> list[Pro
 
 def forms_for(kind: Kinds, n: int) -> list[Form]:
     """The form of the answer to each of `n` questions.
+
+    Args:
+        kind: of every answer, or one for each; a form also has the labels of choices.
+        n: how many.
 
     Raises:
         ProblemError: no kind of answer, or not one for each question.

@@ -157,7 +157,7 @@ class Corpus:
     seed: int = 42
     question_field: Annotated[str | None, tyro.conf.arg(metavar="NAME,…")] = None
     answer_field: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    kind: Kind | None = None
+    kind: Annotated[Kind | None, tyro.conf.arg(metavar="{number,choice,boolean,text}")] = None
 
     def choose(self, *models: str, default: int = 100) -> tuple[list[Problem], str]:
         """The problems, `default` of them if no number is given, and what to call them.

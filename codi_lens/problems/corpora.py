@@ -89,13 +89,13 @@ def load_problems(
     raws = [read_record(each, f"{path}, {where}", names, answer) for where, each in records]
     if not raws:
         raise ProblemError(f"{path} holds no problems; give one object with a question each.")
-    if answer is None:
-        check_answered(raws)
-    elif answer and not any(raw.answered for raw in raws):
+    if answer and not any(raw.answered for raw in raws):
         raise ProblemError(
             f"No record of {path} has a field {shown(answer)}; there are "
             f"{', '.join(map(shown, sorted(raws[0].fields)))}."
         )
+    if answer != "":
+        check_answered(raws)
     kinds: list[Kind] = kinds_of(raws) if kind is None else [kind] * len(raws)
     problems = [
         _problem(raw, each, f"{path.stem}-{number}")

@@ -15,6 +15,7 @@ from codi_lens.errors import ProblemError, shown
 from codi_lens.problems.arguments import check_text, repeated
 
 FORMATS = "problems are JSON, JSON lines, CSV, TSV or parquet"
+_BLANK_LINES = re.compile(r"(?:[ \t\r]*\n)*")
 _SEPARATORS = re.compile(r"[ \t\r\n,]*")
 _BETWEEN = "||"  # GSM8K-Aug, between a question and its chain
 
@@ -66,7 +67,6 @@ def _path(given: object) -> tuple[Path, str]:
     try:
         if not (path.is_file() or path.is_dir()):
             raise ProblemError(f"There is no problem file at {name}.")
-        path.stat()
     except OSError as error:
         raise ProblemError(f"{name} cannot be read: {error.strerror or error}.") from error
     return path, name
@@ -188,14 +188,16 @@ def _augmented(path: Path, text: str) -> Iterator[Record]:
 
 def _table(path: Path, text: str, questions: Collection[str]) -> Iterator[Record]:
     """The rows below a header; an empty cell is None."""
-    header = text.lstrip().split("\n", 1)[0]
+    begin = len(_BLANK_LINES.match(text)[0])  # type: ignore[index]
+    line, text = 1 + text.count("\n", 0, begin), text[begin:]
+    header = text.split("\n", 1)[0]
     by = max(",\t;", key=header.count)
-    rows = csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=by, strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=by, strict=True)
     names: list[str] | None = None
-    line = 1 + text[: len(text) - len(text.lstrip())].count("\n")
+    before = line
     try:
         for cells in rows:
-            begins, line = line, 1 + rows.line_num
+            begins, line = line, before + rows.line_num
             if names is None:
                 names = [cell.strip() for cell in cells]
                 if by not in header and not set(names) & set(questions):

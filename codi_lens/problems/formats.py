@@ -120,7 +120,7 @@ def read_record(
     """
     if not isinstance(record, Mapping):
         raise ProblemError(f"{where} is not an object with a question.")
-    fields = {str(name): value for name, value in record.items()}
+    fields = {str(name): value for name, value in record.items() if name}  # "" is pandas' index
     asked = fields.get("question")
     if isinstance(asked, Mapping) and "stem" in asked:  # CommonsenseQA as it was published
         fields |= {"question": asked["stem"], "choices": asked.get("choices")}

@@ -33,8 +33,8 @@ _NUMBER = re.compile(
 """A number, from its sign (which may stand before or after a currency symbol) or first digit."""
 _EQUALS = re.compile(r"=\s*[$€£¥]?")
 _OPERATOR = re.compile(r"\s*[-−+*/×÷=]")
-_ALONE = r"(?<![\w'’&/+#-])(?<!\w\.)(?:{})(?![\w'’&/+#]|-\w|\.\w)"
-"""A whole word: no part of "kEpt", "E-mail", "D.C.", "C++" or "A/B"."""
+_ALONE = r"(?<![\w&/+-])(?<!\w['’.])(?<![nN]ot )(?<![nN]ot \()(?:{})(?![\w&/+#]|[-'’.]\w)"
+"""A whole word that is not denied: no part of "kEpt", "E-mail", "D.C.", "C++", "A/B" or "not A"."""
 _YES_OR_NO = re.compile(_ALONE.format("|".join(BOOLEANS)), re.IGNORECASE)
 _DIRECTLY = re.compile(r"\W*(?:(?:option|choice)\W+)?", re.IGNORECASE)
 _A_WORD_FOLLOWS = re.compile(r"\s+[^\W\d_]")
@@ -59,8 +59,8 @@ def parse_answer(text: str, kind: KindGiven = "number", choices: Choices = None)
     any, the last one does, as in the original CODI evaluation. A number has up to 300 digits. A
     choice is a label as a whole word in its own case, a boolean yes, no, true or false in any
     case. Before another word "A", "I" and "no" are part of a sentence ("A dog", "no doubt"), unless
-    they directly follow the marker, or "no" begins the text. A text is all that follows the marker,
-    else the whole, without its closing punctuation.
+    they directly follow the marker, or "no" begins the text; behind "not" nothing counts. A text is
+    all that follows the marker, else the whole, without its closing punctuation.
 
     Args:
         text: what a model wrote.

@@ -188,7 +188,8 @@ def test_the_lens_looks_for_answers_of_every_kind(words: CodiModel, truths: Codi
         for value in ("yes", "no")
     ]
     targets = chosen_targets(asked, "answer")
-    assert "True" in (targets["answer"][0] or ())
+    yes = targets["answer"][0]
+    assert isinstance(yes, tuple) and "True" in yes
     table = logit_lens(truths, asked, targets=with_controls(targets), at="bot", progress=False)
     own, other = (table["log_prob"].sel(target=t) for t in ("answer", "another problem's answer"))
     np.testing.assert_allclose(own[0].values, other[1].values, atol=1e-5)

@@ -135,6 +135,7 @@ def test_what_is_no_problem_file_is_one_sentence(tmp_path: Path) -> None:
         ("question,answer\n1 + 1?\n", "line 2 has 1 cells and the header 2"),
         ('question,answer\n"a\nb?",1\nc?,2,3\n', "line 4 has 3 cells"),
         ('question,answer\n"1 + 1?,2\n', "is no row of a table"),
+        ("\n \nquestion,answer\na?,1\nb?,x\n", "line 5 has the answer 'x'"),
         ("question,question\na?,b?\n", "has the column 'question' twice"),
         ("prompt,reply\n1 + 1?,2\n", "line 2 has no question .*'prompt', 'reply'; name them"),
         (

@@ -156,6 +156,9 @@ def test_tables_are_read_with_their_quotes(by: str, tmp_path: Path) -> None:
     with path.open("w", newline="") as file:
         csv.writer(file, delimiter=by).writerows(rows)
     first, second = load_problems(path)
+    table = pd.DataFrame({"question": ["a?"], "answer": [1]})
+    table.to_csv(tmp_path / "indexed.csv", sep=by)
+    assert load_problems(tmp_path / "indexed.csv")[0].answer == 1
     assert (first.question, first.answer, first.id) == (f"1{by} 2\nor 3?", 1234, "a")
     assert (second.answer, second.id) == (None, "b")
 
@@ -193,6 +196,9 @@ def test_fields_can_be_named(tmp_path: Path) -> None:
     for arguments, message in wrong:
         with pytest.raises(ProblemError, match=message):
             load_problems(path, **arguments)
+    path.write_text('{"asked": "a?", "gold": 1}\n{"asked": "b?", "silver": 2}')
+    with pytest.raises(ProblemError, match=r"line 2 has no answer that is known: .*'silver'"):
+        load_problems(path, "asked", "gold")
     path.write_text(json.dumps({"asked": "How many?", "answer": 3, "target": 4}))
     with pytest.raises(ProblemError, match="its answer in 'target' or 'answer'; name it"):
         load_problems(path, question="asked")

@@ -220,7 +220,8 @@ def _format_of(
             raise ProblemError(
                 f"{where} has no question that is known; its fields: {_names(fields)}; {_NAMING}."
             )
-        found = next((each for each in fitting if each.answer in fields), fitting[0])
+        unanswered = max(fitting, key=lambda each: len(each.asked))
+        found = next((each for each in fitting if each.answer in fields), unanswered)
         return found if answer is None else Format("", found.question, answer, found.choices)
     if answer is None:
         known = [name for name in _ANSWERS if name in fields and name not in question]
@@ -282,9 +283,13 @@ def _choices(given: Any, where: str) -> dict[str, str] | None:
                 pairs = [(mark[1], mark[2]) for mark in marked if mark]
             else:
                 pairs = [(chr(ord("A") + i), each) for i, each in enumerate(given)]
-    if not pairs or not all(isinstance(each, str) for pair in pairs for each in pair):
-        raise ProblemError(f"{where} has the choices {shown(given)}; give texts with labels.")
-    return {label.strip(): text.strip() for label, text in pairs}
+    sound = all(isinstance(each, str) for pair in pairs for each in pair)
+    found = {label.strip(): text.strip() for label, text in pairs} if sound else {}
+    if not found or len(found) < len(pairs) or not all(re.fullmatch(r"\w+", k) for k in found):
+        raise ProblemError(
+            f"{where} has the choices {shown(given)}; give texts with labels of one word each."
+        )
+    return found
 
 
 def _laid_out(question: str, choices: Mapping[str, str]) -> str:

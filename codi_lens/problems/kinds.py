@@ -115,12 +115,12 @@ def read_answer(
             raise ProblemError(f"{of} has an empty answer; leave it out where there is none.")
         return text
     if form.kind == "boolean":
-        word = _marked(str(answer)).strip(_AROUND).casefold()
+        word = _marked(_written(answer)).strip(_AROUND).casefold()
         if word in BOOLEANS:
             return BOOLEANS[word]
         valid = "give yes, no, true or false"
     else:
-        word = _marked(str(answer))
+        word = _marked(_written(answer))
         found = [label for label in form.labels if word.strip(_AROUND) == label]
         found = found or [k for k, text in (choices or {}).items() if normal(text) == normal(word)]
         if len(found) == 1:
@@ -171,6 +171,13 @@ def spellings(answer: Answer | None, kind: Kind) -> tuple[str, ...]:
         return (str(answer),)
     words = [word for word, meant in BOOLEANS.items() if meant == answer]
     return tuple(each for word in words for each in (word, word.title(), word.upper()))
+
+
+def _written(answer: object) -> str:
+    """A truth value of any library as a word; another value as messages name it."""
+    if type(answer).__name__ in ("bool", "bool_"):
+        return "yes" if answer else "no"
+    return answer if isinstance(answer, str) else shown(answer)
 
 
 def _marked(text: str) -> str:

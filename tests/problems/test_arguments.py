@@ -158,6 +158,14 @@ def test_what_is_no_problem_file_is_one_sentence(tmp_path: Path) -> None:
             "line 1 has the choices .*give texts with labels",
         ),
         (
+            '{"question": "a?", "choices": {"A b": "x"}, "answer": "A"}',
+            "line 1 has the choices .*give texts with labels",
+        ),
+        (
+            '{"question": "a?", "choices": {"label": ["A", "A"], "text": ["x", "y"]}}',
+            "line 1 has the choices .*give texts with labels",
+        ),
+        (
             '{"question": "a?", "choices": ["x", "y"], "answer": "C"}',
             "line 1 has the answer 'C', which is no choice; give one of the labels A, B",
         ),

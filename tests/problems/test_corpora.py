@@ -230,6 +230,13 @@ def test_a_no_among_numbers_is_no_boolean(tmp_path: Path) -> None:
     assert load_problems(path, kind="text")[0].answer == "Paris"
 
 
+def test_choices_are_given_without_answers_too(tmp_path: Path) -> None:
+    path = tmp_path / "test.jsonl"
+    path.write_text(json.dumps({"question": {"stem": "Where is a pen?", "choices": LABELLED}}))
+    problem = load_problems(path)[0]
+    assert told(problem) == (PENS, None, "choice", CHOICES, ())
+
+
 def test_damaged_and_foreign_files_are_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"PAR1 and nothing more")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,6 +138,7 @@ def test_very_long_texts_take_no_time() -> None:
         ("choice", "#### B", "B"),
         ("choice", "Library", "B"),
         ("boolean", True, "yes"),
+        ("boolean", np.bool_(False), "no"),
         ("boolean", "False", "no"),
         ("boolean", "The answer is: NO.", "no"),
         ("text", " Tom is a scrompus. ", "Tom is a scrompus."),
@@ -156,6 +158,7 @@ def test_gold_answers_take_their_canonical_form(kind: Any, given: Any, kept: str
     [
         ({"answer": "F", "kind": "choice"}, "no choice; give one of the labels A, B, C, D, E"),
         ({"answer": "maybe", "kind": "boolean"}, "no boolean; give yes, no, true or false"),
+        ({"answer": 10**5000, "kind": "choice"}, "the answer a value of type int, which is no"),
         ({"answer": "", "kind": "text"}, "empty answer"),
         ({"answer": 3, "kind": "text"}, "the answer is 3; give text"),
         ({"answer": 3, "kind": "letter"}, "no kind of answer 'letter'; there are number, choice"),

@@ -21,7 +21,7 @@ from codi_lens.errors import OutputError, as_path, check_flags
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.giving import with_donors
 from codi_lens.model import CodiModel
-from codi_lens.problems.parsing import parsed
+from codi_lens.problems.parsing import parse_answer
 from codi_lens.problems.problem import Problem, Problems, check_problems
 from codi_lens.stats import wilson_interval
 from codi_lens.thinking.given import problems_for
@@ -124,7 +124,7 @@ def extract(
             for row, i in enumerate(batch):
                 if not missing[i]:
                     continue
-                number = parsed(run.answers[row], problems[i].form)
+                number = parse_answer(run.answers[row], *problems[i].form.told)
                 for name, values in kept.items():
                     arrays[name][i] = values[row]
                 arrays["predicted"][i] = np.nan if isinstance(number, str | None) else number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from codi_lens.errors import ProblemError, check_choice, shown
 from codi_lens.problems.arguments import check_text
@@ -45,7 +45,7 @@ class Form:
     labels: tuple[str, ...] = ()
 
     @property
-    def told(self) -> list[Kind | list[str]]:
+    def told(self) -> list[Any]:
         """What settings say of it: nothing of a number, else kind and labels, as arguments."""
         return [] if self.kind == "number" else [self.kind, list(self.labels)]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import csv
+import io
 import json
 import random
 import shutil
@@ -14,6 +16,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+
+from codi_lens.problems.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -62,15 +66,19 @@ def problem_file(rng: random.Random, folder: Path) -> tuple[Path, str]:
     """A problem file in which a value, a record or some bytes are odd, and how to show it."""
     records: list[Any] = []
     for i in range(rng.choice((0, 1, 2, 5))):
-        record = {"question": rng.choice(_QUESTIONS), "answer": i, "id": f"p{i}"}
+        record = _record(rng, i)
         for _ in range(rng.choice((0, 1, 1, 2))):
-            record[rng.choice(("question", "answer", "answer", "answer", "id", "more"))] = (
-                rng.choice(ODD_JSON)
+            record[rng.choice((*record, *record, "id", "more", "steps", "cot"))] = rng.choice(
+                ODD_JSON
             )
         records.append(record if rng.random() < 0.95 else rng.choice(ODD_JSON))
     whole = rng.choice((records, records, {"data": records}, *records[:1]))
+    columns = {
+        name: [each[name]] for each in records[:1] if isinstance(each, dict) for name in each
+    }
+    whole = columns if rng.random() < 0.1 else whole
     text = (
-        "\n".join(map(json.dumps, records))
+        rng.choice(("\n".join(map(json.dumps, records)), _as_table(rng, records)))
         if rng.random() < 0.5
         else json.dumps(whole, indent=rng.choice((None, 1)), ensure_ascii=rng.random() < 0.9)
     )
@@ -85,6 +93,31 @@ def problem_file(rng: random.Random, folder: Path) -> tuple[Path, str]:
     path = folder / name
     path.write_bytes(content)
     return path, f"{name}: {content[:200]!r}"
+
+
+def _record(rng: random.Random, i: int) -> dict[str, Any]:
+    """A record of a format of the field."""
+    made = rng.choice((FORMATS[-3], *FORMATS))
+    record: dict[str, Any] = {name: rng.choice(_QUESTIONS) for name in made.question}
+    record[made.answer] = rng.choice((i, i, "A", "yes", False, f"<<1+1=2>> #### {i}", [i]))
+    choices = ({"A": "x", "B": "y"}, ["x", "y"], {"label": ["A", "B"], "text": ["x", "y"]})
+    if made.choices:
+        record[made.choices] = rng.choice((*choices, [{"label": "A", "text": "x"}]))
+    if made.numbers:
+        record[made.numbers] = rng.choice(("3 4", "", [3, 4]))
+    return record | {"id": f"p{i}"} if rng.random() < 0.8 else record
+
+
+def _as_table(rng: random.Random, records: list[Any]) -> str:
+    """Records as a table, or in lines of GSM8K-Aug."""
+    rows = [each for each in records if isinstance(each, dict)]
+    if rng.random() < 0.5:
+        return "\n".join(f"{row.get('question')}||<<1+1=2>> #### {i}" for i, row in enumerate(rows))
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=rng.choice(",\t;"))
+    writer.writerows([list(rows[0])] if rows else [])
+    writer.writerows(list(row.values()) for row in rows)
+    return file.getvalue()
 
 
 def scrambled(rng: random.Random, content: bytes) -> bytes:

@@ -21,7 +21,7 @@ from codi_lens.loading.placement import usable_device, usable_dtype, usable_plac
 from codi_lens.loading.save import save_model
 from codi_lens.problems.problem import Problem
 from codi_lens.thinking.asked import Asked, Scored, Thinking
-from codi_lens.thinking.given import Vectors
+from codi_lens.thinking.given import Kinds, Vectors
 from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned
@@ -113,6 +113,7 @@ class CodiModel(Loaded):
         *,
         thoughts: Float[Tensor, "problem thought d_model"] | Vectors | None = None,
         answers: Iterable[str] | Iterable[Sequence[int]] | None = None,
+        kind: Kinds = "number",
         max_new_tokens: int = 64,
         names_filter: NamesFilter = None,
         interventions: Intervention | Planned | Iterable[Intervention | Planned] = (),
@@ -128,6 +129,8 @@ class CodiModel(Loaded):
             thoughts: feed these instead of the model's own; a tensor or an array.
             answers: score these instead of decoding: texts, tokenised without special tokens, or
                 lists of token ids. EOS follows each; `run.answer_log_probs` holds the scores.
+            kind: of the answers, "number", "choice", "boolean" or "text", or one for each; it
+                decides where `anchor` is. `problem.form` also says which labels choices have.
             max_new_tokens: greedy decoding stops at EOS, here, or at the end of the context.
             names_filter: which activations `run.cache()` keeps from the run: a hook name, a list
                 of them or a predicate. None keeps none; `run.cache()` then replays a clean run.
@@ -163,6 +166,7 @@ class CodiModel(Loaded):
             questions,
             thoughts=thoughts,
             answers=answers,
+            kind=kind,
             max_new_tokens=max_new_tokens,
             names_filter=names_filter,
             interventions=interventions,
@@ -251,7 +255,7 @@ class CodiModel(Loaded):
 
         Arguments and errors as of `think`, without `thoughts` and `answers`; up to 128 new tokens
         by default. `step0`, `step1` … are the results of the chain, numbers
-        behind "=", before the answer's number; see `ThoughtRun.attention`. Interventions act at
+        behind "=", before the answer; see `ThoughtRun.attention`. Interventions act at
         "question", "answer" (all that is written) or "all".
 
         >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")

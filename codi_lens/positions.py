@@ -1,7 +1,7 @@
 """Names of the positions of a run, the scopes made of them, and where they lie in a batch.
 
 A run is question → `bot` → `ct0` … `ct{n-1}` → `eot` → answer; a written run (`CodiModel.explain`)
-is question → answer, in which `step0`, `step1` … are the results that it writes before its number.
+is question → answer, in which `step0`, `step1` … are the results that it writes before its answer.
 Everything public speaks of positions by these names; `Layout` turns them into indices where a
 tensor needs one.
 """
@@ -73,7 +73,7 @@ def possible_cells(n_thoughts: int) -> Bool[np.ndarray, "query key"]:
 
 
 def step_names(n_steps: int) -> tuple[str, ...]:
-    """The names of the results that a written run gives before its number.
+    """The names of the results that a written run gives before its answer.
 
     >>> step_names(2)
     ('step0', 'step1')
@@ -231,7 +231,7 @@ class Layout:
         n_closing: tokens that close thinking, 1 or 2 (`eot`, or `eot` and EOS); 0 in a written run,
             where none opened it either.
         answer_lengths: answer tokens of each problem, the EOS that ends them not counted.
-        anchors: for each problem the number of answer tokens before its number, or None.
+        anchors: for each problem how many of its tokens come before what answers it, or None.
         steps: of a written run, for each problem where the results of its steps begin and end among
             the answer tokens.
     """
@@ -274,14 +274,15 @@ class Layout:
 
         Raises:
             PositionError: `name` is a group of positions ("question", "answer") or unknown, or
-                it is "anchor" and an answer holds no number, or a step that an answer lacks.
+                it is "anchor" and an answer holds none, or a step that an answer lacks.
         """
         n_problems = len(self.question_lengths)
         if name == "anchor":
             without = [i for i, anchor in enumerate(self.anchors) if anchor is None]
             if without or not self.anchors:
                 raise PositionError(
-                    f"The answers of problems {without} hold no number, so they have no anchor."
+                    f"The answers of problems {without} hold no number, or no answer of their "
+                    "kind, so they have no anchor."
                 )
             return torch.tensor(
                 [self.eot + anchor for anchor in self.anchors if anchor is not None]

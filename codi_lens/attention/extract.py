@@ -21,7 +21,8 @@ from codi_lens.errors import OutputError, as_path, check_flags
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.giving import with_donors
 from codi_lens.model import CodiModel
-from codi_lens.problems.problem import Problem, Problems, check_problems, parse_answer
+from codi_lens.problems.parsing import parse_answer
+from codi_lens.problems.problem import Problem, Problems, check_problems
 from codi_lens.stats import wilson_interval
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import hooked_names
@@ -63,11 +64,12 @@ def extract(
     Returns:
         Attention [problem, layer, head, query, key] as in `ThoughtRun.attention`, with the ids as
         problem labels and, along the problems, `question`, `answer` (text), `predicted` and
-        `expected` (numbers, NaN where there is none) and `correct` (1, 0, or NaN). With
-        `value_weighted`, the coordinates `value_weighted` (all five axes), `sink`, `strongest` and
-        both `…_value_weighted` (without the keys) go with it, so that
-        `rank_heads(attention.value_weighted)` ranks by what is written. The folder labels itself:
-        plain `xr.open_zarr(out)` selects by the same names and ids.
+        `expected` (numbers, NaN where there is none) and `correct` (1, 0, or NaN); where answers
+        are of other kinds, `right_answer` (texts). With `value_weighted`, the coordinates
+        `value_weighted` (all five axes), `sink`, `strongest` and both `…_value_weighted` (without
+        the keys) go with it, so that `rank_heads(attention.value_weighted)` ranks by what is
+        written. The folder labels itself: plain `xr.open_zarr(out)` selects by the same names and
+        ids.
 
     Raises:
         ProblemError: no problems, ids that are not unique, or a question that does not fit.
@@ -93,7 +95,7 @@ def extract(
         "value_weighted": value_weighted,
         "hooks": hooked_names(model.lens),
         "interventions": [intervention.name for intervention in interventions],
-        "questions": [[problem.id, problem.question, problem.answer] for problem in problems],
+        "questions": [[p.id, p.question, p.answer, *p.form.told] for p in problems],
     }
     cfg = model.lens.cfg
     # Batches are those of the whole extraction, so that a resumed one gives the same bits.
@@ -116,15 +118,16 @@ def extract(
                 names_filter=_is_pattern_or_value if value_weighted else None,
                 interventions=interventions,
                 ids=[ids[i] for i in batch],
+                kind=[problems[i].form for i in batch],
             )
             kept = _kept(model, run, value_weighted=value_weighted)
             for row, i in enumerate(batch):
                 if not missing[i]:
                     continue
-                number = parse_answer(run.answers[row])
+                number = parse_answer(run.answers[row], *problems[i].form.told)
                 for name, values in kept.items():
                     arrays[name][i] = values[row]
-                arrays["predicted"][i] = np.nan if number is None else number
+                arrays["predicted"][i] = np.nan if isinstance(number, str | None) else number
                 arrays["done"][i] = True
                 bar.update()
     return read_store(store)

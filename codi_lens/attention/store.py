@@ -23,7 +23,7 @@ from codi_lens import __version__
 from codi_lens.errors import OutputError
 from codi_lens.outputs import VERSION, Kind, held, in_place_of, resumes, write_text
 from codi_lens.positions import key_names, query_names
-from codi_lens.problems.problem import is_correct
+from codi_lens.problems.parsing import is_correct
 
 Store = Path | MemoryStore
 DIMS = ("problem", "layer", "head", "query", "key")
@@ -106,12 +106,14 @@ def _labelled(store: Store) -> xr.DataArray:
             f"{store} holds {done.sum()} of {done.size} problems; run the extraction again to "
             "finish it."
         )
-    ids, questions, known = zip(*dataset.attrs["questions"], strict=True)
-    expected = np.array([np.nan if answer is None else answer for answer in known], dtype=float)
+    rows: list[Any] = dataset.attrs["questions"]  # [id, question, answer, kind and labels or none]
+    ids, questions, known = zip(*(row[:3] for row in rows), strict=True)
+    numbers = [None if isinstance(answer, str) else answer for answer in known]
+    expected = np.array([np.nan if answer is None else answer for answer in numbers], dtype=float)
     texts = [str(text) for text in dataset["answer"].values]
     correct = [
-        np.nan if answer is None else float(is_correct(text, answer))
-        for text, answer in zip(texts, known, strict=True)
+        np.nan if answer is None else float(is_correct(text, answer, *form))
+        for text, (_, _, answer, *form) in zip(texts, rows, strict=True)
     ]
     n = dataset.attrs["n_thoughts"]
     attention = _guarded(store, dataset["attention"])
@@ -133,6 +135,9 @@ def _labelled(store: Store) -> xr.DataArray:
         "expected": ("problem", expected),
         "correct": ("problem", correct),
     }
+    if any(row[3:] for row in rows):
+        texts = ["" if answer is None else str(answer) for answer in known]
+        coordinates["right_answer"] = ("problem", np.array(texts, dtype=object))
     return attention.assign_coords(coordinates)
 
 
@@ -188,7 +193,8 @@ def _settings(store: Path, names: Iterable[str]) -> dict[str, Any]:
 
 def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without gold answers: they judge what is stored and decide none of it."""
-    return {**settings, "questions": [[id, text] for id, text, _ in settings["questions"]]}
+    rows = settings["questions"]
+    return {**settings, "questions": [[id, text, *form] for id, text, _, *form in rows]}
 
 
 def _make(group: zarr.Group, settings: Mapping[str, Any], sizes: tuple[int, ...]) -> None:

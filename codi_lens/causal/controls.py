@@ -15,6 +15,7 @@ from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, resolve, thought_names
 from codi_lens.problems.arguments import check_seed
+from codi_lens.problems.kinds import alike
 from codi_lens.problems.problem import Problem, Problems, problem_list
 from codi_lens.thinking.given import problems_for
 
@@ -152,7 +153,7 @@ def answer_donors(
                     for each in order
                     if each.question != problem.question
                     and each.answer is not None
-                    and (each.answer == problem.answer) == same
+                    and (each.kind == problem.kind and alike(each.answer, problem.answer)) == same
                 ),
                 None,
             )

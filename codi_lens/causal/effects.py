@@ -281,12 +281,12 @@ def check_known(table: pd.DataFrame) -> None:
         table: of `summarise`.
 
     Raises:
-        InterventionError: no clean answer holds a number.
+        InterventionError: no clean answer holds a number, or an answer of its kind.
 
     >>> check_known(pd.DataFrame({"n_known": [3]}))
     """
     if not table["n_known"].any():
         raise InterventionError(
-            "No clean answer holds a number, so there is no effect to compare; allow longer "
-            "answers, or give other problems."
+            "No clean answer holds a number, or what else its problem asks for, so there is no "
+            "effect to compare; allow longer answers, or give other problems."
         )

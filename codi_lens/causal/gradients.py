@@ -164,7 +164,7 @@ def gate_attributions(
     ids = [problem.id for problem in problems]
     settings: dict[str, Any] = {
         "fingerprint": model.fingerprint(),
-        "problems": [[problem.id, problem.question] for problem in problems],
+        "problems": [problem.identity for problem in problems],
         "opened": opened,
         "replaced": gates.identity,
         "path": [method, *([steps, tolerance, max_steps] if method == "integrated" else [])],

@@ -18,7 +18,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from codi_lens.causal.outcomes import CleanAnswer, clean_answers, score, with_rivals
+from codi_lens.causal.clean_answers import CleanAnswer, clean_answers, with_rivals
+from codi_lens.causal.outcomes import score
 from codi_lens.causal.results import Results
 from codi_lens.causal.strata import CLEAN, Only, judged, kept
 from codi_lens.errors import InterventionError, check_choice, check_flags, shown
@@ -139,7 +140,7 @@ def measure(
     settings = {
         "fingerprint": model.fingerprint(),
         # Without gold answers, which judge the outcomes and decide none of them.
-        "problems": [[each.id, each.question] for each in problems],
+        "problems": [each.identity for each in problems],
         "arms": {name: _identity(arm) for name, arm in named.items()},
         "batches": [problems_at_once, rows_at_once],
         "max_new_tokens": max_new_tokens,

@@ -8,7 +8,6 @@ that differ decode on from the first difference. Answers are therefore exactly t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,91 +15,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from codi_lens.causal.clean_answers import CleanAnswer, force_clean, other_logits
 from codi_lens.loading.loaded import Loaded
-from codi_lens.problems.problem import Problem, answer_span, is_correct, parse_answer
-from codi_lens.thinking.answers import Forced, anchor, decode, force, text
+from codi_lens.problems.kinds import alike
+from codi_lens.problems.parsing import is_correct, parsed
+from codi_lens.thinking.answers import Forced, decode, text
 from codi_lens.thinking.clean_runs import CleanRuns, Resumed, touched
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.loop import Loop
-from codi_lens.thinking.prompts import answer_rooms
 
 Outcome = Literal["log_prob", "logit_difference"]
 """An outcome that has a gradient; see `score`."""
-
-
-@dataclass(frozen=True)
-class CleanAnswer:
-    """The answer of a problem's clean run: what the intervened runs are compared with.
-
-    Attributes:
-        problem: the problem.
-        tokens: the answer, cut at EOS.
-        ended: whether EOS followed, rather than the limit of tokens or of the context.
-        number: which of the tokens spell the number that the answer gives, or None.
-        other: the token at `anchor` that the number's first is compared with: the most likely other
-            one, or the first of a rival's number (see `with_rivals`). None where there is none.
-        room: how many tokens an answer to this problem may have.
-    """
-
-    problem: Problem
-    tokens: tuple[int, ...]
-    ended: bool
-    number: range | None
-    other: int | None
-    room: int
-
-    def targets(self, eos: int) -> list[int]:
-        """The tokens that decoding chose, EOS included where it came."""
-        return [*self.tokens, *([eos] if self.ended else [])]
-
-
-def clean_answers(
-    clean: CleanRuns, problems: Sequence[Problem], *, max_new_tokens: int = 64
-) -> list[CleanAnswer]:
-    """Decode the answers of clean runs, and find their numbers.
-
-    Args:
-        clean: the runs.
-        problems: their problems, in the same order.
-        max_new_tokens: longest answer.
-    """
-    model = clean.model
-    rooms = answer_rooms(model, clean.prompts)
-    with clean.resume("answer", range(len(problems))) as run:
-        decoded = decode(run.loop, run.logits, model.config, rooms, max_new_tokens)
-    answers: list[CleanAnswer] = []
-    for problem, tokens, room in zip(problems, decoded, rooms, strict=True):
-        limit = min(room + 1, max_new_tokens)
-        number = _number_tokens(tokens, model)
-        answers.append(
-            CleanAnswer(problem, tuple(tokens), len(tokens) < limit, number, None, limit)
-        )
-    with clean.resume("answer", range(len(problems))) as run:
-        at_anchor = _force(model, run, answers).at_anchor
-    for i, answer in enumerate(answers):
-        if answer.number is not None:
-            answers[i] = replace(answer, other=int(_others(at_anchor[i], answer).argmax()))
-    return answers
-
-
-def with_rivals(answers: Sequence[CleanAnswer], rivals: Sequence[CleanAnswer]) -> list[CleanAnswer]:
-    """The same answers, each compared with the number of a rival's clean answer.
-
-    A pair whose numbers begin with the same token has no logit difference, nor has one without
-    a number in either answer.
-
-    Args:
-        answers: of the problems.
-        rivals: of the rival of each, in the same order.
-    """
-    compared: list[CleanAnswer] = []
-    for answer, rival in zip(answers, rivals, strict=True):
-        own, other = (
-            None if each.number is None else each.tokens[each.number.start]
-            for each in (answer, rival)
-        )
-        compared.append(replace(answer, other=None if own == other else other))
-    return compared
 
 
 def score(
@@ -120,15 +45,16 @@ def score(
         interventions: of the batch.
 
     Returns:
-        For each row `log_prob` (natural logarithm of the probability of the clean number, all its
-        tokens, teacher-forced), `logit_difference` (at `anchor`, the clean number's first token
-        over the token that it is compared with, by default the clean run's runner-up; both NaN
-        where the clean answer holds no number), `logit_margin` (the same over what this run itself
-        prefers: its most likely other token, so that it is below 0 where another number begins),
-        `answer`,
-        `number` (parsed, NaN where there is none), `changed` (the number differs), `correct` (1, 0,
-        NaN where the problem has no answer) and `change_ct0` … (the distance of each thought
-        from the clean one, in units of the clean one's norm).
+        For each row `log_prob` (natural logarithm of the probability of the clean number, or answer
+        of another kind, all its tokens, teacher-forced), `logit_difference` (at `anchor`, its first
+        token over the token that it is compared with: the clean run's runner-up, its likeliest
+        other choice, or the opposite boolean; both NaN where the clean run gives no answer),
+        `logit_margin` (the same over what this run itself prefers: its most likely other token, so
+        that it is below 0 where another answer begins), `answer`, `number` (parsed, NaN where there
+        is none), `changed` (what was parsed differs), `correct` (1, 0, NaN where the problem has no
+        answer) and `change_ct0` … (the distance of each thought from the clean one, in units of the
+        clean one's norm). Of a problem that asks for no number, `number` is NaN and `given` what
+        was parsed, "" where nothing was.
 
     Raises:
         InterventionError: a hook does not exist or never fired.
@@ -139,7 +65,7 @@ def score(
     answer_touched = any("answer" in touched(each, n_thoughts) for each in interventions)
     with torch.no_grad():
         with clean.resume(first, rows, interventions) as run:
-            forced = _force(model, run, expected)
+            forced = force_clean(model, run, expected)
             tokens, unfinished = _agreed(model, expected, forced)
             _hide_refused(run.loop, forced, tokens)
             if unfinished and answer_touched:
@@ -173,7 +99,7 @@ def differentiable(
     """
     expected = [answers[row] for row in rows]
     with clean.resume(first, rows, interventions, gradient=True) as run:
-        forced = _force(clean.model, run, expected)
+        forced = force_clean(clean.model, run, expected)
     return _READ[outcome](forced, expected)
 
 
@@ -187,83 +113,68 @@ def _outcomes(
 ) -> list[dict[str, Any]]:
     distance = (run.thoughts - clean_thoughts).float().norm(dim=-1)
     distance = (distance / clean_thoughts.float().norm(dim=-1)).tolist()
-    log_probs = _number_log_probs(forced, expected).tolist()
+    log_probs = _answer_log_probs(forced, expected).tolist()
     differences = _logit_differences(forced, expected).tolist()
     margins = _logit_margins(forced, expected).tolist()
     outcomes: list[dict[str, Any]] = []
     for i, (clean, tokens) in enumerate(zip(expected, answers, strict=True)):
         answer, before = text(tokens, model.tokenizer), text(clean.tokens, model.tokenizer)
-        number, number_before = parse_answer(answer), parse_answer(before)
-        known = clean.problem.answer
+        form, known = clean.problem.form, clean.problem.answer
+        given, given_before = parsed(answer, form), parsed(before, form)
+        number = float("nan") if given is None or isinstance(given, str) else float(given)
         outcome = {
             "log_prob": log_probs[i],
             "logit_difference": differences[i],
             "logit_margin": margins[i],
             "answer": answer,
-            "number": float("nan") if number is None else float(number),
-            "changed": number != number_before,
-            "correct": float("nan") if known is None else float(is_correct(answer, known)),
+            "number": number,
+            "changed": not alike(given, given_before),
+            "correct": float("nan") if known is None else float(is_correct(answer, clean.problem)),
         }
+        if form.kind != "number":
+            outcome["given"] = given or ""
         outcomes.append(outcome | {f"change_ct{t}": d for t, d in enumerate(distance[i])})
     return outcomes
 
 
-def _force(model: Loaded, run: Resumed, expected: Sequence[CleanAnswer]) -> Forced:
-    """The clean answers, with the EOS that ended them, fed to a batch."""
-    return force(
-        run.loop,
-        run.logits,
-        [clean.targets(model.config.eos) for clean in expected],
-        [None if clean.number is None else clean.number.start for clean in expected],
-        model.config,
-    )
-
-
-def _number_log_probs(forced: Forced, expected: Sequence[CleanAnswer]) -> Float[Tensor, " row"]:
-    """The log-probability of each clean number, all its tokens; NaN where there is none."""
+def _answer_log_probs(forced: Forced, expected: Sequence[CleanAnswer]) -> Float[Tensor, " row"]:
+    """The log-probability of what each clean run answers, all its tokens; NaN without answer."""
     nothing = forced.log_probs.new_tensor(torch.nan)
     return torch.stack(
         [
-            nothing if clean.number is None else row[list(clean.number)].sum()
+            nothing if clean.span is None else row[list(clean.span)].sum()
             for row, clean in zip(forced.log_probs, expected, strict=True)
         ]
     )
 
 
 def _logit_differences(forced: Forced, expected: Sequence[CleanAnswer]) -> Float[Tensor, " row"]:
-    """At `anchor`, the clean number's first token over the runner-up; NaN without number."""
+    """At `anchor`, the clean answer's first token over another one; NaN without any."""
     nothing = forced.at_anchor.new_tensor(torch.nan)
     return torch.stack(
         [
             nothing
-            if clean.number is None or clean.other is None
-            else row[clean.tokens[clean.number.start]] - row[clean.other]
+            if clean.span is None or clean.other is None
+            else row[clean.tokens[clean.span.start]] - row[clean.other]
             for row, clean in zip(forced.at_anchor, expected, strict=True)
         ]
     )
 
 
 def _logit_margins(forced: Forced, expected: Sequence[CleanAnswer]) -> Float[Tensor, " row"]:
-    """At `anchor`, the clean number's first token over the most likely other one of this run."""
+    """At `anchor`, the clean answer's first token over the most likely other one of this run."""
     nothing = forced.at_anchor.new_tensor(torch.nan)
     return torch.stack(
         [
             nothing
-            if clean.number is None
-            else row[clean.tokens[clean.number.start]] - _others(row, clean).max()
+            if clean.span is None
+            else row[clean.tokens[clean.span.start]] - other_logits(row, clean).max()
             for row, clean in zip(forced.at_anchor, expected, strict=True)
         ]
     )
 
 
-def _others(logits: Float[Tensor, " vocab"], clean: CleanAnswer) -> Float[Tensor, " vocab"]:
-    """Logits at `anchor` without that of the clean number's first token."""
-    assert clean.number is not None
-    first = torch.tensor([clean.tokens[clean.number.start]], device=logits.device)
-    return logits.index_fill(0, first, -1e30)
-
-
-_READ = {"log_prob": _number_log_probs, "logit_difference": _logit_differences}
+_READ = {"log_prob": _answer_log_probs, "logit_difference": _logit_differences}
 
 
 def _agreed(
@@ -313,16 +224,3 @@ def _decode_on(
     for row, tokens in zip(rows, more, strict=True):
         if row in going:
             answers[row] += tokens
-
-
-def _number_tokens(tokens: Sequence[int], model: Loaded) -> range | None:
-    """Which tokens spell the number of an answer."""
-    start = anchor(tokens, model.tokenizer)
-    if start is None:
-        return None
-    span = answer_span(text(tokens, model.tokenizer))
-    assert span is not None
-    stop = start + 1
-    while stop < len(tokens) and len(text(tokens[:stop], model.tokenizer)) < span[1]:
-        stop += 1
-    return range(start, stop)

@@ -163,7 +163,7 @@ def _recovered(
     known = np.isfinite(before) & np.isfinite(goal) & np.isfinite(after).all(axis=1)
     if not known.any():
         raise InterventionError(
-            "No pair has a logit difference: the clean runs of a pair must give two numbers that "
+            "No pair has a logit difference: the clean runs of a pair must give two answers that "
             "begin with different tokens."
         )
     n, before, goal, after = len(before), before[known], goal[known], after[known]

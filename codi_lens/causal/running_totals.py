@@ -37,9 +37,10 @@ from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.chains import chain_of
+from codi_lens.problems.kinds import Answer
 from codi_lens.problems.operations import MAX_TOTAL, totals_of
 from codi_lens.problems.pairs import Pairs, both_problems, pair_list
-from codi_lens.problems.problem import Number, Problems
+from codi_lens.problems.problem import Problems
 from codi_lens.problems.words import WordProblem, built_in
 from codi_lens.stats import benjamini_hochberg
 
@@ -269,7 +270,7 @@ def _shares(
     outcomes: SwapOutcomes,
     swap: Swap,
     ids: Sequence[str],
-    answers: Mapping[str, Number | None],
+    answers: Mapping[str, Answer | None],
     level: float,
 ) -> dict[str, Any]:
     """Whose answer is given, of the pairs whose clean answers are right."""

@@ -8,7 +8,8 @@ from typing import Literal
 import pandas as pd
 
 from codi_lens.errors import InterventionError
-from codi_lens.problems.problem import Problem, is_correct
+from codi_lens.problems.parsing import is_correct
+from codi_lens.problems.problem import Problem
 
 Only = Literal["all", "right", "wrong"]
 """Problems by their clean answer; those without a known answer are in "all" alone."""
@@ -19,9 +20,9 @@ CLEAN = "clean"
 
 def judged(outcomes: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
     """The outcomes with `correct` as the problems' answers of now have it."""
-    gold = {problem.id: problem.answer for problem in problems}
+    by_id = {problem.id: problem for problem in problems}
     correct = [
-        float("nan") if gold[id] is None else float(is_correct(answer, gold[id]))
+        float("nan") if by_id[id].answer is None else float(is_correct(answer, by_id[id]))
         for id, answer in zip(outcomes["problem"], outcomes["answer"], strict=True)
     ]
     return outcomes.assign(correct=correct)

@@ -13,6 +13,7 @@ import tyro
 from codi_lens.errors import CodiLensError, ProblemError, shown
 from codi_lens.loading.sources import check_source, learnt_family, shipped_models
 from codi_lens.problems.corpora import gsm8k, load_problems, sample_indices
+from codi_lens.problems.kinds import Kind
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.stories import Family
 from codi_lens.problems.words import word_problems
@@ -152,16 +153,23 @@ class Corpus:
 
     Attributes:
         problems: "builtin" (word problems of the family that the model learnt), a family of them
-            ("plain", "hub", "skip", "sequential", "mixed"), "gsm8k", or a JSON or JSON-lines file.
+            ("plain", "hub", "skip", "sequential", "mixed"), "gsm8k", or a file in a format of the
+            field: JSON, JSON lines, CSV, TSV, parquet, lines of GSM8K-Aug.
         n: How many problems: 100 by default (to verify and to grade, up to 200), or all of a
             smaller file.
         seed: Draws the problems, and whatever else is drawn; 42 gives the study's own 100 problems
             of gsm8k.
+        question_field: Of a file: the field that holds the question, or several, with commas.
+        answer_field: Of a file: the field that holds the answer.
+        kind: Of a file: what its answers are, where its fields do not say it.
     """
 
     problems: Annotated[str, tyro.conf.arg(metavar="builtin|FAMILY|gsm8k|FILE")] = "builtin"
     n: Count = None
     seed: int = 42
+    question_field: Annotated[str | None, tyro.conf.arg(metavar="NAME,…")] = None
+    answer_field: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    kind: Annotated[Kind | None, tyro.conf.arg(metavar="{number,choice,boolean,text}")] = None
 
     def choose(self, *models: str, default: int = 100) -> tuple[list[Problem], str]:
         """The problems, `default` of them if no number is given, and what to call them.
@@ -171,9 +179,10 @@ class Corpus:
             default: how many.
 
         Raises:
-            ProblemError: an unknown corpus, a bad file, `n` outside the corpus, or models that
-                learnt different families of built-in problems.
+            ProblemError: an unknown corpus, a bad file, fields or a kind of what is no file, `n`
+                outside the corpus, or models that learnt different families of built-in problems.
         """
+        self._check_fields()
         n = default if self.n is None else self.n
         family = self._family(models)
         if family is not None:
@@ -188,9 +197,20 @@ class Corpus:
                 f"There is no problem file {path}; give a file, or one of builtin, gsm8k, "
                 f"{', '.join(get_args(Family))}."
             )
-        loaded = load_problems(path)
+        asked = None if self.question_field is None else split_names(self.question_field)
+        loaded = load_problems(path, asked, self.answer_field, self.kind)
         n = min(default, len(loaded)) if self.n is None else self.n
         return [loaded[i] for i in sample_indices(len(loaded), n, seed=self.seed)], path.name
+
+    def _check_fields(self) -> None:
+        """Refuse to name fields where there are none."""
+        named = ("question_field", "answer_field", "kind")
+        given = [name for name in named if getattr(self, name) is not None]
+        if given and self.problems in ("builtin", "gsm8k", *get_args(Family)):
+            raise ProblemError(
+                f"--{given[0].replace('_', '-')} is of a problem file; {self.problems} has no "
+                "fields to name."
+            )
 
     def donor_candidates(self, chosen: Sequence[Problem], *models: str) -> list[Problem]:
         """Problems of the same corpus among which donors with the same answer are looked for."""

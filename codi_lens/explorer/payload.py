@@ -212,7 +212,7 @@ def _problem(arrays: Sequence[xr.DataArray], id: str, detail: Detail) -> dict[st
         "id": id,
         "question": _text(one, "question"),
         "answer": _text(one, "answer"),
-        "expected": None if expected is None else f"{expected:g}",
+        "expected": _text(one, "right_answer") or None if expected is None else f"{expected:g}",
         "correct": None if correct is None else bool(correct),
         "undefined": [_undefined(array, id) for array in arrays],
         "totals": [{"name": name, "value": value} for name, value in detail.totals],

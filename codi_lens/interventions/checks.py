@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
-from codi_lens.errors import InterventionError
+from codi_lens.errors import InterventionError, shown
 from codi_lens.positions import rank, thought_names
 from codi_lens.thinking.run import ThoughtRun
 
@@ -42,3 +45,15 @@ def check_untouched(clean: ThoughtRun, run: ThoughtRun, first: str) -> None:
                 f"The run differs from the clean one at {name!r}, before {first!r}, which the "
                 "intervention touches first."
             )
+
+
+def check_mapping(what: str, given: Any) -> None:
+    """Refuse what is no mapping of problem ids.
+
+    Raises:
+        InterventionError: something else.
+
+    >>> check_mapping("Donors.paired", {"a": "b"})
+    """
+    if not isinstance(given, Mapping):
+        raise InterventionError(f"{what} takes a mapping of problem ids, not {shown(given)}.")

@@ -20,9 +20,12 @@ from codi_lens.errors import (
     shown,
     whole_number,
 )
+from codi_lens.interventions.checks import check_mapping
 from codi_lens.loading.loaded import Loaded
 from codi_lens.positions import rank, thought_names
-from codi_lens.problems.problem import Number, Problems, parse_answer, problem_list
+from codi_lens.problems.kinds import NUMBER, Answer, alike
+from codi_lens.problems.parsing import parsed
+from codi_lens.problems.problem import Problems, problem_list
 from codi_lens.stats import seeded
 from codi_lens.thinking.given import check_model
 from codi_lens.thinking.hook_names import hooked_names
@@ -44,7 +47,7 @@ class Donors:
 
     Attributes:
         ids: of the donor problems.
-        answers: the number that each donor's clean run gives, None where it gives none.
+        answers: what each donor's clean run answers, None where it gives no answer.
 
     >>> from codi_lens import CodiModel, problems
     >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
@@ -86,6 +89,7 @@ class Donors:
         batch_size = whole_number("batch_size", batch_size, 1)
         model = in_way(model, way)
         self._set(model, prepare_problems(model, problems), [p.id for p in problems])
+        self._forms = [problem.form for problem in problems]
         self.seed, self._batch_size = check_seed(seed), batch_size
 
     @classmethod
@@ -100,13 +104,14 @@ class Donors:
     def _set(self, model: Loaded, prompts: Sequence[Sequence[int]], ids: Sequence[str]) -> None:
         self.ids = tuple(ids)
         self._model = model
+        self._forms = [NUMBER] * len(self.ids)
         self._prompts = [tuple(prompt) for prompt in prompts]
         # Shared by all views of this corpus, so that each activation is computed once.
         self._kept: dict[tuple[str, str], list[Tensor]] = {}
-        self._answers: list[Number | None] = []
+        self._answers: list[Answer | None] = []
         self._awaited: dict[tuple[str, str], None] = {}
         self._pairs: Mapping[str, str] = {}
-        self._rule: tuple[Mapping[str, Number | None], bool] | None = None
+        self._rule: tuple[Mapping[str, Answer | None], bool] | None = None
 
     def __len__(self) -> int:
         """The number of donors."""
@@ -118,8 +123,8 @@ class Donors:
         return digest(self.seed, self.ids, self._prompts, sorted(self._pairs.items()), self._rule)
 
     @property
-    def answers(self) -> list[Number | None]:
-        """The number that each donor's clean run gives."""
+    def answers(self) -> list[Answer | None]:
+        """What each donor's clean run answers: numbers, or as `parse_answer` reads its kind."""
         if not self._answers:
             self._run([], ())
         return self._answers
@@ -136,7 +141,7 @@ class Donors:
         Raises:
             InterventionError: a donor id that the corpus does not have, or no mapping.
         """
-        _check_mapping("Donors.paired", pairs)
+        check_mapping("Donors.paired", pairs)
         unknown = sorted(set(pairs.values()) - set(self.ids))
         if unknown:
             raise InterventionError(f"The donors hold no problem {unknown[0]!r}.")
@@ -144,17 +149,17 @@ class Donors:
         view._pairs = dict(pairs)
         return view
 
-    def matching(self, answers: Mapping[str, Number | None], *, same: bool) -> Donors:
+    def matching(self, answers: Mapping[str, Answer | None], *, same: bool) -> Donors:
         """The same corpus, with donors only of the same, or only of a different, answer.
 
         Args:
-            answers: by problem id, the number that a donor's clean answer is compared with.
+            answers: by problem id, the answer that a donor's clean one is compared with.
             same: whether it must be equal or must differ.
 
         Raises:
             InterventionError: no mapping.
         """
-        _check_mapping("Donors.matching", answers)
+        check_mapping("Donors.matching", answers)
         view = copy.copy(self)
         view._rule = (dict(answers), same)
         return view
@@ -162,7 +167,7 @@ class Donors:
     def draw(
         self,
         ids: Sequence[str],
-        answers: Sequence[Number | None] | None = None,
+        answers: Sequence[Answer | None] | None = None,
         same_answer: bool | None = None,
         prompts: Sequence[Sequence[int]] | None = None,
     ) -> list[int]:
@@ -170,7 +175,7 @@ class Donors:
 
         Args:
             ids: of the problems.
-            answers: their numbers, compared with the donors' clean answers.
+            answers: theirs, compared with the donors' clean answers.
             same_answer: whether the donor's answer must be the same (True), must differ (False),
                 or is of no matter (None).
             prompts: their tokens as `think` prepares them; a donor never has the same.
@@ -288,7 +293,7 @@ class Donors:
         return ("bot", *thought_names(self._model.config.n_thoughts), "eot")
 
     def _draw(
-        self, name: str, prompt: tuple[int, ...] | None, answer: Number | None, same: bool | None
+        self, name: str, prompt: tuple[int, ...] | None, answer: Answer | None, same: bool | None
     ) -> int:
         if name in self._pairs:
             return self.ids.index(self._pairs[name])
@@ -303,7 +308,7 @@ class Donors:
             if same is None:
                 return index
             known = self.answers[index] is not None and answer is not None
-            if known and (self.answers[index] == answer) == same:
+            if known and alike(self.answers[index], answer) == same:
                 return index
         wanted = {None: "", True: " with the same answer", False: " with another answer"}[same]
         raise InterventionError(
@@ -319,7 +324,7 @@ class Donors:
             raise InterventionError(
                 f"Donors run clean, but {hooked[0]} carries a plain hook; take donors outside it."
             )
-        answers: list[Number | None] = []
+        answers: list[Answer | None] = []
         decode: dict[str, Any] = {"max_new_tokens": 1}
         if not self._answers or "answer" in groups:
             decode = {}
@@ -329,7 +334,7 @@ class Donors:
             opening = len(self._model.config.opening)
             questions = [list(prompt[: len(prompt) - opening]) for prompt in prompts]
             run = think(self._model, questions, names_filter=hook_names or None, **decode)
-            answers += [parse_answer(answer) for answer in run.answers]
+            answers += map(parsed, run.answers, self._forms[start:])
             cache = run.cache() if hook_names else {}
             for name in hook_names:
                 for position in (*self._singles(), *groups):
@@ -343,8 +348,3 @@ class Donors:
             if not all(len(value) for value in values):
                 raise InterventionError(f"A donor has no token at {key[1]!r}.")
         self._kept.update(found)
-
-
-def _check_mapping(what: str, given: Any) -> None:
-    if not isinstance(given, Mapping):
-        raise InterventionError(f"{what} takes a mapping of problem ids, not {shown(given)}.")

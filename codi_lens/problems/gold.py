@@ -40,7 +40,10 @@ _FIELD = re.compile(
     rf"|(?P<grouped>{_GROUPED})|(?P<plain>{_PLAIN})"
     rf")(?: ?(?:%|per ?cent|{_CURRENCY}))?"
 )
-_MARKER = re.compile(r"answer\s+is\b\s*:?", re.IGNORECASE)
+MARKER = re.compile(r"#{3,}|answer\s+is", re.IGNORECASE)
+"""What stands before an answer: GSM8K's "####", Coconut's "###", or CODI's words."""
+_HASHES = re.compile(r"#{3,}")
+_WORDS = re.compile(r"answer\s+is\b\s*:?", re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _PART = r"(?:\{ ?([^{}\s/]+) ?\}|(\d))"
 _FRAC = re.compile(rf"\\[dtc]?frac ?{_PART} ?{_PART}")
@@ -71,10 +74,10 @@ def read_gold(answer: object, *, of: str = "A problem") -> Number | None:
     Numbers of any library count (Python's, numpy's, pandas', a tensor of no dimension), and None,
     NaN and NA mean that there is no answer. A text is one number: 42, -7, 0.5, 1,234,567 or
     1 234 567 or 1_234, 3/4, 1 1/2, ½, 1e3, 1.5 × 10^3, $5, 5 USD, 50%; also in LaTeX
-    (`\frac{3}{4}`, `$42$`), in a `\boxed{}` with words around it, or behind GSM8K's last "####" or
-    behind "answer is". Commas separate thousands. Signs of currency and percent are left out: 50%
-    is 50, as `parse_answer` reads it. Everything else is refused, above all what can be read in two
-    ways.
+    (`\frac{3}{4}`, `$42$`), in a `\boxed{}` with words around it, or behind the last "####" or
+    "###" of GSM8K and Coconut, or behind "answer is". Commas separate thousands. Signs of currency
+    and percent are left out: 50% is 50, as `parse_answer` reads it. Everything else is refused,
+    above all what can be read in two ways.
 
     Args:
         answer: the content of the field.
@@ -154,17 +157,23 @@ def _of_decimal(value: Decimal) -> Fraction:
 def _in_text(text: str) -> Fraction:
     if len(text) > _LONGEST_TEXT:
         raise _UnreadableError(f"which is longer than {_LONGEST_TEXT} characters")
-    if "####" in text:
-        text = text.rpartition("####")[2]
-    elif markers := list(_MARKER.finditer(text)):
+    if markers := list(_HASHES.finditer(text)) or list(_WORDS.finditer(text)):
         text = text[markers[-1].end() :]
-    boxes = {_in_field(content) for content in _boxed(text)}
+    boxes = {_in_field(content) for content in boxed(text)}
     if len(boxes) > 1:
         raise _UnreadableError("which boxes more than one number")
     return boxes.pop() if boxes else _in_field(text)
 
 
-def _boxed(text: str) -> list[str]:
+def is_missing(answer: object) -> bool:
+    """Whether a value of any library says that there is no answer: None, NaN or NA."""
+    if answer is None or type(answer).__name__ in ("NAType", "NaTType", "MaskedConstant"):
+        return True
+    return isinstance(answer, float | Decimal) and math.isnan(answer)
+
+
+def boxed(text: str) -> list[str]:
+    """What the boxes of LaTeX in a text hold, in their order."""
     contents: list[str] = []
     for box in _BOX.finditer(text):
         depth = 1

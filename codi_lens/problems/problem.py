@@ -1,16 +1,16 @@
-"""A problem, and the number that an answer gives."""
+"""A problem: a question, its answer, and what is known of both."""
 
 from __future__ import annotations
 
 import operator
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from codi_lens.errors import ProblemError
+from codi_lens.errors import ProblemError, listed, shown
 from codi_lens.problems.arguments import Whole, check_text, repeated, whole_number
-from codi_lens.problems.gold import MOST_DIGITS, Number, read_gold, shown
+from codi_lens.problems.gold import read_gold
+from codi_lens.problems.kinds import NUMBER, Answer, Form, Kind, KindGiven, form_of, read_answer
 
 
 @dataclass(frozen=True)
@@ -19,26 +19,44 @@ class Problem:
 
     Attributes:
         question: the text of the question.
-        answer: the correct number, or None where the corpus gives none. May be given as a number
-            of any library, NaN or NA, or a text that is one number: see `read_gold`.
+        answer: the correct answer, or None where the corpus gives none: a number; of other kinds
+            the label of a choice, "yes" or "no", or a text. May be given as a number of any
+            library, NaN or NA, a truth value, or a text that is one answer: see `read_gold`.
         id: unique within a corpus; reports, donors and resumed runs refer to it. May be given as a
             whole number.
+        kind: of the answer: "number", "choice", "boolean" or "text".
+        choices: of a "choice", the texts by their labels, where they are known; None elsewhere.
+        steps: a reference chain, step by step as the corpus writes it; () without one.
 
     Raises:
-        ProblemError: a question or an id that is no text or cannot be written, or an answer that
-            is not one number.
+        ProblemError: a question or an id that is no text or cannot be written, an answer that is
+            not one of its kind, choices that are none, or steps that are no texts.
 
     >>> Problem("Half of 3?", "1 1/2", 7)
     Problem(question='Half of 3?', answer=1.5, id='7')
+    >>> Problem("Can a brick float?", False, 8, kind="boolean").answer
+    'no'
     """
 
     question: str
-    answer: Number | None
+    answer: Answer | None
     id: str
+    kind: Kind = field(default="number", repr=False, kw_only=True)
+    choices: Mapping[str, str] | None = field(default=None, repr=False, hash=False, kw_only=True)
+    steps: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
 
-    def __init__(self, question: str, answer: object, id: object) -> None:
+    def __init__(
+        self,
+        question: str,
+        answer: object,
+        id: object,
+        *,
+        kind: KindGiven = "number",
+        choices: object = None,
+        steps: object = (),
+    ) -> None:
         """Take more than is kept: any answer that `read_gold` reads."""
-        self._keep(question=question, answer=answer, id=id)
+        self._keep(question=question, answer=answer, id=id, kind=kind, choices=choices, steps=steps)
         self.__post_init__()
 
     def __post_init__(self) -> None:
@@ -46,7 +64,27 @@ class Problem:
         id = _id_of(self.id)
         of = f"The problem {shown(id)}"
         question = check_text(f"The question of the problem {shown(id)}", self.question)
-        self._keep(question=question, answer=read_gold(self.answer, of=of), id=id)
+        self._keep(question=question, id=id)
+        if self.kind == "number" and self.choices is None and self.steps == ():
+            self._keep(answer=read_gold(self.answer, of=of))
+            return
+        choices = None if self.choices is None else _choices_of(self.choices, self.kind, of)
+        answer = read_answer(self.answer, form_of(self.kind, choices), choices, of=of)
+        steps = tuple(
+            check_text(f"A step of the problem {shown(id)}", step)
+            for step in listed(f"{of} has steps=, which", self.steps, "texts", ProblemError)
+        )
+        self._keep(answer=answer, choices=choices, steps=steps)
+
+    @property
+    def form(self) -> Form:
+        """What an answer to this has to look like."""
+        return NUMBER if self.kind == "number" else form_of(self.kind, self.choices)
+
+    @property
+    def identity(self) -> list[Any]:
+        """What decides what is read off a run of this, the gold answer aside."""
+        return [self.id, self.question, *self.form.told]
 
     @property
     def edges(self) -> tuple[tuple[str, str], ...]:
@@ -62,102 +100,6 @@ if TYPE_CHECKING:
     Problems = Iterable[Problem]
 else:  # refused by `problem_list`, in a sentence, and not by a type checker at run time
     Problems = object
-
-
-_NUMBER = re.compile(
-    r"(?P<sign>(?<![\w.)\]%])[-−]\s?(?=[$€£¥]?\.?\d)|(?<=[$€£¥])[-−](?=\.?\d))?"
-    r"(?(sign)[$€£¥]?)"
-    r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\d)\.\d+)"
-)
-"""A number, from its sign (which may stand before or after a currency symbol) or first digit."""
-_MARKER = re.compile(r"####|answer\s+is", re.IGNORECASE)
-_EQUALS = re.compile(r"=\s*[$€£¥]?")
-_OPERATOR = re.compile(r"\s*[-−+*/×÷=]")
-
-
-def parse_answer(text: str) -> Number | None:
-    """The number that an answer gives, or None if it holds no number (of up to 300 digits).
-
-    After "####" or "answer is" (the last of them) the first number counts; in a text without
-    either, the last number does, as in the original CODI evaluation.
-
-    Raises:
-        ProblemError: no text.
-
-    >>> parse_answer("The answer is: 1,234"), parse_answer("... so #### -4")
-    (1234, -4)
-    >>> parse_answer("It costs $2.50."), parse_answer("no idea")
-    (2.5, None)
-    """
-    span = answer_span(text)
-    if span is None:
-        return None
-    digits = re.sub(r"[^\d.]", "", text[slice(*span)])
-    value = float(digits) if "." in digits else int(digits)
-    if any(sign in text[slice(*span)] for sign in "-−"):
-        value = -value
-    return int(value) if value == int(value) else value
-
-
-def answer_span(text: str) -> tuple[int, int] | None:
-    """Where in `text` the number that `parse_answer` reads begins and ends, in characters.
-
-    Raises:
-        ProblemError: no text.
-
-    >>> answer_span("The answer is: 42.")
-    (15, 17)
-    """
-    if not isinstance(text, str):
-        raise ProblemError(f"The text to read a number from is {shown(text)}; give text.")
-    markers = list(_MARKER.finditer(text))
-    if markers:
-        found = _NUMBER.search(text, markers[-1].end())
-    else:
-        found = next(iter(reversed(list(_NUMBER.finditer(text)))), None)
-    return found.span() if found and len(found[0]) <= MOST_DIGITS else None
-
-
-def result_spans(text: str) -> list[tuple[int, int]]:
-    """Where in a written chain of thought the results of its steps begin and end, in characters.
-
-    A result is a number right behind "=" that no operator follows, so that only the last one of
-    "2 + 3 = 4 + 1 = 5" is.
-
-    >>> text = "<<16-3-4=9>> so 9 * 2 = $18.50, which is 18.5"
-    >>> [text[slice(*span)] for span in result_spans(text)]
-    ['9', '18.50']
-    """
-    found = (_NUMBER.match(text, sign.end()) for sign in _EQUALS.finditer(text))
-    return [each.span() for each in found if each and not _OPERATOR.match(text, each.end())]
-
-
-def is_correct(text: str, answer: object) -> bool:
-    """Whether the number in `text` is `answer`.
-
-    Whole numbers have to be equal. Others have to agree to 1e-6, or to 1e-6 of what is above 1, so
-    that 0.1 + 0.2 counts as 0.3; tiny answers to a thousandth.
-
-    Args:
-        text: what a model wrote, read by `parse_answer`.
-        answer: the correct number, read by `read_gold`.
-
-    Raises:
-        ProblemError: an answer that is not one number, or what is no text.
-
-    >>> is_correct("The answer is: 12.0", 12), is_correct("no idea", 12)
-    (True, False)
-    >>> is_correct("The answer is: 0.75", "3/4"), is_correct("12345679", 12345678)
-    (True, False)
-    """
-    gold = read_gold(answer)
-    if gold is None:
-        raise ProblemError(f"There is no answer to compare with: {shown(answer)} is no number.")
-    value = parse_answer(text)
-    if value is None or (isinstance(value, int) and isinstance(gold, int)):
-        return value == gold
-    size = abs(gold)
-    return abs(value - gold) <= min(1e-6 * max(1.0, size), max(1e-3 * size, 1e-12))
 
 
 def problem_list(problems: Problems, doing: str) -> list[Problem]:
@@ -211,6 +153,32 @@ def check_problems(problems: Problems, doing: str, **numbers: Whole) -> list[str
     for name, value in numbers.items():
         whole_number(name, value)
     return ids
+
+
+def numbers_only(problems: Sequence[Problem], doing: str) -> None:
+    """Refuse problems whose answers are no numbers, where numbers are needed.
+
+    Raises:
+        ProblemError: names the first of another kind.
+
+    >>> numbers_only([Problem("1 + 1?", 2, "a")], "Running totals")
+    """
+    other = next((problem for problem in problems if problem.kind != "number"), None)
+    if other is not None:
+        raise ProblemError(
+            f"{doing} need answers that are numbers; the answer of {other.id!r} is of the kind "
+            f"{other.kind!r}."
+        )
+
+
+def _choices_of(given: object, kind: object, of: str) -> dict[str, str]:
+    if kind != "choice" or not isinstance(given, Mapping):
+        advice = "give a dict of texts by label, and kind='choice'"
+        raise ProblemError(
+            f"{of}, of kind {shown(kind)}, has the choices {shown(given)}; {advice}."
+        )
+    form_of("choice", given)
+    return {label: check_text(f"{of}, the choice {label}", text) for label, text in given.items()}
 
 
 def _id_of(given: object) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from codi_lens.errors import ProblemError, check_choice, shown
 from codi_lens.problems.arguments import Split, Whole, check_seed, check_split, whole_number
 from codi_lens.problems.operations import MAX_OPERATIONS, Operation, Reference, split_of
-from codi_lens.problems.problem import Problem, Problems, problem_list
+from codi_lens.problems.problem import Problem, Problems, numbers_only, problem_list
 from codi_lens.problems.stories import (
     Family,
     draw_chain,
@@ -187,6 +187,7 @@ def built_in(problems: Problems, doing: str) -> list[WordProblem]:
     2
     """
     listed = problem_list(problems, doing)
+    numbers_only(listed, "Running totals")
     for each in listed:
         if not isinstance(each, WordProblem):
             raise ProblemError(

@@ -264,9 +264,7 @@ def results_of(problem: Problem) -> list[object]:
     """
     if isinstance(problem, WordProblem):
         return list(problem.totals)
-    results = [
-        step.strip("<> ").rpartition("=")[2].strip() for step in getattr(problem, "steps", ())
-    ]
+    results = [step.strip("<> ").rpartition("=")[2].strip() for step in problem.steps]
     return list(results) if all(number_of(each) is not None for each in results) else []
 
 

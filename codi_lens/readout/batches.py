@@ -51,5 +51,6 @@ def batched_runs(
                 names_filter=names_filter,
                 interventions=interventions,
                 ids=[problems[i].id for i in batch],
+                kind=[problems[i].form for i in batch],
             ),
         )

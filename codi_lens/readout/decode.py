@@ -16,7 +16,8 @@ from torch import Tensor
 from codi_lens.errors import PositionError, ProblemError, needs, whole_number
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
-from codi_lens.problems.problem import Problems, check_problems, is_correct
+from codi_lens.problems.parsing import is_correct
+from codi_lens.problems.problem import Problems, check_problems
 from codi_lens.readout.batches import batched_runs
 from codi_lens.readout.states import read
 from codi_lens.thinking.given import problems_for
@@ -88,8 +89,8 @@ def decode_thoughts(
     ):
         cache = run.cache()
         for row, i in enumerate(batch):
-            known, answer = problems[i].answer, run.answers[row]
-            correct = None if known is None else is_correct(answer, known)
+            answer = run.answers[row]
+            correct = None if problems[i].answer is None else is_correct(answer, problems[i])
             attention = _attention(run, cache, patterns, row, head)
             states = cache[last][row, run.layout.bot : run.layout.bot + len(attention)]
             found[i] = [
@@ -144,7 +145,7 @@ def authors_text(rows: pd.DataFrame, problems: Problems, chains: Sequence[str] =
     Args:
         rows: of `decode_thoughts`.
         problems: the same problems.
-        chains: a reference chain for each, "" without any.
+        chains: a reference chain for each, "" without any; by default the problems' own steps.
 
     Raises:
         CodiLensError: a table of something else.
@@ -165,8 +166,9 @@ def authors_text(rows: pd.DataFrame, problems: Problems, chains: Sequence[str] =
         own = rows[rows["problem"] == problem.id].to_dict("records")
         if not own:
             raise ProblemError(f"The rows hold no problem {problem.id!r}.")
-        chain = chains[number] if chains else ""
-        answer = "" if problem.answer is None else float(problem.answer)
+        chain = chains[number] if chains else " ".join(problem.steps)
+        known = problem.answer
+        answer = "" if known is None else known if isinstance(known, str) else float(known)
         lines += [f"Question{number}...", f"{problem.question}..."]
         lines.append(f"CoT={chain}, Answer={answer}")
         for row in own:

@@ -184,6 +184,7 @@ def _trajectories(
         for i, (name, (pc1, pc2)) in enumerate(zip(names, own, strict=True)):
             row = {"problem": problem.id, "thought": name, "pc1": float(pc1), "pc2": float(pc2)}
             total = float(totals[i]) if i < len(totals) else np.nan
-            answer = np.nan if problem.answer is None else float(problem.answer)
+            known = problem.answer
+            answer = np.nan if known is None or isinstance(known, str) else float(known)
             rows.append(row | {"total": total, "answer": answer})
     return pd.DataFrame(rows)

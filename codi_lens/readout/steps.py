@@ -60,21 +60,18 @@ def match_steps(
 
     Args:
         top_tokens: the texts of the top tokens of each row, as of `decode_thoughts`.
-        results: of a reference chain: its text, or the results as numbers or texts. A result that
-            is no plain number, such as "3/4", matches nothing.
+        results: of a reference chain: its text, its steps (`Problem.steps`), or the results as
+            numbers or texts. A result that is no plain number, such as "3/4", matches nothing.
 
     Raises:
-        ProblemError: a chain without a step, or what holds no results.
+        ProblemError: a chain without a step, what holds no results, or steps in words alone.
 
     >>> match_steps([[" 13", "9.0"], ["-", " than"], [" 9", " 18"]], "<<16-3-4=9>> <<9*2=18>>")
     array([[ True, False],
            [False, False],
            [ True,  True]])
     """
-    if isinstance(results, str):
-        results = step_results(results)
-    written = listed("match_steps", results, "results", ProblemError)
-    values = [number_of(result) for result in written]
+    values = [number_of(result) for result in _results(results)]
     rows = [{number_of(token) for token in row} for row in top_tokens]
     found = [[value is not None and value in row for value in values] for row in rows]
     return np.array(found, dtype=bool).reshape(len(rows), len(values))
@@ -95,7 +92,7 @@ def step_matches(
 
     Args:
         top_tokens: for each problem, for each row, the texts of its top tokens.
-        chains: for each problem its reference chain, as of `match_steps`.
+        chains: for each problem its reference chain, as of `match_steps`: `problem.steps`.
         level: of the Wilson intervals.
 
     Returns:
@@ -119,7 +116,7 @@ def step_matches(
         )
     if len({len(rows) for rows in top_tokens}) > 1:
         raise ProblemError("step_matches needs as many rows in each problem.")
-    whole = [step_results(each) if isinstance(each, str) else list(each) for each in chains]
+    whole = [_results(each) for each in chains]
     results = [intermediate(each) for each in whole]
     groups: dict[int, list[int]] = {}
     for i, each in enumerate(whole):
@@ -148,6 +145,22 @@ def intermediate(results: Sequence[object]) -> list[object]:
     ([9], [9])
     """
     return list(results[:-1] if len(results) > 1 else results)
+
+
+def _results(chain: str | Iterable[object]) -> list[object]:
+    """The results of a chain, whichever way it is given."""
+    if isinstance(chain, str):
+        return list(step_results(chain))
+    written = listed("match_steps", chain, "results", ProblemError)
+    steps = [_STEP.fullmatch(each.strip()) if isinstance(each, str) else None for each in written]
+    results: list[object] = [
+        step[1] if step else each for step, each in zip(steps, written, strict=True)
+    ]
+    if results and not any(re.search(r"\d", str(each)) for each in results):
+        raise ProblemError(
+            f"match_steps needs results that are numbers; {shown(results[0])} has none."
+        )
+    return results
 
 
 def _row_groups(n_rows: int) -> dict[str, list[int]]:

@@ -7,10 +7,13 @@ from typing import Literal
 
 from codi_lens.errors import ProblemError, shown
 from codi_lens.loading.loaded import Loaded
-from codi_lens.problems.problem import Number, Problem
+from codi_lens.problems.gold import Number
+from codi_lens.problems.kinds import spellings
+from codi_lens.problems.problem import Problem, numbers_only
 from codi_lens.problems.words import WordProblem
 
-Value = Number | str | None
+Value = Number | str | tuple[str, ...] | None
+"""A number or a text; of a boolean every way to write it."""
 Targets = Literal["answer", "totals"] | Mapping[str, Sequence[Value]] | None
 """Targets by name, a value per problem; or those that problems know themselves."""
 
@@ -28,9 +31,15 @@ def chosen_targets(problems: Sequence[Problem], targets: Targets) -> dict[str, l
     if targets is None:
         return {}
     if targets == "answer":
-        return {"answer": [problem.answer for problem in problems]}
+        return {
+            "answer": [
+                spellings(each.answer, each.kind) or None if each.kind == "boolean" else each.answer
+                for each in problems
+            ]
+        }
     if targets == "totals":
         totals = [problem.totals for problem in problems if isinstance(problem, WordProblem)]
+        numbers_only(problems, "Running totals")
         if len(totals) < len(problems):
             raise ProblemError("Only built-in word problems have running totals.")
         return {
@@ -60,7 +69,8 @@ def ways_to_write(model: Loaded, value: Value) -> list[int]:
     if value is None:
         return []
     unknown = model.tokenizer.unk_token_id
-    texts = {str(value), f" {str(value).strip()}"}
+    words = value if isinstance(value, tuple) else (str(value),)
+    texts = {text for word in words for text in (word, f" {word.strip()}")}
     ids = [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     found = sorted({each[0] for each in ids if len(each) == 1 and each[0] != unknown})
     if not found:

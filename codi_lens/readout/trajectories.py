@@ -18,7 +18,8 @@ from codi_lens.errors import ProblemError
 from codi_lens.interventions.thoughts import truncate_thoughts
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
-from codi_lens.problems.problem import Problem, Problems, check_problems, is_correct
+from codi_lens.problems.parsing import is_correct
+from codi_lens.problems.problem import Problems, check_problems
 from codi_lens.readout.batches import batched_runs
 from codi_lens.readout.reading import Translator, logit_lens
 from codi_lens.readout.targets import Targets, Value, chosen_targets
@@ -145,27 +146,30 @@ def stopped_answers(
             for i, answer in zip(batch, run.answers, strict=True):
                 answers[i] = answer
         for target, values in wanted.items():
+            golds: Sequence[Any] = problems if target == "answer" else values
+            known = [
+                None if value is None else gold for value, gold in zip(values, golds, strict=True)
+            ]
             own = {"kept": kept, "last": place, "target": target}
             ranks = {"state": lens["target_rank"].sel(position=place, target=target).values}
             if kept:
                 ranks["thought"] = (
                     lens["thought_target_rank"].sel(thought=place, target=target).values
                 )
-            rows.append(own | _stopped(problems, answers, values, ranks, level))
+            rows.append(own | _stopped(answers, known, ranks, level))
     return pd.DataFrame(rows)
 
 
 def _stopped(
-    problems: Sequence[Problem],
     answers: Sequence[str],
-    values: Sequence[Value],
+    golds: Sequence[Any],
     ranks: dict[str, np.ndarray],
     level: float,
 ) -> dict[str, Any]:
     """The shares of one target after one number of thoughts."""
-    known = np.array([value is not None for value in values])
-    pairs = zip(answers, values, strict=True)
-    given = np.array([value is not None and is_correct(answer, value) for answer, value in pairs])
+    known = np.array([gold is not None for gold in golds])
+    pairs = zip(answers, golds, strict=True)
+    given = np.array([gold is not None and is_correct(answer, gold) for answer, gold in pairs])
     row: dict[str, Any] = share_of("answered", given[known], level)
     for name in ("state", "thought"):
         read = ranks[name][known] == 1 if name in ranks else np.zeros(0, dtype=bool)

@@ -1,4 +1,4 @@
-"""The answer of a run: decoded greedily, or given and scored; and where its number is read."""
+"""The answer of a run: decoded greedily, or given and scored; and where it is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from codi_lens.errors import ProblemError, listed
 from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.loaded import Loaded
-from codi_lens.problems.problem import answer_span, result_spans
+from codi_lens.problems.kinds import NUMBER, Form
+from codi_lens.problems.parsing import result_spans, span_of
 from codi_lens.thinking.given import token_ids, warn_of_unknown
 from codi_lens.thinking.loop import Loop
 
@@ -158,7 +159,7 @@ def force(
         loop: fed up to the end of `eot`.
         logits: its logits there, which score the first token.
         answers: token ids, EOS included where it is to be scored.
-        anchors: how many tokens come before each answer's number, None where it has none.
+        anchors: how many tokens come before what each answers, None where it has no answer.
         config: for pad, and for what is never decoded.
 
     Raises:
@@ -215,20 +216,24 @@ def text(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
     return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
-def anchor(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """How many answer tokens come before the first token of the answer's number."""
-    span = answer_span(text(tokens, tokenizer))
+def anchor(
+    tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase, form: Form = NUMBER
+) -> int | None:
+    """How many answer tokens come before the first of those that give an answer of this form."""
+    span = span_of(text(tokens, tokenizer), form)
     return None if span is None else _token_of(span[0], tokens, tokenizer)
 
 
-def steps(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, int], ...]:
+def steps(
+    tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase, form: Form = NUMBER
+) -> tuple[tuple[int, int], ...]:
     """Where the results of a written chain's steps begin and end among the tokens.
 
-    Those are the results before the answer's number; see `result_spans`.
+    Those are the results before the answer; see `result_spans`.
     """
     written = text(tokens, tokenizer)
-    number = answer_span(written)
-    limit = len(written) if number is None else number[0]
+    answered = span_of(written, form)
+    limit = len(written) if answered is None else answered[0]
     found: list[tuple[int, int]] = []
     for first, stop in result_spans(written[:limit]):
         start, last = (_token_of(at, tokens, tokenizer) for at in (first, stop - 1))

@@ -8,7 +8,7 @@ from typing import TypedDict
 from jaxtyping import Float
 from torch import Tensor
 
-from codi_lens.thinking.given import Vectors
+from codi_lens.thinking.given import Kinds, Vectors
 from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned
@@ -17,6 +17,7 @@ from codi_lens.thinking.plan import Planned
 class Asked(TypedDict, total=False):
     """Of any run."""
 
+    kind: Kinds
     max_new_tokens: int
     names_filter: NamesFilter
     interventions: Intervention | Planned | Iterable[Intervention | Planned]

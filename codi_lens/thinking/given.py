@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,10 +13,15 @@ from transformers import PreTrainedTokenizerBase
 
 from codi_lens.errors import CodiLensError, ProblemError, ProblemWarning, shown, whole_number
 from codi_lens.loading.loaded import Loaded
+from codi_lens.problems.kinds import Form, Kind, form_of
 from codi_lens.problems.problem import Problem, Problems, problem_list
 
 Vectors = Tensor | np.ndarray | Sequence[Any]
 """Numbers as people have them: a tensor, an array, nested lists."""
+if TYPE_CHECKING:
+    Kinds = Kind | Form | Sequence[Kind | Form]
+else:  # refused by `forms_for`, in a sentence, and not by a type checker at run time
+    Kinds = object
 _MOST_WORDS = 5
 
 
@@ -41,6 +46,31 @@ def problems_for(model: Any, problems: Problems, doing: str = "run") -> list[Pro
     """
     check_model(model)
     return problem_list(problems, doing)
+
+
+def forms_for(kind: Kinds, n: int) -> list[Form]:
+    """The form of the answer to each of `n` questions.
+
+    Args:
+        kind: of every answer, or one for each; a form also has the labels of choices.
+        n: how many.
+
+    Raises:
+        ProblemError: no kind of answer, or not one for each question.
+
+    >>> forms_for("boolean", 2) == forms_for([Form("boolean"), "boolean"], 2)
+    True
+    """
+    if isinstance(kind, str | Form) or not isinstance(kind, Iterable):
+        kinds: list[Any] = [kind] * n
+    else:
+        kinds = list(kind)
+    if len(kinds) != n:
+        raise ProblemError(
+            f"think was given {len(kinds)} kinds for {n} questions; give one for each, or one for "
+            "all."
+        )
+    return [each if isinstance(each, Form) else form_of(each) for each in kinds]
 
 
 def as_tensor(what: str, given: Any, error: type[CodiLensError]) -> Tensor:

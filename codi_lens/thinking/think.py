@@ -19,8 +19,9 @@ from codi_lens.errors import PositionError, ProblemError, whole_number
 from codi_lens.loading.loaded import Loaded
 from codi_lens.loading.soundness import check_thinks
 from codi_lens.positions import Layout, thought_names
+from codi_lens.problems.kinds import Form
 from codi_lens.thinking.answers import anchor, decode, force, prepare_answers, steps, text
-from codi_lens.thinking.given import Vectors, as_tensor
+from codi_lens.thinking.given import Kinds, Vectors, as_tensor, forms_for
 from codi_lens.thinking.hook_names import NamesFilter, hooked_names
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.labelled_rows import labelled_rows
@@ -39,6 +40,7 @@ def think(
     *,
     thoughts: Float[Tensor, "problem thought d_model"] | Vectors | None = None,
     answers: Iterable[str] | Iterable[Sequence[int]] | None = None,
+    kind: Kinds = "number",
     max_new_tokens: int = 64,
     names_filter: NamesFilter = None,
     interventions: Intervention | Planned | Iterable[Intervention | Planned] = (),
@@ -48,6 +50,7 @@ def think(
     """Run a batch of questions through thoughts to answers; see `CodiModel.think`."""
     check_thinks(model)
     prompts = prepare(model, questions)
+    forms = forms_for(kind, len(prompts))
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1, error=ProblemError)
     given = None if thoughts is None else _given_thoughts(model, len(prompts), thoughts)
     rooms = answer_rooms(model, prompts)
@@ -60,9 +63,9 @@ def think(
         with loop.hooks():
             kept_counts = kept_thoughts(planned, len(prompts), model.config.n_thoughts)
             walked = walk(model, loop, prompts, kept_counts, forced=given)
-            answered = _answer(model, loop, walked.logits, rooms, max_new_tokens, tokens)
+            answered = _answer(model, loop, walked.logits, rooms, max_new_tokens, tokens, forms)
         loop.check_fired()
-    layout = _finished(loop.layout, answered, model)
+    layout = _finished(loop.layout, answered, model, forms)
     vectors = torch.cat(loop.fed, dim=1)
     return ThoughtRun(
         thoughts=walked.thoughts,
@@ -143,6 +146,7 @@ def _answer(
     rooms: Sequence[int],
     max_new_tokens: int,
     given: list[list[int]] | None,
+    forms: Sequence[Form],
 ) -> _Answered:
     """Decode the answers, or score given ones."""
     config, tokenizer, tokens = model.config, model.tokenizer, given
@@ -150,7 +154,8 @@ def _answer(
         # The teacher that has an EOS behind the question has one between chain and answer too.
         n_ends = 1 + len(config.opening) if loop.layout.written else 1
         tokens = decode(loop, logits, config, rooms, max_new_tokens, n_ends)
-    anchors = tuple(anchor(row, tokenizer) for row in tokens)
+    pairs = zip(tokens, forms, strict=True)
+    anchors = tuple(anchor(row, tokenizer, form) for row, form in pairs)
     if given is None:
         return _Answered(tokens, anchors, None)
     ended = [[*row, config.eos] for row in tokens]
@@ -159,12 +164,12 @@ def _answer(
     return _Answered(tokens, anchors, log_probs)
 
 
-def _finished(layout: Layout, answered: _Answered, model: Loaded) -> Layout:
+def _finished(layout: Layout, answered: _Answered, model: Loaded, forms: Sequence[Form]) -> Layout:
     """A layout that knows the answers."""
-    written = answered.tokens if layout.written else ()
+    written = zip(answered.tokens, forms, strict=True) if layout.written else ()
     return replace(
         layout,
         answer_lengths=tuple(map(len, answered.tokens)),
         anchors=answered.anchors,
-        steps=tuple(steps(row, model.tokenizer) for row in written),
+        steps=tuple(steps(row, model.tokenizer, form) for row, form in written),
     )

@@ -21,7 +21,9 @@ from transformers import PretrainedConfig
 from codi_lens.errors import CodiLensError
 from codi_lens.loading.checkpoint import Checkpoint
 from codi_lens.loading.loaded import Loaded
-from codi_lens.problems.problem import Number, Problem, answer_span, is_correct
+from codi_lens.problems.kinds import Answer, Kind, opposite
+from codi_lens.problems.parsing import is_correct, span_of
+from codi_lens.problems.problem import Problem
 from codi_lens.stats import benjamini_hochberg, mcnemar_p, sign_flip_p
 from codi_lens.thinking.think import think
 from codi_lens.verification.variants import Variant, variants
@@ -118,8 +120,7 @@ class _Answers:
             prompts = self.variant.prompts(self.model, [each.question for each in new])
             run = think(self.model, prompts, max_new_tokens=self.max_new_tokens)
             self.texts += run.answers
-            pairs = zip(run.answers, new, strict=True)
-            self.correct += [is_correct(text, problem.answer) for text, problem in pairs]
+            self.correct += map(is_correct, run.answers, new)
         return np.array(self.correct[:n])
 
 
@@ -152,14 +153,16 @@ def _add_log_probs(
     """Log-probabilities of right answers, for settings that answers do not tell apart."""
     for column in ("log_prob", "difference", "p_log_prob"):
         table[column] = np.nan
-    template = _template(answers)
+    templates = _templates(answers)
     unshown = table.index[table["verdict"] == "not shown"]
     given = answers["given"]
-    if template is None or not len(unshown) or given.model is None:
+    if not len(unshown) or given.model is None:
         return
     n = int(table.loc[unshown, "n"].max())
-    problems = given.problems[:n]
-    texts = [template.format(each.answer) for each in problems if each.answer is not None]
+    problems = [each for each in given.problems[:n] if each.kind in templates]
+    texts = [templates[p.kind].format(p.answer) for p in problems if p.answer is not None]
+    if not texts:
+        return
     ours = _log_probs(given.variant, given.model, problems, texts)
     table.loc[0, "log_prob"] = ours.mean()
     for index in unshown:
@@ -168,7 +171,7 @@ def _add_log_probs(
         table.loc[index, "log_prob"] = (ours + difference).mean()
         table.loc[index, "difference"] = difference.mean()
         # Float noise between equal runs is no difference; a lone problem has nothing to flip to.
-        alike = n < 2 or np.abs(difference).max() <= 1e-4
+        alike = len(texts) < 2 or np.abs(difference).max() <= 1e-4
         table.loc[index, "p_log_prob"] = 1.0 if alike else float(sign_flip_p(difference))
     p = table.loc[unshown, "p_log_prob"].to_numpy()
     table.loc[unshown, "p_log_prob"] = benjamini_hochberg(p)
@@ -176,24 +179,30 @@ def _add_log_probs(
 
 @dataclass(frozen=True)
 class _Template:
-    """What a model writes around a number."""
+    """What a model writes around an answer, and how it spells yes, where that is one."""
 
     before: str
     after: str
+    yes: str = ""
 
-    def format(self, number: Number) -> str:
-        return f"{self.before}{number}{self.after}"
+    def format(self, answer: Answer) -> str:
+        if self.yes:
+            answer = self.yes if answer == "yes" else opposite(self.yes)
+        return f"{self.before}{answer}{self.after}"
 
 
-def _template(answers: Mapping[str, _Answers]) -> _Template | None:
-    """The most common text around the number in right answers of the setting with most of them."""
+def _templates(answers: Mapping[str, _Answers]) -> dict[Kind, _Template]:
+    """The most common text around right answers of the setting with most of them, by their kind."""
     best = max(answers.values(), key=lambda each: np.mean(each.correct))
-    found = Counter(
-        _Template(text[: span[0]], text[span[1] :])
-        for text, right in zip(best.texts, best.correct, strict=True)
-        if right and (span := answer_span(text)) is not None
-    )
-    return found.most_common(1)[0][0] if found else None
+    found: dict[Kind, Counter[_Template]] = {}
+    for text, right, problem in zip(best.texts, best.correct, best.problems, strict=False):
+        span = span_of(text, problem.form) if right else None
+        if span is not None:
+            word = text[slice(*span)] if problem.kind == "boolean" else ""
+            yes = opposite(word) if word and problem.answer == "no" else word
+            template = _Template(text[: span[0]], text[span[1] :], yes)
+            found.setdefault(problem.kind, Counter())[template] += 1
+    return {kind: counted.most_common(1)[0][0] for kind, counted in found.items()}
 
 
 def _log_probs(

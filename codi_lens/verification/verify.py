@@ -24,7 +24,8 @@ from codi_lens.loading.hub import resolve_folder
 from codi_lens.loading.loaded import Loaded
 from codi_lens.loading.sources import learnt_family
 from codi_lens.problems.arguments import whole_number
-from codi_lens.problems.problem import Problem, Problems, is_correct, problem_list
+from codi_lens.problems.parsing import is_correct
+from codi_lens.problems.problem import Problem, Problems, problem_list
 from codi_lens.problems.words import word_problems
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import think
@@ -249,7 +250,7 @@ def _official(
         [problem.question for problem in problems], max_new_tokens=max_new_tokens
     )
     known = [
-        (problem.answer, run.answer, answer)
+        (problem, run.answer, answer)
         for problem, run, answer in zip(problems, runs, batched.answers, strict=True)
         if problem.answer is not None
     ]

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from support.oracle import ROOT
 
-from codi_lens import open_attention, rank_heads
+from codi_lens import ProblemError, open_attention, rank_heads
 from codi_lens.cli.main import main
+from codi_lens.cli.options import Corpus
 from codi_lens.problems import word_problems
 
 TINY = str(ROOT / "checkpoints" / "tiny-gpt2")
@@ -124,6 +125,17 @@ def test_generation_view_is_written_where_asked(tmp_path: Path) -> None:
     main(["analyze", TINY, "--n", "3", "--out", str(out), "--view", "generation", "--threads", "1"])
     assert pd.read_csv(out / "heads.csv")["flow_constant"].all()
     assert "self" in pd.read_csv(out / "heads_position.csv").columns
+
+
+def test_fields_of_problem_files_are_named_by_options(tmp_path: Path) -> None:
+    path = tmp_path / "own.tsv"
+    path.write_text("story\tasked\tgold\nAda has 3 plums.\tHas she 3?\tA\n")
+    corpus = Corpus(str(path), question_field="story, asked", answer_field="gold", kind="choice")
+    (problem,), name = corpus.choose(TINY)
+    assert (problem.question, problem.answer) == ("Ada has 3 plums. Has she 3?", "A")
+    assert (problem.kind, name) == ("choice", "own.tsv")
+    with pytest.raises(ProblemError, match="--answer-field is of a problem file; gsm8k has no"):
+        Corpus("gsm8k", answer_field="gold").choose(TINY)
 
 
 def test_own_problem_files_are_used(tmp_path: Path) -> None:

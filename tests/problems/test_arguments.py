@@ -99,9 +99,6 @@ def test_what_is_no_problem_file_is_one_sentence(tmp_path: Path) -> None:
     refused("no\0where.json", "holds a NUL character")
     refused("no\ud800where.json", "half of a character")
     refused("n" * 5000, "cannot be read: File name too long")
-    path = tmp_path / "problems.csv"
-    path.write_text("question,answer\n1 + 1?,2\n")
-    refused(path, "is a table; problems are JSON or JSON lines")
     path = tmp_path / "problems.json"
     path.write_text('[{"question": "a?"}]', encoding="utf-16")
     refused(path, "not UTF-8 text, but begins as UTF-16 does; save it as UTF-8")
@@ -127,14 +124,51 @@ def test_what_is_no_problem_file_is_one_sentence(tmp_path: Path) -> None:
             "line 1 has the answer 999.*300 digits",
         ),
         ('{"question": "a?", "answer": 1e400}', "in which there is no number"),
-        ('{"question": "a?", "answer": true}', "a truth value"),
+        ('[{"question": "a?", "answer": true},\n{"question": "b?", "answer": 1}]', "a truth value"),
         ('{"question": "a?", "answer": [1]}', "of type list"),
         ('\n{"question": "a?", "answer": "3:2"}', "line 2 has the answer '3:2', .*ratio"),
         ('[\n\n{"question": "a?", "answer": "1,23"}]', "line 3 has the answer '1,23'"),
         ('{"question": "a?", "answer": 1, "answer": 2}', "line 1 gives 'answer' twice"),
         ('[1,\n{"question": "a?", "question": "b?"}]', "line 1 is not an object"),
         ('[{"question": "a?", "question": "b?"}]', "line 1 gives 'question' twice"),
-        ("question,answer\n1 + 1?,2\n", "line 1 is not JSON"),
+        ("oops\n1 + 1?,2\n", "line 1 is not JSON"),
+        ("question,answer\n1 + 1?\n", "line 2 has 1 cells and the header 2"),
+        ('question,answer\n"a\nb?",1\nc?,2,3\n', "line 4 has 3 cells"),
+        ('question,answer\n"1 + 1?,2\n', "is no row of a table"),
+        ("\n \nquestion,answer\na?,1\nb?,x\n", "line 5 has the answer 'x'"),
+        ("question,question\na?,b?\n", "has the column 'question' twice"),
+        ("prompt,reply\n1 + 1?,2\n", "line 2 has no question .*'prompt', 'reply'; name them"),
+        (
+            "1 + 1?|| #### 2\n1 + 2?\n",
+            "line 2 has no || between question and answer".replace("|", r"\|"),
+        ),
+        ('{"question": {"0": "a?"}, "answer": {"1": 2}}', "'answer' has other rows"),
+        ('{"a": [{"b": 1}], "c": [{"d": 1}]}', "holds the lists 'a', 'c'; give a file of one"),
+        (
+            '{"question": "a?", "response": 2}',
+            "line 1 has no answer .*'response'; name the answer's",
+        ),
+        (
+            '{"question": "a?", "answer": 1}\n{"question": "b?", "gold": 2}',
+            "line 2 has no answer that is known: beside the question there are 'gold'",
+        ),
+        ('{"Question": "number1?", "Numbers": "3", "Answer": 3}', "has 1 numbers and .*number1"),
+        (
+            '{"question": "a?", "choices": ["x", 1], "answer": "A"}',
+            "line 1 has the choices .*give texts with labels",
+        ),
+        (
+            '{"question": "a?", "choices": {"A b": "x"}, "answer": "A"}',
+            "line 1 has the choices .*give texts with labels",
+        ),
+        (
+            '{"question": "a?", "choices": {"label": ["A", "A"], "text": ["x", "y"]}}',
+            "line 1 has the choices .*give texts with labels",
+        ),
+        (
+            '{"question": "a?", "choices": ["x", "y"], "answer": "C"}',
+            "line 1 has the answer 'C', which is no choice; give one of the labels A, B",
+        ),
     ],
     ids=lambda value: value[:40],
 )

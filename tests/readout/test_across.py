@@ -124,3 +124,7 @@ def test_results_of_a_chain_are_its_numbers() -> None:
     problem = word_problems(1, seed=2, n_operations=3)[0]
     assert results_of(problem) == list(problem.totals)
     assert results_of(Problem("1 + 1?", 2, "a")) == []
+    steps = ("<<48/2=24>>", "<<48+24=72>>")
+    assert results_of(Problem("How many?", 72, "b", steps=steps)) == ["24", "72"]
+    words = Problem("Is Tom a wumpus?", "Tom is a wumpus", "c", kind="text", steps=("Tom is big.",))
+    assert results_of(words) == []

@@ -37,7 +37,7 @@ from codi_lens import (
     truncate_thoughts,
 )
 from codi_lens.problems import is_correct, parse_answer, word_problems
-from codi_lens.problems.problem import result_spans
+from codi_lens.problems.parsing import result_spans
 from codi_lens.thinking.answers import steps
 
 PROBLEMS = word_problems(60, seed=21)

@@ -14,10 +14,10 @@ from support.oracle import FIXTURES, ORACLE_SETTINGS, ROOT, Oracle
 from support.reading import number
 from support.wrong_checkpoints import WRONG
 
+import codi_lens.loading.building
 import codi_lens.loading.checkpoint
 import codi_lens.loading.convert
 import codi_lens.loading.keys
-import codi_lens.model
 import codi_lens.verification.settings
 from codi_lens import CodiModel, ProblemError, problems
 from codi_lens.cli.main import main
@@ -69,14 +69,14 @@ def test_random_checkpoints_pass(oracle: Oracle) -> None:
 
 def break_model(monkeypatch: pytest.MonkeyPatch, damage: Callable[[Any], None]) -> None:
     """Let the loader damage the HookedTransformer that it has built."""
-    build = codi_lens.model.to_hooked_transformer
+    build = codi_lens.loading.building.to_hooked_transformer
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         lens = build(*args, **kwargs)
         damage(lens)
         return lens
 
-    monkeypatch.setattr(codi_lens.model, "to_hooked_transformer", broken)
+    monkeypatch.setattr(codi_lens.loading.building, "to_hooked_transformer", broken)
 
 
 def test_flipped_sign_of_lora_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

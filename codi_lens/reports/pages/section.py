@@ -16,8 +16,9 @@ CAUSAL = "Is it causal?"
 _LEAD = (
     "Attention shows where a head looks; only an intervention shows what an answer needs. "
     "Unless a section says otherwise, its outcome is the log-probability of the number that the "
-    "clean run gives, read where it is written, as the paired difference from the clean run of "
-    "the same problem in nats; intervals are 95 % intervals over problems, and allow for skewed "
+    "clean run gives (where problems ask for a choice, a truth value or a text: of that), read "
+    "where it is written, as the paired difference from the clean run of the same problem in "
+    "nats; intervals are 95 % intervals over problems, and allow for skewed "
     "effects."
 )
 

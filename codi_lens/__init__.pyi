@@ -4,7 +4,7 @@ from codi_lens import plots as plots
 from codi_lens import problems as problems
 from codi_lens import readout as readout
 from codi_lens.attention.extract import extract as extract
-from codi_lens.attention.extract import open_attention as open_attention
+from codi_lens.attention.opening import open_attention as open_attention
 from codi_lens.attention.ranking import ConstantMetricWarning as ConstantMetricWarning
 from codi_lens.attention.ranking import rank_heads as rank_heads
 from codi_lens.attention.reading import reading_scores as reading_scores

@@ -21,6 +21,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 BLOCK = 320
 """Problems of which an array is one file: what a killed process loses at most."""
 _PIECE = 16
+_CODECS = (ZstdCodec(level=0), Crc32cCodec())
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Kept:
         """Make the array; each piece carries a checksum, and so does the index of a file."""
         common: dict[str, Any] = {
             "shape": self.shape,
-            "compressors": (ZstdCodec(level=0), Crc32cCodec()),
+            "compressors": _CODECS,
             "dimension_names": self.dims,
             "attributes": told,
         }
@@ -72,6 +73,12 @@ class Kept:
             fill_value=np.nan,
             **common,
         )
+
+    def create_whole(self, group: zarr.Group, name: str) -> None:
+        """Make it one chunk that is written at once."""
+        told: dict[str, Any] = {"shape": self.shape, "chunks": self.shape, "dtype": self.dtype}
+        told["fill_value"] = False if self.dtype == "bool" else np.nan
+        group.create_array(name, compressors=_CODECS, dimension_names=self.dims, **told)
 
 
 Values = dict[str, np.ndarray]

@@ -71,6 +71,8 @@ def read_store(store: Store) -> xr.DataArray:
     """
     with damage_named(store):
         told, arrays = finished(store, ("attention", "answer", *WEIGHTED))
+        if told.get("scores_only"):
+            raise OutputError(f"{store} holds scores without the attention that they are of.")
         n_layers, n_heads = arrays["attention"].shape[1:3]
         attrs = {key: told[key] for key in ("model", "fingerprint")} | {"n_layers": n_layers}
         labels = {

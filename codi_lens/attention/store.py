@@ -15,7 +15,6 @@ from warnings import catch_warnings, simplefilter
 import numpy as np
 import zarr
 from jaxtyping import Bool
-from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
 from codi_lens import __version__
@@ -46,6 +45,7 @@ def open_store(
     settings: Mapping[str, Any],
     kept: Mapping[str, Kept],
     labels: Mapping[str, Iterable[Any]],
+    noted: Mapping[str, Kept] | None = None,
     **reduced: Any,
 ) -> Iterator[Blocks]:
     """The arrays of this very extraction: created, or found with the same settings.
@@ -59,6 +59,7 @@ def open_store(
             names).
         kept: the arrays; the first one has a NaN in no row that is whole.
         labels: of every dimension.
+        noted: arrays that follow from the others, to be noted whole at the end.
         reduced: `gathered` and `reduce` of `Blocks`.
 
     Raises:
@@ -78,7 +79,10 @@ def open_store(
             group = zarr.open_group(store, mode="r+", use_consolidated=False)
             if group.attrs["questions"] != settings["questions"]:
                 group.attrs["questions"] = settings["questions"]
-            _make(group, kept, labels, len(settings["questions"]))
+            n = len(settings["questions"])
+            whole = {"done": Kept(("problem",), (n,), "bool"), **(noted or {})}
+            whole["predicted"] = Kept(("problem",), (n,), "float64")
+            _make(group, kept, whole, labels)
             arrays = dict(group.arrays())
             done = _sound(store, arrays, kept)
             blocks = Blocks(arrays, kept, done, **reduced)
@@ -119,18 +123,18 @@ def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _make(
-    group: zarr.Group, kept: Mapping[str, Kept], labels: Mapping[str, Iterable[Any]], n: int
+    group: zarr.Group,
+    kept: Mapping[str, Kept],
+    whole: Mapping[str, Kept],
+    labels: Mapping[str, Iterable[Any]],
 ) -> None:
     """Every array that the group does not have yet, and the labels of every dimension."""
     layers = len(list(labels["layer"]))
-    missing = [name for name in (*kept, "done", "predicted", *labels) if name not in group]
+    missing = [name for name in (*kept, *whole, *labels) if name not in group]
     for name in kept.keys() & set(missing):
         kept[name].create(group, name, n_layers=layers)
-    for name, dtype in (("done", "bool"), ("predicted", "float64")):
-        if name in missing:
-            whole: dict[str, Any] = {"shape": (n,), "chunks": (n,), "dimension_names": ("problem",)}
-            whole["fill_value"] = False if dtype == "bool" else np.nan
-            group.create_array(name, dtype=dtype, compressors=(Crc32cCodec(),), **whole)
+    for name in whole.keys() & set(missing):
+        whole[name].create_whole(group, name)
     _label(group, labels)
     store = group.store_path.store
     if missing or zarr.open_group(store, mode="r").metadata.consolidated_metadata is None:

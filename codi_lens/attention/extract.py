@@ -86,8 +86,8 @@ def extract(
     """
     running: dict[str, Any] = {"interventions": interventions, "progress": progress}
     running |= {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "source": source}
-    asked = Extraction.of(model, problems, **running)
     check_flags(value_weighted=value_weighted)
+    asked = Extraction.of(model, problems, weighted=value_weighted, **running)
     check_choice("dtype", dtype, Float, OutputError)
     if source is not None:
         dtype = settings_in(source).get("dtype", "float32")
@@ -120,7 +120,7 @@ def _kept(model: CodiModel, run: ThoughtRun, *, value_weighted: bool) -> dict[st
     return kept
 
 
-def accuracy(attention: xr.DataArray) -> dict[str, Any] | None:
+def accuracy(attention: xr.DataArray | xr.Dataset) -> dict[str, Any] | None:
     """Share of correct answers with its Wilson interval; None if no problem has an answer.
 
     Returns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Extraction:
         batch_size: problems per forward pass.
         max_new_tokens: see `CodiModel.think`.
         interventions: alive in every run.
-        source: where attention is taken from, instead of thinking.
+        taken: attention of these problems that is taken, instead of thinking.
         progress: show a progress bar.
     """
 
@@ -55,7 +55,7 @@ class Extraction:
     batch_size: int
     max_new_tokens: int
     interventions: Sequence[Intervention | Planned]
-    source: Source | None
+    taken: xr.DataArray | None
     progress: bool
 
     @classmethod
@@ -68,12 +68,19 @@ class Extraction:
         max_new_tokens: int,
         interventions: Any,
         source: Source | None,
+        weighted: bool = False,
         progress: bool,
     ) -> Extraction:
         """Check what is given.
 
+        Args:
+            model, problems, batch_size, max_new_tokens, interventions, progress: see above.
+            source: where attention is taken from.
+            weighted: whether value-weighted attention is taken too.
+
         Raises:
             ProblemError: no problems, ids that are not unique, or a question that does not fit.
+            OutputError: the source holds another model, or lacks some of these problems.
         """
         listed = problems_for(model, problems, "extract")
         check_problems(listed, "extract", batch_size=batch_size, max_new_tokens=max_new_tokens)
@@ -84,7 +91,10 @@ class Extraction:
             acting = [with_donors(each, donors) for each in acting]
         prompts = prepare_problems(model, listed)
         sizes = int(batch_size), int(max_new_tokens)
-        return cls(model, listed, prompts, *sizes, acting, source, progress)
+        asked = cls(model, listed, prompts, *sizes, acting, None, progress)
+        if source is None:
+            return asked
+        return replace(asked, taken=taken_from(source, asked.settings, weighted))
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -125,13 +135,8 @@ class Extraction:
             blocks: of a store of these problems.
             keep: what the store keeps of each problem of a run, under the names of its arrays.
             names_filter: which activations `keep` needs.
-
-        Raises:
-            OutputError: the source holds another model, or lacks some of these problems.
         """
-        weighted = names_filter is not None
-        taken = None if self.source is None else taken_from(self.source, self.settings, weighted)
-        size = self.batch_size if taken is None else BLOCK
+        size = self.batch_size if self.taken is None else BLOCK
         n = len(self.problems)
         with tqdm(total=n, desc="thinking", unit="problem", disable=not self.progress) as bar:
             bar.update(int(blocks.done.sum()))
@@ -140,11 +145,10 @@ class Extraction:
                     for batch in self._batches(block, size):
                         if blocks.done[batch].all():
                             continue
-                        found = (
-                            keep(self._run(batch, names_filter))
-                            if taken is None
-                            else _rows(taken, batch, weighted)
-                        )
+                        if self.taken is None:
+                            found = keep(self._run(batch, names_filter))
+                        else:
+                            found = _rows(self.taken.isel(problem=batch))
                         bar.update(take(batch, found))
 
     def _batches(self, block: int, size: int) -> Iterator[Int[np.ndarray, " problem"]]:
@@ -202,7 +206,8 @@ def taken_from(source: Source, settings: Mapping[str, Any], weighted: bool) -> x
             f"{source} lacks {len(lacking)} of these {len(wanted)} problems, {shown(lacking[0])} "
             "first; give problems that it was extracted from."
         )
-    return found.isel(problem=[places[each] for each in wanted])
+    chosen = found.isel(problem=[places[each] for each in wanted])
+    return chosen if weighted else chosen.drop_vars([*WEIGHTED], errors="ignore")
 
 
 def source_of(sources: Sequence[Source], model: CodiModel) -> Source | None:
@@ -237,9 +242,7 @@ def settings_in(source: Source) -> dict[str, Any]:
     return told
 
 
-def _rows(taken: xr.DataArray, batch: Int[np.ndarray, " problem"], weighted: bool) -> Found:
-    some = taken.isel(problem=batch)
-    names = WEIGHTED if weighted else ()
-    answers = [str(text) for text in some["answer"].values]
-    found = {"attention": some.values, "answer": answers}
-    return found | {name: some[name].values for name in names}
+def _rows(some: xr.DataArray) -> Found:
+    """What a store keeps, of attention that was kept before."""
+    found = {"attention": some.values, "answer": [str(text) for text in some["answer"].values]}
+    return found | {name: some[name].values for name in WEIGHTED if name in some.coords}

@@ -5,6 +5,7 @@ What costs seconds to import is imported once the options have been checked.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -16,6 +17,7 @@ from codi_lens.cli.options import (
     Count,
     Flat,
     Folder,
+    From,
     Loading,
     MinEffect,
     Model,
@@ -37,6 +39,7 @@ def analyze(
     out: Folder,
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
     view: Literal["position", "generation"] = "position",
+    source: From = None,
     running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -52,7 +55,9 @@ def analyze(
     loaded = loading.load(model, console)
     from codi_lens.reports.analyze import analyze as run_analysis
 
-    analysis = run_analysis(loaded, chosen, out, view=view, corpus=name, **vars(running))
+    analysis = run_analysis(
+        loaded, chosen, out, view=view, corpus=name, source=source, **vars(running)
+    )
     rows = []
     for row in analysis.heads[view].head(10).to_dict("records"):
         composite = f"{row['composite']:.2f}"
@@ -116,6 +121,7 @@ def study(
     n_probe: int = 600,
     png: bool = False,
     thresholds: StudyThresholds = StudyThresholds(),  # noqa: B008  (frozen)
+    sources: Annotated[tuple[Path, ...], tyro.conf.arg(name="from", metavar="DIR [DIR]")] = (),
     running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -126,6 +132,7 @@ def study(
         n_probe: Further built-in problems for probing the thoughts (builtin only); 0 for none.
         png: Also write static images, where kaleido and a browser are there.
         thresholds: The study's thresholds.
+        sources: Folders of extract, one per model: their attention is taken instead of thinking.
     """
     check_models(models)
     loading.check(*models)
@@ -143,6 +150,7 @@ def study(
         out,
         thresholds=thresholds,
         corpus=name,
+        sources=sources,
         n_probe=n_probe,
         png=png,
         **vars(running),
@@ -173,6 +181,7 @@ def ablate(
     by_position: bool = True,
     min_effect: MinEffect = 0.1,
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
+    source: From = None,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -203,7 +212,7 @@ def ablate(
     from codi_lens.reports.ablate import ablate_all, ablate_set, ablate_top
 
     asked: dict[str, Any] = {"mode": mode, "at": scope(at), "seed": corpus.seed, **vars(running)}
-    asked["min_effect"] = min_effect
+    asked |= {"min_effect": min_effect, "source": source}
     title = f"Effect of ablation at {at}"
     if all:
         report = ablate_all(loaded, chosen, out, by_position=by_position, **asked)
@@ -232,6 +241,7 @@ def patch(
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
     n_pairs: Count = None,
     min_effect: MinEffect = 0.1,
+    source: From = None,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -261,6 +271,7 @@ def patch(
         components=points,
         n_pairs=n_pairs,
         min_effect=min_effect,
+        source=source,
         seed=corpus.seed,
         **vars(running),
     )
@@ -297,6 +308,7 @@ def grade(
     out: ResumedFolder,
     control: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None,
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
+    source: From = None,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -323,6 +335,7 @@ def grade(
         out,
         control=other,
         used=used_edges_of(model),
+        source=source,
         seed=corpus.seed,
         **vars(running),
     )

@@ -25,6 +25,8 @@ codi-lens verify tiny-gpt2
 
 codi-lens analyze tiny-gpt2 --out analysis
 
+codi-lens extract tiny-gpt2 --out extraction
+
 codi-lens explore analysis --open
 
 codi-lens read tiny-gpt2 --out reading
@@ -115,13 +117,14 @@ def _run(arguments: list[str]) -> None:
         raise CodiLensError("An argument holds a NUL character, which no name or path can hold.")
     import tyro
 
-    from codi_lens.cli import commands, folders
+    from codi_lens.cli import commands, extraction, folders
 
     tyro.extras.subcommand_cli_from_dict(
         {
             "ablate": commands.ablate,
             "analyze": commands.analyze,
             "explore": folders.explore,
+            "extract": extraction.extract,
             "grade": commands.grade,
             "patch": commands.patch,
             "read": commands.read,

@@ -113,8 +113,10 @@ def ranked_heads(
     seed: int = 0,
 ) -> pd.DataFrame:
     """`rank_heads` without its warnings, for pages that say themselves what is constant."""
-    of = HeadScores.of_scores if isinstance(attention, xr.Dataset) else HeadScores.of
-    scores = of(attention, view)
+    if isinstance(attention, xr.Dataset):
+        scores = HeadScores.of_scores(attention, view)
+    else:
+        scores = HeadScores.of(attention, view)
     table: dict[str, Any] = {
         "layer": [layer for layer, _ in scores.heads],
         "head": [head for _, head in scores.heads],

@@ -24,7 +24,7 @@ from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.scores import POSITION_SCORES, score_problems
 from codi_lens.problems import Problem, word_problems
 
-MANY = [*word_problems(BLOCK + 40, seed=3)]
+MANY: list[Problem] = [*word_problems(BLOCK + 40, seed=3)]
 MANY[7], MANY[-1] = (Problem(".", None, id) for id in ("dot", "stop"))  # answered without a number
 BRIEF: dict[str, Any] = {"max_new_tokens": 6, "batch_size": 64, "progress": False}
 

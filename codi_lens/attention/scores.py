@@ -39,7 +39,7 @@ POSITION_SCORES: dict[str, Callable[..., Any]] = {
 
 CHUNK_BYTES = 4_000_000
 """Attention handled at once, as float64. Larger than a processor's cache is slower, not faster."""
-_MEANS_BYTES = 64_000_000
+_MEANS_BYTES = 24_000_000
 """Resampled means held at once: each further part is one more time through the problems."""
 
 

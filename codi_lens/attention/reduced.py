@@ -42,7 +42,7 @@ def extract_scores(
 ) -> xr.Dataset:
     """Run all problems and keep what their attention comes to: every score, mean and spread.
 
-    Takes about a seventh of the room of `extract`; `rank_heads` takes the result.
+    Takes a quarter to a third of the room of `extract`; `rank_heads` takes the result.
 
     Args:
         model: the model.

@@ -13,7 +13,7 @@ QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.p
 	$(wildcard codi_lens/*.py) codi_lens/problems codi_lens/attention codi_lens/study
 
 .PHONY: demo test test-quick test-jupyter lint format js notebooks bench bench-loading bench-metrics \
-	bench-sweeps bench-attribution faults fuzz parity verify-wrong docs docs-serve pictures clean
+	bench-scale bench-sweeps bench-attribution faults fuzz parity verify-wrong docs docs-serve pictures clean
 
 # What the demo consists of: anything else in its folder is somebody's own.
 DEMO := codi_lens.json heads.csv heads_generation.csv summary.json findings.md details.npz lens.csv \
@@ -58,6 +58,9 @@ bench-loading: $(READY)  ## time and memory of loading a model of 1.2 billion pa
 
 bench-metrics: $(READY)  ## time all scores of 7,473 problems x 512 heads
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/metrics.py
+
+bench-scale: $(READY)  ## all of GSM8K: time, memory, disk; an hour or more (N="--n-gpt2 200" for less)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scale.py $(N)
 
 bench-sweeps: $(READY)  ## time a sweep over all heads against rerunning each
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweeps.py

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from saving import save
 
-from codi_lens import CodiModel
+from codi_lens import CodiModel, extract
 from codi_lens.errors import CodiLensError
 from codi_lens.problems import word_problems
 from codi_lens.reports.ablate import ablate_all, ablate_set, ablate_top
@@ -58,6 +58,7 @@ def commands(model: CodiModel) -> dict[str, Command]:
     some = word_problems(4, seed=0)
     quick: dict[str, Any] = {"batch_size": 2, "max_new_tokens": 8, "progress": False}
     return {
+        "extract": lambda out: extract(model, some, out, **quick),
         "analyze": partial(analyze, model, some, **quick),
         "study": partial(report_study, [model], some, n_probe=60, **quick),
         "ablate --heads": partial(ablate_set, model, some, [(1, 7), (2, 0)], **SETTINGS),

@@ -4,10 +4,12 @@ from codi_lens import plots as plots
 from codi_lens import problems as problems
 from codi_lens import readout as readout
 from codi_lens.attention.extract import extract as extract
-from codi_lens.attention.extract import open_attention as open_attention
+from codi_lens.attention.opening import open_attention as open_attention
 from codi_lens.attention.ranking import ConstantMetricWarning as ConstantMetricWarning
 from codi_lens.attention.ranking import rank_heads as rank_heads
 from codi_lens.attention.reading import reading_scores as reading_scores
+from codi_lens.attention.reduced import extract_scores as extract_scores
+from codi_lens.attention.reduced import open_scores as open_scores
 from codi_lens.attention.views import generation_view as generation_view
 from codi_lens.attention.views import thought_view as thought_view
 from codi_lens.causal.agreement import compare_with_exact as compare_with_exact

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from support.oracle import ROOT
 
+from codi_lens.problems import Problem
+
 
 @pytest.fixture(scope="module")
 def output() -> str:
@@ -62,6 +64,26 @@ def test_scores_are_those_of_a_loop_over_matrices(monkeypatch: pytest.MonkeyPatc
     for loop in (timed.loop_over_matrices, timed.loop_over_heads):
         for name, values in loop(attention).items():
             np.testing.assert_allclose(values.mean(axis=0).ravel(), vectorised[name], atol=1e-9)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are Linux's")
+def test_scale_is_measured_from_few_problems_to_many(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    scale = importlib.import_module("scale")
+    monkeypatch.setattr(scale, "alone", lambda work, *given: work(*given))
+    *table, sentence, _ = scale.rows("Tiny", scale.of_tiny, 330, tmp_path)
+    few, many, scores = (row.split(" | ") for row in table if row[:3] in ("| 1", "| 3"))
+    assert int(many[4]) - int(few[4]) == 2, "one more block, of two arrays"
+    assert float(scores[3]) < float(many[3]) / 2
+    assert "From 100 to 330 problems" in sentence
+    scale.stored(5, 2, 2, tmp_path / "large.zarr")
+    for work in (scale.ranked, scale.shown):
+        assert work(tmp_path / "large.zarr")["peak"] > 0
+    questions = [Problem(f"Ann has {i} cards. How many cards?", None, i) for i in range(9)]
+    ids = scale.trained(questions)("Ann has 12 cards.")["input_ids"]
+    assert 2 < len(ids) < 9, "words are tokens, as in GPT-2"
 
 
 def test_results_are_written_only_where_asked(

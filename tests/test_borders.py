@@ -68,11 +68,13 @@ def test_attention_tables_and_models_of_another_kind(odd: Any, heads: pd.DataFra
     refused(InterventionError, plots.causal_map, odd)
     refused(InterventionError, cl.score_vs_effect, odd, heads, ["hub"])
     refused(InterventionError, cl.score_vs_effect, heads, odd, ["hub"])
-    for call in (cl.sweep_heads, cl.sweep_layers, cl.attribute_heads, cl.extract):
+    sweeps = (cl.sweep_heads, cl.sweep_layers, cl.attribute_heads)
+    for call in (*sweeps, cl.extract, cl.extract_scores):
         refused(CodiLensError, call, odd, SOME, progress=False)
     if not isinstance(odd, str):
         refused(AttentionError, cl.run_study, two_heads(), odd)
         refused(OutputError, cl.open_attention, odd)
+        refused(OutputError, cl.open_scores, odd)
         refused(ProblemError, is_correct, odd, 3)
         refused(PositionError, cl.swap_columns, odd, "ct1")
         refused(ProblemError, word_problems, 2, split=odd)
@@ -93,6 +95,9 @@ def test_how_runs_are_made(odd: Any, model: cl.CodiModel) -> None:
     refused(CodiLensError, cl.dose_response, model, SOME, odd)
     refused(InterventionError, cl.compare_interventions, model, SOME, odd)
     refused(InterventionError, cl.compare_interventions, model, SOME, {"a": odd})
+    refused(OutputError, cl.extract, model, SOME, dtype=odd)
+    if odd is not None:
+        refused(OutputError, cl.extract, model, SOME, source=odd)
     if odd not in ("x", None):
         refused(OutputError, cl.extract, model, SOME, odd, progress=False)
         refused(OutputError, cl.compare_interventions, model, SOME, arms, odd, progress=False)

@@ -14,9 +14,11 @@ from support.oracle import ROOT
 def test_what_is_stopped_goes_on() -> None:
     script = str(ROOT / "benchmarks" / "faults.py")
     command = [sys.executable, script, "--points", "3", "--kills", "1"]
-    command += ["--only", "analyze", "ablate --heads", "save_pretrained"]
+    command += ["--only", "extract", "analyze", "ablate --heads", "save_pretrained"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = re.findall(r"^\| (.+?) \| (\d*) \| (.+) \|$", done.stdout, re.MULTILINE)
-    assert [row[0] for row in rows] == ["`analyze`", "`ablate --heads`", "`save_pretrained`", "all"]
-    assert rows[-1][2] == "12 | 12 | 0 | 0 | 0"
+    assert [row[0] for row in rows] == [
+        *("`extract`", "`analyze`", "`ablate --heads`", "`save_pretrained`", "all")
+    ]
+    assert rows[-1][2] == "16 | 16 | 0 | 0 | 0"

@@ -39,7 +39,7 @@ def layer_band(layer: int, n_layers: int) -> str:
 
 
 def rank_heads(
-    attention: xr.DataArray,
+    attention: xr.DataArray | xr.Dataset,
     view: View = "position",
     *,
     n_resamples: int = 1000,
@@ -60,7 +60,9 @@ def rank_heads(
     constant) is within the selection. Bands are of the model's layers (`labels.model_layers`).
 
     Args:
-        attention: labelled attention [problem, layer, head, query, key], or a selection of it.
+        attention: labelled attention [problem, layer, head, query, key], or a selection of it; or
+            what `extract_scores` gave, which has no `hub_position_share`, and no intervals in the
+            generation view.
         view: "position" or "generation".
         n_resamples: bootstrap resamples of the problems, shared by all heads.
         level: of the percentile intervals.
@@ -103,7 +105,7 @@ def rank_heads(
 
 
 def ranked_heads(
-    attention: xr.DataArray,
+    attention: xr.DataArray | xr.Dataset,
     view: View = "position",
     *,
     n_resamples: int = 1000,
@@ -111,7 +113,10 @@ def ranked_heads(
     seed: int = 0,
 ) -> pd.DataFrame:
     """`rank_heads` without its warnings, for pages that say themselves what is constant."""
-    scores = HeadScores.of(attention, view)
+    if isinstance(attention, xr.Dataset):
+        scores = HeadScores.of_scores(attention, view)
+    else:
+        scores = HeadScores.of(attention, view)
     table: dict[str, Any] = {
         "layer": [layer for layer, _ in scores.heads],
         "head": [head for _, head in scores.heads],
@@ -122,7 +127,7 @@ def ranked_heads(
     undefined = np.full(n_heads, np.nan)
     samples: dict[str, np.ndarray] = {}
     weights = resample_weights(scores.n_problems, n_resamples=n_resamples, seed=seed)
-    if scores.n_problems > 1:
+    if scores.can_resample:
         samples = scores.reweighted(weights)
     for name, values in scores.values.items():
         low, high = undefined, undefined

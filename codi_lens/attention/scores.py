@@ -39,6 +39,8 @@ POSITION_SCORES: dict[str, Callable[..., Any]] = {
 
 CHUNK_BYTES = 4_000_000
 """Attention handled at once, as float64. Larger than a processor's cache is slower, not faster."""
+_MEANS_BYTES = 24_000_000
+"""Resampled means held at once: each further part is one more time through the problems."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,7 @@ class HeadScores:
     mean: Float[np.ndarray, "head query key"]
     values: dict[str, Float[np.ndarray, " head"]]
     constant: list[str]
-    _attention: xr.DataArray
+    _attention: xr.DataArray | None
     _per_problem: dict[str, Float[np.ndarray, "problem head"]]
 
     @classmethod
@@ -88,7 +90,43 @@ class HeadScores:
             if view == "position":
                 for name, values in position_scores(blocks).items():
                     per_problem[name][some] = values
-        mean = total / n_problems
+        mean = (total / n_problems).reshape(selected.shape[1:])
+        return cls._from(selected[0].copy(data=mean), view, per_problem, n_problems, attention)
+
+    @classmethod
+    def of_scores(cls, scores: xr.Dataset, view: View = "position") -> HeadScores:
+        """What `extract_scores` gave, in place of the attention.
+
+        Raises:
+            AttentionError: not such scores.
+        """
+        if missing := [name for name in ("mean", *POSITION_SCORES) if name not in scores]:
+            raise AttentionError(
+                f"These are no scores of extract_scores, since they lack {missing[0]}; give those, "
+                "or attention."
+            )
+        selected = select_view(scores["mean"], view)
+        order = {dim: selected[dim] for dim in ("layer", "head")}
+        per_problem = {
+            name: rearrange(
+                scores[name].sel(order).transpose("problem", "layer", "head").values.astype(float),
+                "problem layer head -> problem (layer head)",
+            )
+            for name in POSITION_SCORES
+        }
+        n_problems = scores.sizes["problem"]
+        return cls._from(selected, view, per_problem, n_problems, None)
+
+    @classmethod
+    def _from(
+        cls,
+        selected: xr.DataArray,
+        view: View,
+        per_problem: dict[str, np.ndarray],
+        n_problems: int,
+        attention: xr.DataArray | None,
+    ) -> HeadScores:
+        mean = rearrange(selected.values, "layer head q k -> (layer head) q k")
         if view == "position":
             values = {name: each.mean(axis=0) for name, each in per_problem.items()}
         else:
@@ -96,18 +134,14 @@ class HeadScores:
         constant = [name for name, each in values.items() if metrics.is_constant(each)]
         values["composite"] = _composite(values, constant if view == "position" else [])
         names = {dim: [str(name) for name in selected[dim].values] for dim in ("query", "key")}
-        return cls(
-            view,
-            heads,
-            model_layers(attention),
-            n_problems,
-            names,
-            mean,
-            values,
-            constant,
-            attention,
-            per_problem,
-        )
+        layers = model_layers(selected if attention is None else attention)
+        known = (mean, values, constant, attention, per_problem)
+        return cls(view, heads_in(selected), layers, n_problems, names, *known)
+
+    @property
+    def can_resample(self) -> bool:
+        """Whether there are intervals: of several problems, and in the generation view of all."""
+        return self.n_problems > 1 and (self.view == "position" or self._attention is not None)
 
     @property
     def head_names(self) -> list[str]:
@@ -124,8 +158,11 @@ class HeadScores:
         if self.view == "position":
             samples = {name: weights @ values for name, values in self._per_problem.items()}
         else:
-            means = self.mean_under(weights)
-            samples = {name: function(means) for name, function in STUDY_SCORES.items()}
+            parts = [
+                {name: function(means) for name, function in STUDY_SCORES.items()}
+                for _, means in self._means(weights)
+            ]
+            samples = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         leave_out = self.constant if self.view == "position" else []
         samples["composite"] = np.stack(
             [
@@ -149,18 +186,33 @@ class HeadScores:
     def hub_position_shares(
         self, weights: Float[np.ndarray, "resample problem"]
     ) -> Float[np.ndarray, " head"]:
-        """In what share of the resamples each head's hub position is the same, some at a time."""
+        """In what share of the resamples each head's hub position is the same.
+
+        NaN where the attention was not kept.
+        """
         own, same = self.hub_positions(self.mean), np.zeros(len(self.mean))
+        if self._attention is None:
+            return np.full(len(own), np.nan)
         size = max(1, CHUNK_BYTES // (8 * self.mean.size))
-        for start in range(0, len(weights), size):
-            means = self.mean_under(weights[start : start + size])
-            same += (self.hub_positions(means) == own).sum(axis=0)
+        for n, means in self._means(weights):
+            for start in range(0, n, size):
+                same += (self.hub_positions(means[start : start + size]) == own).sum(axis=0)
         return same / len(weights)
+
+    def _means(
+        self, weights: Float[np.ndarray, "resample problem"]
+    ) -> Iterator[tuple[int, Float[np.ndarray, "resample head query key"]]]:
+        """`mean_under` of as many resamples as memory takes, each time through all problems."""
+        size = max(1, _MEANS_BYTES // (8 * self.mean.size))
+        for start in range(0, len(weights), size):
+            some = weights[start : start + size]
+            yield len(some), self.mean_under(some)
 
     def mean_under(
         self, weights: Float[np.ndarray, "resample problem"]
     ) -> Float[np.ndarray, "resample head query key"]:
         """The mean matrix as it would be if the problems had these weights."""
+        assert self._attention is not None
         means = np.zeros((len(weights), self.mean.size))
         for some, blocks in problem_blocks(self._attention, self.view):
             means += weights[:, some] @ rearrange(blocks, "problem h q k -> problem (h q k)")

@@ -15,6 +15,7 @@ import xarray as xr
 from codi_lens import metrics
 from codi_lens.attention.extract import extract
 from codi_lens.attention.labels import labelled
+from codi_lens.attention.streaming import Source
 from codi_lens.attention.views import n_thoughts_of
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.edge_attribution import edge_attributions
@@ -43,6 +44,8 @@ def head_edge_scores(
     model: CodiModel,
     problems: Problems,
     out: str | Path | None = None,
+    *,
+    source: Source | None = None,
     **running: Unpack[Running],
 ) -> dict[str, xr.DataArray]:
     """The scores that every head has, of each edge between thoughts and from the answer.
@@ -57,6 +60,7 @@ def head_edge_scores(
         model: the model.
         problems: what to think about.
         out: a folder for the attributions, resumable.
+        source: see `extract`; with value-weighted attention.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
     Returns:
@@ -73,7 +77,7 @@ def head_edge_scores(
     ['attention', 'attention - null', 'value-weighted attention']
     """
     problems = problems_for(model, problems)
-    attention = extract(model, problems, value_weighted=True, **decoding(running))
+    attention = extract(model, problems, value_weighted=True, source=source, **decoding(running))
     scores = attention_scores(attention)
     for name, (following, renormalise) in GRADIENTS.items():
         folder = None if out is None else as_path("out", out) / name.replace(" × ", "_")

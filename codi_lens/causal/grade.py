@@ -23,6 +23,7 @@ from einops import rearrange
 from jaxtyping import Float
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from codi_lens.attention.streaming import Source
 from codi_lens.causal.edge_costs import costs_by_reference, edge_costs
 from codi_lens.causal.edge_scores import edge_scores, head_edge_scores
 from codi_lens.causal.means import mean_of
@@ -79,6 +80,7 @@ def grade(
     *,
     control: CodiModel | None = None,
     used: Iterable[Reference] | None = None,
+    source: Source | None = None,
     level: float = 0.95,
     seed: int = 0,
     **running: Unpack[Running],
@@ -94,6 +96,7 @@ def grade(
         used: the kinds of reference whose edge the model was shown to use. By default they are
             measured first, on 400 other problems (family "mixed", of the training split): see
             `costs_by_reference`. Where none is used, all are graded and `shown` is False.
+        source: see `head_edge_scores`.
         level: of the intervals.
         seed: of the other problems, donors, shuffles and the bootstrap.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
@@ -136,7 +139,8 @@ def grade(
         raise InterventionError(
             "None of these problems needs an edge that the model was shown to use; give others."
         )
-    by_head = head_edge_scores(model, needing, root and root / "attributions", **running)
+    attributions = root and root / "attributions"
+    by_head = head_edge_scores(model, needing, attributions, source=source, **running)
     right = by_head["attention"]["correct"].values == 1
     if shown:
         needing = [problem for problem, each in zip(needing, right, strict=True) if each]

@@ -16,6 +16,7 @@ from codi_lens.cli.options import (
     Count,
     Flat,
     Folder,
+    From,
     Loading,
     MinEffect,
     Model,
@@ -36,6 +37,7 @@ def analyze(
     out: Folder,
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
     view: Literal["position", "generation"] = "position",
+    source: From = None,
     running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -51,7 +53,9 @@ def analyze(
     loaded = loading.load(model, console)
     from codi_lens.reports.analyze import analyze as run_analysis
 
-    analysis = run_analysis(loaded, chosen, out, view=view, corpus=name, **vars(running))
+    analysis = run_analysis(
+        loaded, chosen, out, view=view, corpus=name, source=source, **vars(running)
+    )
     rows = []
     for row in analysis.heads[view].head(10).to_dict("records"):
         composite = f"{row['composite']:.2f}"
@@ -120,6 +124,7 @@ def ablate(
     by_position: bool = True,
     min_effect: MinEffect = 0.1,
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
+    source: From = None,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -150,7 +155,7 @@ def ablate(
     from codi_lens.reports.ablate import ablate_all, ablate_set, ablate_top
 
     asked: dict[str, Any] = {"mode": mode, "at": scope(at), "seed": corpus.seed, **vars(running)}
-    asked["min_effect"] = min_effect
+    asked |= {"min_effect": min_effect, "source": source}
     title = f"Effect of ablation at {at}"
     if all:
         report = ablate_all(loaded, chosen, out, by_position=by_position, **asked)
@@ -179,6 +184,7 @@ def patch(
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
     n_pairs: Count = None,
     min_effect: MinEffect = 0.1,
+    source: From = None,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -208,6 +214,7 @@ def patch(
         components=points,
         n_pairs=n_pairs,
         min_effect=min_effect,
+        source=source,
         seed=corpus.seed,
         **vars(running),
     )

@@ -14,6 +14,7 @@ from codi_lens.cli.options import (
     Count,
     Flat,
     Folder,
+    From,
     Loading,
     Model,
     ResumedFolder,
@@ -35,6 +36,7 @@ def study(
     n_probe: int = 600,
     png: bool = False,
     thresholds: StudyThresholds = StudyThresholds(),  # noqa: B008  (frozen)
+    sources: Annotated[tuple[Path, ...], tyro.conf.arg(name="from", metavar="DIR [DIR]")] = (),
     running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -45,6 +47,7 @@ def study(
         n_probe: Further built-in problems for probing the thoughts (builtin only); 0 for none.
         png: Also write static images, where kaleido and a browser are there.
         thresholds: The study's thresholds.
+        sources: Folders of extract, one per model: their attention is taken instead of thinking.
     """
     check_models(models)
     loading.check(*models)
@@ -62,6 +65,7 @@ def study(
         out,
         thresholds=thresholds,
         corpus=name,
+        sources=sources,
         n_probe=n_probe,
         png=png,
         **vars(running),
@@ -85,6 +89,7 @@ def grade(
     out: ResumedFolder,
     control: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None,
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
+    source: From = None,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -111,6 +116,7 @@ def grade(
         out,
         control=other,
         used=used_edges_of(model),
+        source=source,
         seed=corpus.seed,
         **vars(running),
     )

@@ -27,6 +27,8 @@ codi-lens verify tiny-gpt2
 
 codi-lens analyze tiny-gpt2 --out analysis
 
+codi-lens extract tiny-gpt2 --out extraction
+
 codi-lens explore analysis --open
 
 codi-lens read tiny-gpt2 --out reading
@@ -119,13 +121,14 @@ def _run(arguments: list[str]) -> None:
         raise CodiLensError("An argument holds a NUL character, which no name or path can hold.")
     import tyro
 
-    from codi_lens.cli import commands, comparisons, folders
+    from codi_lens.cli import commands, comparisons, extraction, folders
 
     tyro.extras.subcommand_cli_from_dict(
         {
             "ablate": commands.ablate,
             "analyze": commands.analyze,
             "explore": folders.explore,
+            "extract": extraction.extract,
             "generalise": comparisons.generalise,
             "grade": comparisons.grade,
             "inspect": folders.inspect,

@@ -39,6 +39,14 @@ ResumedFolder = Annotated[
     Path,
     tyro.conf.arg(metavar="DIR", help="Folder for the results; the same command resumes."),
 ]
+From = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        name="from",
+        metavar="DIR",
+        help="Folder of extract, or of a command that keeps attention: taken instead of thinking.",
+    ),
+]
 Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
 MinEffect = Annotated[
     float,

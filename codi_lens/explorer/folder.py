@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from codi_lens.attention.extract import open_attention
+from codi_lens.attention.opening import STORES, open_attention, store_in
 from codi_lens.errors import AttentionError, OutputError
 from codi_lens.explorer.details import Detail, read_details
 from codi_lens.explorer.explore import Explorer, explorer_of, heads_by_view
@@ -21,9 +21,8 @@ PAGE = "explorer.html"
 DETAILS = "details.npz"
 LENS = "lens.csv"
 QUESTIONS = "problems.json"
-ATTENTION = "outcomes/attention.zarr"
+ATTENTION = STORES[-1]
 """Where a report keeps attention that is not its main result."""
-_STORES = ("attention.zarr", ATTENTION)
 _EFFECTS = {
     "heads.csv": "Effect of ablating",
     "heads_by_position.csv": "Effect of ablating by position",
@@ -92,12 +91,6 @@ def save_beside(folder: Path) -> str | None:
     if store_in(folder) is None:
         return None
     return gather(folder).save(folder / PAGE).name
-
-
-def store_in(folder: Path) -> Path | None:
-    """The attention that a command left in its folder, if it keeps any."""
-    found = [folder / name for name in _STORES if (folder / name / "zarr.json").is_file()]
-    return found[0] if found else None
 
 
 def read_lens(path: Path) -> pd.DataFrame:

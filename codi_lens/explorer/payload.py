@@ -24,7 +24,7 @@ VERSION = 1
 DIMS = ("layer", "head", "query", "key")
 STRIPS_LIMIT = 9_000_000
 """Bytes of packed strips; beyond, those of the heads that rank lowest are left out."""
-_AT_ONCE = 256
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)

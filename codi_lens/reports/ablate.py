@@ -13,6 +13,7 @@ import xarray as xr
 from codi_lens.attention.extract import extract
 from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.reading import reading_scores
+from codi_lens.attention.streaming import Source
 from codi_lens.causal.controls import donors_for, halves
 from codi_lens.causal.effects import check_known, needed
 from codi_lens.causal.means import MIN_EFFECT
@@ -55,6 +56,7 @@ def ablate_set(
     at: Scope = "thinking",
     candidates: Sequence[Problem] = (),
     min_effect: float | int = MIN_EFFECT,
+    source: Source | None = None,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:
@@ -69,6 +71,7 @@ def ablate_set(
         at: where, by name.
         candidates: problems among which donors with the same answer are looked for.
         min_effect: the least effect of interest, in nats.
+        source: see `extract`.
         seed: of everything drawn.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -81,7 +84,8 @@ def ablate_set(
         asked: dict[str, Any] = {"candidates": candidates, "min_effect": min_effect, **settings}
         questions = {"set": partial(controls_section, *given, **asked)}
         questions |= _in_pairs(*given, **settings)
-        extract(model, problems, folder / ATTENTION, **decoding(running))  # for the explorer
+        kept: dict[str, Any] = {"source": source, **decoding(running)}
+        extract(model, problems, folder / ATTENTION, **kept)  # for the explorer
         facts = _facts(model, len(problems), mode, at)
         return write_report(ask(questions, folder), folder, name_of(model), facts)
 
@@ -98,6 +102,7 @@ def ablate_top(
     other: CodiModel | None = None,
     n_random: int = 39,
     min_effect: float | int = MIN_EFFECT,
+    source: Source | None = None,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:
@@ -117,6 +122,7 @@ def ablate_top(
         min_effect: the least effect of interest, in nats.
         other: a model whose highest-ranked heads give their thought blocks too.
         n_random: random orders of heads.
+        source: see `extract`; with value-weighted attention.
         seed: of halves and everything drawn.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -130,7 +136,7 @@ def ablate_top(
     with open_report(out, f"ablate --top {top}") as folder:
         settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
         asked: dict[str, Any] = {"candidates": candidates, "min_effect": min_effect, **settings}
-        attention = _attention(model, for_ranking, folder / ATTENTION, running)
+        attention = _attention(model, for_ranking, folder / ATTENTION, source, running)
         ranking = _ranking(attention)
         best = ranking[:top]
         ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64) if k < top} | {top})
@@ -164,6 +170,7 @@ def ablate_all(
     at: Scope = "thinking",
     by_position: bool = True,
     min_effect: float | int = MIN_EFFECT,
+    source: Source | None = None,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:
@@ -180,6 +187,7 @@ def ablate_all(
         at: where, by name.
         by_position: whether to ablate every head at every single position too.
         min_effect: the least effect of interest, in nats.
+        source: see `extract`; with value-weighted attention.
         seed: of halves and everything drawn.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -189,7 +197,7 @@ def ablate_all(
     for_ranking, rest = _halves(problems, seed)
     with open_report(out, "ablate --all") as folder:
         outcomes = folder / "outcomes"
-        attention = _attention(model, for_ranking, folder / ATTENTION, running)
+        attention = _attention(model, for_ranking, folder / ATTENTION, source, running)
         settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
         settings["donors"] = donors_for(model, rest, mode=mode, seed=seed)
         pooled, scopes = scope_name(at), {scope_name(at): at}
@@ -255,7 +263,7 @@ def _transplants(
     check_known(alone)
     foreign = {}
     if other is not None:
-        theirs = _attention(other, for_ranking, out.parent / "other_attention.zarr", running)
+        theirs = _attention(other, for_ranking, out.parent / "other_attention.zarr", None, running)
         foreign = {
             f"{name_of(other)} {head_name(head)}": mean_block(theirs, head)
             for head in _ranking(theirs)[:2]
@@ -279,9 +287,14 @@ def _halves(problems: Sequence[Problem], seed: int) -> tuple[list[Problem], list
 
 
 def _attention(
-    model: CodiModel, problems: Sequence[Problem], out: Path, running: Running
+    model: CodiModel,
+    problems: Sequence[Problem],
+    out: Path,
+    source: Source | None,
+    running: Running,
 ) -> xr.DataArray:
-    return extract(model, problems, out, value_weighted=True, **decoding(running)).load()
+    kept: dict[str, Any] = {"value_weighted": True, "source": source, **decoding(running)}
+    return extract(model, problems, out, **kept).load()
 
 
 def _ranking(attention: xr.DataArray) -> list[Head]:

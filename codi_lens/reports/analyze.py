@@ -14,8 +14,9 @@ import xarray as xr
 
 from codi_lens.attention.extract import accuracy, extract
 from codi_lens.attention.hubs import hub_ratios, hub_verdict
-from codi_lens.attention.profiles import destinations
+from codi_lens.attention.profiles import average_heads, destinations
 from codi_lens.attention.ranking import ranked_heads
+from codi_lens.attention.streaming import Source
 from codi_lens.attention.views import VIEWS, View, n_thoughts_of, thought_view
 from codi_lens.explorer.explore import explorer_of
 from codi_lens.explorer.payload import Told
@@ -57,6 +58,7 @@ def analyze(
     *,
     view: View = "position",
     corpus: str = "problems",
+    source: Source | None = None,
     batch_size: int = 32,
     max_new_tokens: int = 64,
     progress: bool = True,
@@ -73,6 +75,7 @@ def analyze(
         out: the folder; new, empty, or that of an earlier run of the same analysis.
         view: the view of `heads.csv` and of the table in the terminal.
         corpus: what to call the problems in summary and page.
+        source: see `extract`.
         batch_size: see `extract`.
         max_new_tokens: see `CodiModel.think`.
         progress: show a progress bar.
@@ -86,10 +89,11 @@ def analyze(
             model,
             problems,
             folder / "attention.zarr",
+            source=source,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
             progress=progress,
-        ).load()
+        )
         found = reading_back(
             model,
             attention,
@@ -135,6 +139,7 @@ def summarize(
         heads: the result of `rank_heads` in each view.
         corpus: what to call the problems.
     """
+    by_problem, _ = average_heads(attention)
     return {
         "model": attention.attrs["model"],
         "fingerprint": attention.attrs.get("fingerprint"),
@@ -144,8 +149,8 @@ def summarize(
         "corpus": corpus,
         "n_problems": attention.sizes["problem"],
         "accuracy": accuracy(attention),
-        "attention_goes_to": _where_attention_goes(attention),
-        "position_view": _position_summary(attention) | _table_summary(heads["position"]),
+        "attention_goes_to": _where_attention_goes(by_problem),
+        "position_view": _position_summary(by_problem) | _table_summary(heads["position"]),
         "generation_view": _generation_summary(attention) | _table_summary(heads["generation"]),
     }
 
@@ -243,11 +248,11 @@ _FINDINGS = (
 )
 
 
-def _where_attention_goes(attention: xr.DataArray) -> dict[str, dict[str, float]]:
+def _where_attention_goes(by_problem: xr.DataArray) -> dict[str, dict[str, float]]:
     """Each query's attention by kind of key (the kinds sum to 1), and the mean of the thoughts."""
-    goes = destinations(attention.mean("problem", skipna=True)).mean(["layer", "head"])
+    goes = destinations(by_problem.mean("problem", skipna=True)).mean(["layer", "head"])
     goes = goes.assign_coords(kind=[str(kind).replace(" ", "_") for kind in goes["kind"].values])
-    of_thoughts = goes.sel(query=list(thought_names(n_thoughts_of(attention)))).mean("query")
+    of_thoughts = goes.sel(query=list(thought_names(n_thoughts_of(by_problem)))).mean("query")
     rows = {str(row["query"].values): row for row in goes.transpose("query", "kind")}
     return {
         name: dict(zip(row["kind"].values.tolist(), map(float, row), strict=True))
@@ -255,10 +260,10 @@ def _where_attention_goes(attention: xr.DataArray) -> dict[str, dict[str, float]
     }
 
 
-def _position_summary(attention: xr.DataArray) -> dict[str, Any]:
-    names = list(thought_names(n_thoughts_of(attention)))
-    mean = thought_view(attention).mean(["problem", "layer", "head"]).values
-    hubs = hub_ratios(attention)
+def _position_summary(by_problem: xr.DataArray) -> dict[str, Any]:
+    names = list(thought_names(n_thoughts_of(by_problem)))
+    mean = thought_view(by_problem).mean(["problem", "layer", "head"]).values
+    hubs = hub_ratios(by_problem)
     ratios = hubs["ratio"].to_numpy()[:-1]
     by_name = hubs.set_index("thought")[:-1]
     sequential = np.diagonal(mean, -1)

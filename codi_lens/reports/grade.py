@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import pandas as pd
 
 from codi_lens.attention.extract import extract
+from codi_lens.attention.streaming import Source
 from codi_lens.causal.edge_costs import known_against_others
 from codi_lens.causal.grade import Grade, grade
 from codi_lens.causal.measure import Running, decoding
@@ -43,6 +44,7 @@ def grade_model(
     *,
     control: CodiModel | None = None,
     used: Iterable[Reference] | None = None,
+    source: Source | None = None,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:
@@ -56,6 +58,7 @@ def grade_model(
             known edges against as many others), `served.csv` (the heads that scores rank first).
         control: a model that learnt the same task with constant thoughts.
         used: the kinds of reference whose edge the model was shown to use; measured by default.
+        source: see `extract`; with value-weighted attention.
         seed: of other edges, donors, shuffles and the bootstrap.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -67,9 +70,10 @@ def grade_model(
     with open_report(out, "grade") as folder:
         outcomes = folder / "outcomes"
         asked: dict[str, Any] = {"seed": seed, **running}
+        extract(model, problems, folder / ATTENTION, source=source, **decoding(running))
         against = known_against_others(model, problems, outcomes / "known", **asked)
-        found = grade(model, problems, outcomes, control=control, used=used, **asked)
-        extract(model, problems, folder / ATTENTION, **decoding(running))
+        asked |= {"control": control, "source": source}
+        found = grade(model, problems, outcomes, used=used, **asked)
         sections = [_edges(found, against), _scores(found, control), _heads(found)]
         facts = model_facts(model) | {
             "Graded problems": f"{found.n}, {found.n_wrong} left out as answered wrong",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack, get_args
 
 from codi_lens.attention.extract import extract
+from codi_lens.attention.streaming import Source
 from codi_lens.causal.controls import halves
 from codi_lens.causal.hub_moves import check_hub_question
 from codi_lens.causal.means import MIN_EFFECT, check_min_effect
@@ -54,6 +55,7 @@ class _Given:
     n_pairs: int
     min_effect: float | int
     seed: int
+    source: Source | None
     running: Running
 
     @property
@@ -83,6 +85,7 @@ def patch_positions(
     components: Sequence[Component] = ("resid_pre", "mlp_out"),
     n_pairs: int | None = None,
     min_effect: float | int = MIN_EFFECT,
+    source: Source | None = None,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> CausalReport:
@@ -103,6 +106,7 @@ def patch_positions(
         n_pairs: pairs for restoration at most, and for each number of operations that totals are
             asked of; by default as many as there are problems.
         min_effect: the least effect of interest of thoughts and edges, in nats.
+        source: see `extract`; serves the question "hub", whose attention it holds.
         seed: of everything drawn.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
 
@@ -118,7 +122,7 @@ def patch_positions(
         raise ProblemError(f"The number of pairs must be at least 1, not {n}.")
     check_places(at, model.config.n_thoughts)
     least = check_min_effect(min_effect)
-    given = _Given(model, list(problems), at, components, n, least, seed, running)
+    given = _Given(model, list(problems), at, components, n, least, seed, source, running)
     ready: dict[str, _Ready] = {}
     left_out: list[Section] = []
     for name in asked:
@@ -128,6 +132,10 @@ def patch_positions(
             if questions is not None or name not in _LEFT_OUT:
                 raise
             left_out.append(Section(name, _LEFT_OUT[name], "This was not asked.", [str(error)]))
+    if source is not None and "hub" not in ready:
+        raise InterventionError(
+            "Attention of an earlier extraction serves the question hub, which is not asked here."
+        )
     with open_report(out, f"patch --questions {','.join(asked)}") as folder:
         sections = ask({name: each.question for name, each in ready.items()}, folder)
         facts = {
@@ -210,7 +218,8 @@ def _ask_hub(
 ) -> Section:
     """The hub is found on one half of the problems, and moved on the other."""
     kept = decoding(given.running)
-    attention = extract(given.model, first, out.parent / "attention.zarr", **kept).load()
+    place = out.parent / "attention.zarr"
+    attention = extract(given.model, first, place, source=given.source, **kept).load()
     return hub_section(given.model, rest, attention, out, **given.settings)
 
 

@@ -18,6 +18,7 @@ from codi_lens.attention.extract import extract
 from codi_lens.attention.probes import probe_thoughts, supervised_thoughts
 from codi_lens.attention.quantities import corrected_quantities
 from codi_lens.attention.ranking import ranked_heads
+from codi_lens.attention.streaming import Source, source_of
 from codi_lens.causal.results import Results
 from codi_lens.explorer.folder import save_beside
 from codi_lens.model import CodiModel
@@ -67,6 +68,7 @@ def report_study(
     *,
     thresholds: StudyThresholds | None = None,
     corpus: str = "problems",
+    sources: Sequence[Source] = (),
     batch_size: int = 32,
     max_new_tokens: int = 64,
     n_probe: int = 600,
@@ -91,6 +93,7 @@ def report_study(
         out: the folder; new, empty, or that of an earlier run of the same study.
         thresholds: the study's own if None.
         corpus: what to call the problems.
+        sources: folders of extractions, one of each model: see `source` of `extract`.
         batch_size: see `extract`.
         max_new_tokens: see `CodiModel.think`.
         n_probe: on how many further built-in problems thoughts are probed for running totals,
@@ -105,19 +108,17 @@ def report_study(
     """
     check_models(models)
     names = model_names([model.config.source for model in models])
+    running: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    running["progress"] = progress
+    taken = [source_of(sources, model) for model in models]
     probed = n_probe if all(isinstance(problem, WordProblem) for problem in problems) else 0
     with open_report(out, "study") as folder:
         found: list[_Studied] = []
-        for name, model in zip(names, models, strict=True):
+        for name, model, source in zip(names, models, taken, strict=True):
             results = folder / "results" / name
             results.mkdir(parents=True, exist_ok=True)
             attention = extract(
-                model,
-                problems,
-                results / "attention.zarr",
-                batch_size=batch_size,
-                max_new_tokens=max_new_tokens,
-                progress=progress,
+                model, problems, results / "attention.zarr", source=source, **running
             )
             begin = Stages(name, 5, shown=progress)
             studied = _study_one(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +22,13 @@ from codi_lens import (
     open_attention,
     rank_heads,
 )
+from codi_lens.attention.blocks import BLOCK
 from codi_lens.attention.extract import extract
+from codi_lens.attention.opening import DIMS, WEIGHTED
+from codi_lens.attention.provenance import git_commit
 from codi_lens.attention.values import question_tokens, value_weighted_attention
 from codi_lens.outputs import held
-from codi_lens.problems import Problem, parse_answer, word_problems
+from codi_lens.problems import Problem, word_problems
 
 PROBLEMS = word_problems(9, seed=1)
 
@@ -113,24 +116,111 @@ def test_stopped_extraction_resumes_without_recomputing(
     assert resumed.load().identical(run(tiny_gpt2, batch_size=3).load())
 
 
-def test_extraction_stopped_within_a_batch_gives_the_same_bits(
+MANY = word_problems(2 * BLOCK + 40, seed=3)
+BRIEF: dict[str, Any] = {"problems": MANY, "max_new_tokens": 8, "batch_size": 64}
+
+
+@pytest.fixture(scope="module")
+def many(tiny_gpt2: CodiModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("many") / "a.zarr"
+    run(tiny_gpt2, out, **BRIEF)
+    return out
+
+
+def files_in(store: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("*") if p.is_file()}
+
+
+def test_a_killed_extraction_loses_no_block_and_goes_on(
+    tiny_gpt2: CodiModel, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, think, seen = tmp_path / "a.zarr", CodiModel.think, []
+    whole = files_in(many)
+    if (pid := os.fork()) == 0:
+        monkeypatch.setattr(
+            CodiModel,
+            "think",
+            lambda *a, **k: os._exit(9) if len(seen) == 7 else (seen.append(0), think(*a, **k))[1],
+        )
+        run(tiny_gpt2, out, **BRIEF)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    with pytest.raises(OutputError, match=f"holds {BLOCK} of {len(MANY)} problems"):
+        open_attention(out)
+    monkeypatch.setattr(CodiModel, "think", lambda *a, **k: (seen.append(0), think(*a, **k))[1])
+    run(tiny_gpt2, out, **BRIEF)
+    assert len(seen) == 6, "the second block and the third"
+    assert files_in(out) == whole
+
+
+def test_a_block_is_one_file_an_array_and_pieces_of_it_are_read_alone(many: Path) -> None:
+    group = zarr.open_group(many, mode="r")
+    array: Any = group["attention"]
+    assert array.shards[0] == BLOCK
+    assert array.chunks[0] == 16
+    names = [name for name in files_in(many) if name.startswith("attention/c/")]
+    assert names == [f"attention/c/{i}/0/0/0/0" for i in range(3)] or len(names) == 3
+    answers: Any = group["answer"]
+    assert answers.chunks == (BLOCK,)
+
+
+def test_a_store_of_all_of_gsm8k_has_at_most_200_files(many: Path, tmp_path: Path) -> None:
+    group = zarr.open_group(many, mode="r")
+    per_block = ["attention", "answer", *WEIGHTED]
+    labels = len(files_in(many)) - 2 * 3  # what does not grow with the blocks
+    assert labels + len(WEIGHTED) + len(per_block) * -(-7473 // BLOCK) <= 200
+    assert set(dict(group.arrays())) == {*DIMS, "attention", "answer", "done", "predicted"}
+
+
+def test_a_store_says_what_made_it(tiny_gpt2: CodiModel, many: Path) -> None:
+    told = xr.open_zarr(many).attrs
+    assert told["fingerprint"] == tiny_gpt2.fingerprint()
+    assert told["versions"]["zarr"] == zarr.__version__
+    assert told["codi_lens"] == __version__
+    assert told["git_commit"] == git_commit()
+    assert told["max_new_tokens"] == 8
+
+
+def test_any_rows_of_several_blocks_are_read_in_their_order(many: Path) -> None:
+    attention, data = open_attention(many), xr.open_zarr(many, chunks=None)["attention"]
+    whole = data.values
+    assert np.array_equal(attention.values, whole, equal_nan=True)
+    order = np.random.default_rng(0).permutation(len(MANY))
+    for rows in (order, slice(None, None, -3), slice(300, 700), slice(5, 5), 321):
+        found = open_attention(many).isel(problem=rows, head=[2, 0])
+        assert np.array_equal(found.values, whole[rows][..., [2, 0], :, :], equal_nan=True)
+
+
+def test_float16_is_off_by_what_is_said(tiny_gpt2: CodiModel, many: Path, tmp_path: Path) -> None:
+    out = tmp_path / "half.zarr"
+    half, exact = run(tiny_gpt2, out, dtype="float16", **BRIEF), open_attention(many)
+    assert half.dtype == np.float32
+    off = np.abs(half.values - exact.values)
+    assert 0.0001 < np.nanmax(off) <= 0.00025
+    stored: Any = zarr.open_group(out, mode="r")["attention"]
+    assert stored.dtype == np.float16
+    size, whole = (sum(map(len, files_in(each).values())) for each in (out, many))
+    assert size < 0.6 * whole
+    with pytest.raises(OutputError, match="its dtype differ"):
+        run(tiny_gpt2, out, **BRIEF)
+
+
+def test_an_interrupted_block_goes_on_with_the_same_bits(
     tiny_gpt2: CodiModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "a.zarr"
-    written: list[str] = []
+    out, think, seen = tmp_path / "a.zarr", CodiModel.think, []
 
-    def stop_at_the_sixth(text: str) -> Any:
-        if len(written) == 5:
+    def stop_at_the_third(*given: Any, **options: Any) -> Any:
+        if len(seen) == 2:
             raise KeyboardInterrupt
-        written.append(text)
-        return parse_answer(text)
+        seen.append(0)
+        return think(*given, **options)
 
-    module = sys.modules["codi_lens.attention.extract"]
-    monkeypatch.setattr(module, "parse_answer", stop_at_the_sixth)
+    monkeypatch.setattr(CodiModel, "think", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_gpt2, out, batch_size=4)
     monkeypatch.undo()
-    with pytest.raises(OutputError, match="holds 5 of 9 problems"):
+    with pytest.raises(OutputError, match="holds 8 of 9 problems"):
         open_attention(out)
     resumed = run(tiny_gpt2, out, batch_size=4).load()
     assert resumed.identical(run(tiny_gpt2, batch_size=4).load())
@@ -244,45 +334,57 @@ def test_a_store_is_made_up_from_what_a_stop_left(tiny_gpt2: CodiModel, tmp_path
 
 @pytest.mark.parametrize("name", ["attention", "answer", "predicted", "done"])
 @pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
-def test_a_damaged_chunk_is_computed_again(
-    tiny_gpt2: CodiModel, tmp_path: Path, name: str, how: str, monkeypatch: pytest.MonkeyPatch
+def test_a_damaged_block_is_computed_again(
+    tiny_gpt2: CodiModel,
+    many: Path,
+    tmp_path: Path,
+    name: str,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "a.zarr"
-    first = run(tiny_gpt2, out, problems=PROBLEMS[:3], batch_size=1).load()
+    shutil.copytree(many, out)
     chunk = sorted(path for path in (out / name / "c").rglob("*") if path.is_file())[-1]
     whole = chunk.read_bytes()
     if how == "missing":
         chunk.unlink()
-        with pytest.raises(OutputError, match=r"holds \d of 3 problems"):
-            open_attention(out)
     else:
         middle = len(whole) // 2
         flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
         chunk.write_bytes(whole[:-1] if how == "cut" else flipped)
-        with pytest.raises(OutputError, match=r"is damaged \(.*\); .*extract"):
+    if name != "predicted":  # which follows from the answers
+        missing = how == "missing"
+        sentence = r"holds \d+ of 680 problems" if missing else r"is damaged \(.*\); .*extract"
+        with pytest.raises(OutputError, match=sentence):
             open_attention(out).load()
     think, seen = CodiModel.think, []
     monkeypatch.setattr(CodiModel, "think", lambda *a, **k: (seen.append(0), think(*a, **k))[1])
-    assert run(tiny_gpt2, out, problems=PROBLEMS[:3], batch_size=1).load().identical(first)
-    assert len(seen) == (1 if name in ("attention", "answer") else 3)
-    assert chunk.read_bytes() == whole
+    run(tiny_gpt2, out, **BRIEF)
+    assert len(seen) == (name in ("attention", "answer"))
+    assert files_in(out) == files_in(many)
 
 
-def test_a_store_without_version_and_checksums_goes_on(
+def test_a_store_of_an_earlier_release_is_read_and_finished(
     tiny_gpt2: CodiModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "a.zarr"
     first = run(tiny_gpt2, out).load()
-    attributes = dict(zarr.open_group(out, mode="r").attrs)
-    assert attributes.pop("codi_lens") == __version__
-    group = zarr.open_group(out, mode="r+")
-    group.attrs.put(attributes)
-    shutil.rmtree(out / "answer" / "c" / "0", ignore_errors=True)  # as an empty answer once was
-    monkeypatch.setattr(CodiModel, "think", None)
-    (out / "answer" / "c" / "0").unlink(missing_ok=True)
-    again = run(tiny_gpt2, out).load()
-    assert again["answer"].values[0] == ""
-    assert (again == first).all()
+    group = zarr.open_group(out, mode="r+", use_consolidated=False)
+    new = {"dtype", "versions", "git_commit"}
+    group.attrs.put({name: told for name, told in group.attrs.items() if name not in new})
+    for name in ("attention", "answer"):  # which had a file a problem
+        array: Any = group[name]
+        values, dims = array[:], array.metadata.dimension_names
+        del group[name]
+        shape = {"shape": values.shape, "chunks": (1, *values.shape[1:]), "dtype": array.dtype}
+        like: dict[str, Any] = shape | {"dimension_names": dims, "fill_value": array.fill_value}
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            group.create_array(name, **like)[:] = values
+    assert open_attention(out).load().identical(first)
+    (out / "attention" / "c" / "3" / "0" / "0" / "0" / "0").unlink()
+    with pytest.raises(OutputError, match="holds 8 of 9 problems"):
+        open_attention(out)
+    assert run(tiny_gpt2, out).load().identical(first)
 
 
 def test_two_processes_do_not_write_one_store(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
@@ -293,12 +395,6 @@ def test_two_processes_do_not_write_one_store(tiny_gpt2: CodiModel, tmp_path: Pa
         run(tiny_gpt2, tmp_path / "a.zarr")
     run(tiny_gpt2, tmp_path / "a.zarr")
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
-
-
-def test_each_problem_is_one_chunk(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
-    run(tiny_gpt2, tmp_path / "a.zarr")
-    array: Any = zarr.open_group(tmp_path / "a.zarr", mode="r")["attention"]
-    assert array.chunks[0] == 1
 
 
 def test_value_weighted_attention_is_kept_beside_the_plain_one(

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from codi_lens.attention.labels import labelled
 from codi_lens.causal.edge_costs import costs_of
-from codi_lens.causal.edge_scores import attention_scores
 from codi_lens.causal.means import MIN_EFFECT, mean_of
 from codi_lens.causal.measure import Running, measure
 from codi_lens.head_names import Head, head_name
@@ -77,9 +77,9 @@ def reading_back(
         return None
     ids = sorted(needed, key=lambda id: (needed[id], id))
     picking, testing = ids[::2], ids[1::2]
-    row = attention_scores(attention)["attention"].sel(query=query).transpose("problem", "key", ...)
+    row = labelled(attention).sel(problem=ids, query=row_of(query), key=keys).load()
     ways = {id: [needed[id], *(key for key in keys if key != needed[id])] for id in ids}
-    cells = {id: row.sel(problem=id, key=ways[id]).values for id in ids}
+    cells = {id: row.sel(problem=id, key=ways[id]).transpose("key", ...).values for id in ids}
     # Each key counts alike: a head that always looks at the commoner one follows nothing.
     moves = np.mean(
         [

@@ -1,0 +1,252 @@
+"""Problems that a model thinks about, or an earlier extraction holds, streamed into a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from jaxtyping import Int
+from tqdm import tqdm
+
+from codi_lens.attention.blocks import BLOCK, Blocks
+from codi_lens.attention.opening import WEIGHTED, open_attention, store_in
+from codi_lens.errors import OutputError, as_path, check_flags, shown
+from codi_lens.interventions.donors import Donors
+from codi_lens.interventions.giving import with_donors
+from codi_lens.model import CodiModel
+from codi_lens.positions import key_names, query_names
+from codi_lens.problems.problem import Problem, Problems, check_problems
+from codi_lens.thinking.given import problems_for
+from codi_lens.thinking.hook_names import NamesFilter, hooked_names
+from codi_lens.thinking.hooks import Intervention
+from codi_lens.thinking.plan import Planned, as_interventions
+from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.run import ThoughtRun
+
+Source = str | Path
+"""The folder of an extraction, or of a command that keeps its attention."""
+Found = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Problems that are thought about once, in the order in which they are kept.
+
+    Attributes:
+        model: the model.
+        problems: checked.
+        prompts: their tokens.
+        batch_size: problems per forward pass.
+        max_new_tokens: see `CodiModel.think`.
+        interventions: alive in every run.
+        taken: attention of these problems that is taken, instead of thinking.
+        progress: show a progress bar.
+    """
+
+    model: CodiModel
+    problems: Sequence[Problem]
+    prompts: Sequence[Sequence[int]]
+    batch_size: int
+    max_new_tokens: int
+    interventions: Sequence[Intervention | Planned]
+    taken: xr.DataArray | None
+    progress: bool
+
+    @classmethod
+    def of(
+        cls,
+        model: CodiModel,
+        problems: Problems,
+        *,
+        batch_size: int,
+        max_new_tokens: int,
+        interventions: Any,
+        source: Source | None,
+        weighted: bool = False,
+        progress: bool,
+    ) -> Extraction:
+        """Check what is given.
+
+        Args:
+            model, problems, batch_size, max_new_tokens, interventions, progress: see above.
+            source: where attention is taken from.
+            weighted: whether value-weighted attention is taken too.
+
+        Raises:
+            ProblemError: no problems, ids that are not unique, or a question that does not fit.
+            OutputError: the source holds another model, or lacks some of these problems.
+        """
+        listed = problems_for(model, problems, "extract")
+        check_problems(listed, "extract", batch_size=batch_size, max_new_tokens=max_new_tokens)
+        check_flags(progress=progress)
+        acting = as_interventions(interventions)
+        if acting:  # those that name no donors draw them among all the problems
+            donors = Donors(model, listed, batch_size=int(batch_size))
+            acting = [with_donors(each, donors) for each in acting]
+        prompts = prepare_problems(model, listed)
+        sizes = int(batch_size), int(max_new_tokens)
+        asked = cls(model, listed, prompts, *sizes, acting, None, progress)
+        if source is None:
+            return asked
+        return replace(asked, taken=taken_from(source, asked.settings, weighted))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What decides the values, and the model's name."""
+        return {
+            "model": self.model.config.source,
+            "fingerprint": self.model.fingerprint(),
+            "n_thoughts": self.model.config.n_thoughts,
+            "max_new_tokens": self.max_new_tokens,
+            "hooks": hooked_names(self.model.lens),
+            "interventions": [intervention.name for intervention in self.interventions],
+            "questions": [
+                [each.id, each.question, each.answer, *each.form.told] for each in self.problems
+            ],
+        }
+
+    @property
+    def labels(self) -> dict[str, Iterable[Any]]:
+        """Of every dimension of attention."""
+        cfg, n_thoughts = self.model.lens.cfg, self.model.config.n_thoughts
+        return {
+            "problem": [each.id for each in self.problems],
+            "layer": range(cfg.n_layers),
+            "head": range(cfg.n_heads),
+            "query": query_names(n_thoughts),
+            "key": key_names(n_thoughts),
+        }
+
+    def shape(self, dims: Sequence[str]) -> tuple[int, ...]:
+        """How many labels these dimensions have."""
+        labels = self.labels
+        return tuple(len(list(labels[dim])) for dim in dims)
+
+    def fill(
+        self, blocks: Blocks, keep: Callable[[ThoughtRun], Found], names_filter: NamesFilter = None
+    ) -> None:
+        """Run, or take, what is not done.
+
+        Args:
+            blocks: of a store of these problems.
+            keep: what the store keeps of each problem of a run, under the names of its arrays.
+            names_filter: which activations `keep` needs.
+        """
+        size = self.batch_size if self.taken is None else BLOCK
+        n = len(self.problems)
+        with tqdm(total=n, desc="thinking", unit="problem", disable=not self.progress) as bar:
+            bar.update(int(blocks.done.sum()))
+            for block in blocks.unfinished():
+                with blocks.filling(block) as take:
+                    for batch in self._batches(block, size):
+                        if blocks.done[batch].all():
+                            continue
+                        if self.taken is None:
+                            found = keep(self._run(batch, names_filter))
+                        else:
+                            found = _rows(self.taken.isel(problem=batch))
+                        bar.update(take(batch, found))
+
+    def _batches(self, block: int, size: int) -> Iterator[Int[np.ndarray, " problem"]]:
+        """The problems of a block, long questions first, beside those of similar length.
+
+        They are those of the whole block, so that a resumed extraction gives the same bits.
+        """
+        lengths = [-len(prompt) for prompt in self.prompts[block * BLOCK : (block + 1) * BLOCK]]
+        order = np.argsort(lengths, kind="stable") + block * BLOCK
+        yield from (order[start : start + size] for start in range(0, len(order), size))
+
+    def _run(self, batch: Int[np.ndarray, " problem"], names_filter: NamesFilter) -> ThoughtRun:
+        opening = len(self.model.config.opening)
+        return self.model.think(
+            [self.prompts[i][:-opening] for i in batch],
+            max_new_tokens=self.max_new_tokens,
+            names_filter=names_filter,
+            interventions=self.interventions,
+            ids=[self.problems[i].id for i in batch],
+            kind=[self.problems[i].form for i in batch],
+            fused=True,
+        )
+
+
+def taken_from(source: Source, settings: Mapping[str, Any], weighted: bool) -> xr.DataArray:
+    """Attention of an earlier extraction that holds these problems, in their order.
+
+    Args:
+        source: its store, or the folder of a command that keeps one.
+        settings: of `Extraction`.
+        weighted: whether value-weighted attention is needed too.
+
+    Raises:
+        OutputError: there is none, it is of another model or of other settings, or lacks problems.
+    """
+    found, told = open_attention(source), settings_in(source)
+    if told["fingerprint"] != settings["fingerprint"]:
+        raise OutputError(
+            f"{source} holds attention of another model ({told['model']}) than {settings['model']} "
+            "as it is loaded here; give the folder of the same model with the same settings."
+        )
+    for name in ("max_new_tokens", "hooks", "interventions"):
+        if told.get(name, []) != settings[name]:
+            raise OutputError(
+                f"{source} was extracted with {name} {told.get(name, [])}, not {settings[name]}; "
+                "give the same, or extract again."
+            )
+    if weighted and "value_weighted" not in found.coords:
+        raise OutputError(
+            f"{source} holds no value-weighted attention, which this needs; extract it with "
+            "--value-weighted (in Python value_weighted=True)."
+        )
+    places = {tuple(row[:2]): place for place, row in enumerate(told["questions"])}
+    wanted = [tuple(row[:2]) for row in settings["questions"]]
+    if lacking := [id for id, text in wanted if (id, text) not in places]:
+        raise OutputError(
+            f"{source} lacks {len(lacking)} of these {len(wanted)} problems, {shown(lacking[0])} "
+            "first; give problems that it was extracted from."
+        )
+    chosen = found.isel(problem=[places[each] for each in wanted])
+    return chosen if weighted else chosen.drop_vars([*WEIGHTED], errors="ignore")
+
+
+def source_of(sources: Sequence[Source], model: CodiModel) -> Source | None:
+    """The one of several sources that is of a model; None where none was given.
+
+    Raises:
+        OutputError: none of them is.
+    """
+    own = model.fingerprint()
+    found = [each for each in sources if settings_in(each)["fingerprint"] == own]
+    if sources and not found:
+        raise OutputError(
+            f"{' and '.join(map(str, sources))} {'holds' if len(sources) == 1 else 'hold'} no "
+            f"attention of {model.config.source} as it is loaded here; give one folder per model."
+        )
+    return found[0] if found else None
+
+
+def settings_in(source: Source) -> dict[str, Any]:
+    """What a store says of itself.
+
+    Raises:
+        OutputError: there is none.
+    """
+    path = as_path("source", source)
+    store = store_in(path)
+    if store is None:
+        raise OutputError(f"{path} holds no extracted attention.")
+    told = dict(zarr.open_group(store, mode="r").attrs)
+    if "fingerprint" not in told:
+        raise OutputError(f"{path} holds no extracted attention.")
+    return told
+
+
+def _rows(some: xr.DataArray) -> Found:
+    """What a store keeps, of attention that was kept before."""
+    found = {"attention": some.values, "answer": [str(text) for text in some["answer"].values]}
+    return found | {name: some[name].values for name in WEIGHTED if name in some.coords}

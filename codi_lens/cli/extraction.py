@@ -1,0 +1,80 @@
+"""The command that thinks and keeps, for others to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from codi_lens.cli.options import Batches, Corpus, Flat, From, Loading, Model
+from codi_lens.cli.printing import print_table
+from codi_lens.errors import CodiLensError
+from codi_lens.outputs import check_output, open_report
+from codi_lens.wording import percent
+
+
+def extract(
+    model: Model,
+    /,
+    out: Annotated[
+        Path, tyro.conf.arg(metavar="DIR", help="Folder for the store; the same command resumes.")
+    ],
+    corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
+    scores_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    value_weighted: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    half: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    source: From = None,
+    running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
+    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
+) -> None:
+    """Think about problems once, and keep the attention for other commands (--from DIR).
+
+    Args:
+        scores_only: Keep every head's scores on every problem, mean and spread, and no attention.
+        value_weighted: Also keep what each key writes, which ablate --top, --all and grade need.
+        half: Keep float16, half the room: attention is off by at most 0.00025.
+    """
+    if scores_only and (value_weighted or half):
+        raise CodiLensError(
+            "--scores-only keeps no attention, so neither --value-weighted nor --half goes with it."
+        )
+    loading.check(model)
+    command = "extract --scores-only" if scores_only else "extract"
+    check_output(out, command)
+    chosen, _ = corpus.choose(model)
+    console = Console()
+    loaded = loading.load(model, console)
+    from codi_lens.attention.extract import accuracy
+    from codi_lens.attention.extract import extract as extract_attention
+    from codi_lens.attention.opening import ATTENTION
+    from codi_lens.attention.ranking import ranked_heads
+    from codi_lens.attention.reduced import SCORES, extract_scores
+
+    options: dict[str, Any] = {"source": source, **vars(running)}
+    with open_report(out, command) as folder:
+        place = folder / (SCORES if scores_only else ATTENTION)
+        if scores_only:
+            found = extract_scores(loaded, chosen, place, **options)
+            columns = ("name", "band", "type", "composite")
+            rows = [
+                (row["name"], row["band"], row["type"], f"{row['composite']:.2f}")
+                for row in ranked_heads(found).head(10).to_dict("records")
+            ]
+            print_table(console, "Top heads, position view", columns, rows)
+        else:
+            options |= {"value_weighted": value_weighted, "dtype": "float16" if half else "float32"}
+            found = extract_attention(loaded, chosen, place, **options)
+    files = [path for path in place.rglob("*") if path.is_file()]
+    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    sentences = [f"{place} holds {len(chosen)} problems: {megabytes:.1f} MB in {len(files)} files."]
+    if score := accuracy(found):
+        sentences.append(
+            f"The model answers {score['correct']} of {score['n']} correctly "
+            f"({percent(score['accuracy'])})."
+        )
+    reads = "open_scores" if scores_only else "open_attention"
+    sentences.append(f"In Python, codi_lens.{reads}({str(out)!r}) reads it.")
+    for sentence in sentences:  # names of files are not broken
+        console.print(f"• {sentence}", highlight=False, markup=False, soft_wrap=True)

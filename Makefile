@@ -13,7 +13,7 @@ QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.p
 	$(wildcard codi_lens/*.py) codi_lens/problems codi_lens/attention codi_lens/study
 
 .PHONY: demo test test-quick test-jupyter lint format js notebooks bench bench-loading bench-metrics \
-	bench-scale bench-sweeps bench-attribution faults fuzz parity verify-wrong docs docs-serve pictures clean
+	bench-scale bench-gpu bench-sweeps bench-attribution faults fuzz parity verify-wrong docs docs-serve pictures clean
 
 # What the demo consists of: anything else in its folder is somebody's own.
 DEMO := codi_lens.json heads.csv heads_generation.csv summary.json findings.md details.npz lens.csv \
@@ -61,6 +61,9 @@ bench-metrics: $(READY)  ## time all scores of 7,473 problems x 512 heads
 
 bench-scale: $(READY)  ## all of GSM8K: time, memory, disk; an hour or more (N="--n-gpt2 200" for less)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scale.py $(N)
+
+bench-gpu: $(READY)  ## 7,473 problems at Llama-3.2-1B's shape on a GPU, held against the CPU
+	$(BIN)/python benchmarks/gpu.py
 
 bench-sweeps: $(READY)  ## time a sweep over all heads against rerunning each
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweeps.py

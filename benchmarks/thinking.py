@@ -23,7 +23,7 @@ from saving import save
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 HERE = Path(__file__).parent
-BATCH = 16
+BATCH, LARGER = 16, 32
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,15 @@ def measure(size: Size) -> list[str]:
     sdpa.requires_grad_(False)
 
     problems = questions(size.problems, size.backbone.vocab_size)
-    batches = [problems[i : i + BATCH] for i in range(0, len(problems), BATCH)]
+    batches, larger = (
+        [problems[i : i + n] for i in range(0, len(problems), n)] for n in (BATCH, LARGER)
+    )
     some = problems[size.every // 2 :: size.every]
     settings = (model.projection, model.config)
 
-    def think(model: Any, batches: Sequence[ways.Batch]) -> None:
+    def think(model: Any, batches: Sequence[ways.Batch], fused: bool) -> None:
         for batch in batches:
-            model.think(batch, max_new_tokens=1)
+            model.think(batch, max_new_tokens=1, fused=fused)
 
     timed: dict[str, tuple[Callable[[], object], int]] = {
         "(a) the study's way: Hugging Face eager, all attention, LoRA unmerged, one at a time": (
@@ -111,9 +113,21 @@ def measure(size: Size) -> list[str]:
             lambda: [ways.by_hand(plain, *settings, question) for question in some],
             len(some),
         ),
-        f"(c) `model.think`, batches of {BATCH}": (lambda: think(model, batches), len(problems)),
-        f"(d) the floor: one SDPA pass over the same tokens, batches of {BATCH}": (
+        f"(c) `model.think`, bit for bit, batches of {BATCH}": (
+            lambda: think(model, batches, False),
+            len(problems),
+        ),
+        f"(d) `model.think(…, fused=True)`, as `extract` runs it, batches of {BATCH}": (
+            lambda: think(model, batches, True),
+            len(problems),
+        ),
+        f"(e) the floor: one SDPA pass over the same tokens, batches of {BATCH}": (
             lambda: [ways.floor(sdpa, model.config, batch) for batch in batches],
+            len(problems),
+        ),
+        f"(f) as (d), batches of {LARGER}": (lambda: think(model, larger, True), len(problems)),
+        f"(g) the floor, batches of {LARGER}": (
+            lambda: [ways.floor(sdpa, model.config, batch) for batch in larger],
             len(problems),
         ),
     }
@@ -125,7 +139,7 @@ def measure(size: Size) -> list[str]:
             way()
             times[name].append(1000 * (time.thread_time() - begin) / n)
     medians = [statistics.median(found) for found in times.values()]
-    first, _, ours, floor = medians
+    first, _, exact, ours, floor, *_ = medians
     lines = [
         f"## {size.title}",
         "",
@@ -142,8 +156,9 @@ def measure(size: Size) -> list[str]:
     return [
         *lines,
         "",
-        f"`model.think` takes {ours / floor:.2f} times the floor and is {first / ours:.1f} times "
-        "as fast as the study's way.",
+        f"Fused, `model.think` takes {ours / floor:.2f} times the floor and is "
+        f"{first / ours:.1f} times as fast as the study's way; bit for bit {exact / floor:.2f} and "
+        f"{first / exact:.1f}.",
         bfloat16(model, half, some[:2]),
         "",
     ]

@@ -406,7 +406,9 @@ def test_value_weighted_attention_is_kept_beside_the_plain_one(
         tiny, chosen, path, value_weighted=True, batch_size=3, max_new_tokens=7, progress=False
     )
     plain = extract(tiny, chosen, batch_size=3, max_new_tokens=7, progress=False)
-    np.testing.assert_allclose(attention.values, plain.values, atol=1e-6)
+    # Values need every pattern, so that only the plain extraction is fused: equal to rounding,
+    # through six projections.
+    np.testing.assert_allclose(attention.values, plain.values, atol=5e-6)
     run = tiny.think([chosen[2].question], max_new_tokens=7)
     alone = value_weighted_attention(tiny.lens, run)
     np.testing.assert_allclose(attention.value_weighted.values[2], alone.values[0], atol=1e-5)

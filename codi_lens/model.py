@@ -140,8 +140,8 @@ class CodiModel(Loaded):
             ids: stable ids of the problems, from which donors are drawn; by default digests of
                 their tokens.
             fused: let questions go through PyTorch's fused attention where no hook looks at their
-                scores or patterns: faster, and equal to 1e-6 of each value's size, but not bit for
-                bit, as runs under interventions are otherwise where these change nothing.
+                scores or patterns: faster, and equal to rounding in the model's precision, but not
+                bit for bit, as runs under interventions are otherwise where these change nothing.
 
         Returns:
             The run, in the order of the questions.

@@ -35,7 +35,7 @@ def extract(
     out: str | Path | None = None,
     *,
     value_weighted: bool = False,
-    dtype: Float = "float32",
+    dtype: Float | None = None,
     source: Source | None = None,
     batch_size: int = 32,
     max_new_tokens: int = 64,
@@ -53,10 +53,10 @@ def extract(
         value_weighted: also keep how much each key writes (`attention.values`), the attention
             sink, which is the share of the question's first token, and the share of its strongest
             token, for about a third more time.
-        dtype: of what is kept. "float16" takes half the room, and each share of attention is off by
-            at most 0.00025.
+        dtype: of what is kept, by default the source's, else "float32". "float16" takes half the
+            room, and each share of attention is off by at most 0.00025.
         source: the folder of an extraction, or of a command that keeps one, of the same model and
-            (at least) these problems: what it holds is taken instead of thinking, in its dtype.
+            (at least) these problems: what it holds is taken instead of thinking.
         batch_size: problems per forward pass; longer questions come first, beside questions of
             similar length, in each block of 320 problems.
         max_new_tokens: see `CodiModel.think`.
@@ -89,13 +89,13 @@ def extract(
     running |= {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "source": source}
     check_flags(value_weighted=value_weighted)
     asked = Extraction.of(model, problems, weighted=value_weighted, **running)
+    told = {} if source is None else settings_in(source)
+    dtype = told.get("dtype", "float32") if dtype is None else dtype
     check_choice("dtype", dtype, Float, OutputError)
-    if source is not None:
-        dtype = settings_in(source).get("dtype", "float32")
     store = MemoryStore() if out is None else as_path("out", out)
     settings = asked.settings | {"value_weighted": value_weighted, "dtype": dtype}
     kept = {
-        name: Kept(dims, asked.shape(dims), dtype)
+        name: Kept(dims, asked.shape(dims), str(dtype))
         for name, dims in ({"attention": DIMS} | (WEIGHTED if value_weighted else {})).items()
     }
     kept["answer"] = Kept(DIMS[:1], asked.shape(DIMS[:1]), "str")

@@ -203,15 +203,22 @@ def taken_from(source: Source, settings: Mapping[str, Any], weighted: bool) -> x
             f"{source} holds no value-weighted attention, which this needs; extract it with "
             "--value-weighted (in Python value_weighted=True)."
         )
-    places = {tuple(row[:2]): place for place, row in enumerate(told["questions"])}
-    wanted = [tuple(row[:2]) for row in settings["questions"]]
-    if lacking := [id for id, text in wanted if (id, text) not in places]:
+    # The kind of an answer decides where it is read, and so the rows of `anchor`.
+    places = {_deciding(row): place for place, row in enumerate(told["questions"])}
+    wanted = [_deciding(row) for row in settings["questions"]]
+    if lacking := [each[0] for each in wanted if each not in places]:
         raise OutputError(
             f"{source} lacks {len(lacking)} of these {len(wanted)} problems, {shown(lacking[0])} "
             "first; give problems that it was extracted from."
         )
     chosen = found.isel(problem=[places[each] for each in wanted])
     return chosen if weighted else chosen.drop_vars([*WEIGHTED], errors="ignore")
+
+
+def _deciding(row: Sequence[Any]) -> tuple[str, str, str]:
+    """A problem without its gold answer: id, question, and the kind and labels of its answer."""
+    id, question, _, *form = row
+    return id, question, repr([list(each) if isinstance(each, tuple) else each for each in form])
 
 
 def source_of(sources: Sequence[Source], model: CodiModel) -> Source | None:

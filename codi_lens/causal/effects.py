@@ -158,7 +158,7 @@ def adjusted(table: pd.DataFrame, family: str | None = None) -> pd.DataFrame:
 
 
 def needed(table: pd.DataFrame) -> pd.DataFrame:
-    """What an answer needs: the rows that matter and make the clean number less likely.
+    """What an answer needs: the rows that matter and make the clean answer less likely.
 
     Args:
         table: of `summarise`.

@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from codi_lens.errors import CheckpointError, ProblemError
 from codi_lens.interventions.own_edges import Edge
-from codi_lens.loading.sources import local_folder
+from codi_lens.loading.sources import files_of
 from codi_lens.outputs import write_text
 from codi_lens.positions import rank, thought_names
 from codi_lens.problems.operations import Reference
@@ -116,7 +116,7 @@ def used_edges_of(source: str | Path) -> frozenset[Reference] | None:
     """The kinds of reference whose edge `edges.json` in a checkpoint's folder says are used.
 
     Args:
-        source: a folder, or the name of a shipped model.
+        source: a folder, its file of weights, or the name of a shipped model.
 
     Returns:
         None where there is no such folder or file.
@@ -124,7 +124,7 @@ def used_edges_of(source: str | Path) -> frozenset[Reference] | None:
     Raises:
         CheckpointError: the file holds something else.
     """
-    folder = local_folder(source)
+    folder = files_of(source)
     path = None if folder is None else folder / EDGES_FILE
     if path is None or not path.is_file():
         return None

@@ -155,6 +155,8 @@ def generalise(
         if name in chosen:
             raise ProblemError(f"Two corpora are called {name}; give each once, by its own name.")
         chosen[name] = problems
+    if len(chosen) < 2:
+        raise ProblemError("generalise compares at least two corpora; give --corpora A,B.")
     console = Console()
     loaded = loading.load(model, console)
     from codi_lens.reports.generalise import generalise_model

@@ -64,7 +64,7 @@ def extract(
             ]
             print_table(console, "Top heads, position view", columns, rows)
         else:
-            options |= {"value_weighted": value_weighted, "dtype": "float16" if half else "float32"}
+            options |= {"value_weighted": value_weighted, "dtype": "float16" if half else None}
             found = extract_attention(loaded, chosen, place, **options)
     files = [path for path in place.rglob("*") if path.is_file()]
     megabytes = sum(path.stat().st_size for path in files) / 1e6

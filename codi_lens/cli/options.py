@@ -301,8 +301,15 @@ def scope(text: str) -> str | list[str]:
 
 
 def split_names(text: str) -> list[str]:
-    """Names with commas between them."""
-    return [name.strip() for name in text.split(",")]
+    """Names with commas between them.
+
+    Raises:
+        CodiLensError: one is empty.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise CodiLensError(f"One of the names in {text!r} is empty; give NAME,NAME.")
+    return names
 
 
 def _token(text: str | None) -> str | int | None:

@@ -132,9 +132,11 @@ def inspect_checkpoint(
     groups = () if opened is None else tuple(_groups(opened.state, family))
     with_lora = any(group.name == "LoRA" for group in groups)
     settings: dict[str, tuple[Any, str]] = {}
+    readable = False
     with suppress(CheckpointError):
         for who, said in said_settings(folder, name, given, family and family.settings):
             settings |= {key: (value, who) for key, value in said.items()}
+        readable = True
     if base is not None:
         settings["base"] = base, "the call"
     architecture: dict[str, Any] = {}
@@ -155,7 +157,9 @@ def inspect_checkpoint(
             notes = checkpoint.config.notes
         except CheckpointError as error:
             problem = str(error)
-    missing = _missing(settings, family or CODI, with_lora, bool(architecture))
+    # Where settings cannot be read, what they would say is not missing.
+    known = bool(architecture)
+    missing = _missing(settings, family or CODI, with_lora, known) if readable else {}
     kind = None if family is None else _kind(family, groups, with_lora)
     return Inspection(name, kind, files, groups, architecture, settings, missing, notes, problem)
 

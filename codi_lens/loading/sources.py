@@ -42,6 +42,20 @@ def named_file(source: str | Path) -> Path | None:
     return file if is_file and file.suffix not in _NO_WEIGHTS else None
 
 
+def files_of(source: str | Path) -> Path | None:
+    """Where a local checkpoint's other files are: its folder, or that of its file of weights.
+
+    None where there is neither, as of a hub name.
+
+    >>> files_of("checkpoints/tiny-llama/model.safetensors").name
+    'tiny-llama'
+    """
+    if not str(source).strip("\0 "):
+        return None
+    file = named_file(source)
+    return local_folder(source) if file is None else file.parent
+
+
 def learnt_family(source: str | Path) -> Family:
     """The family of built-in problems that a local checkpoint learnt, as its codi_config.json says.
 
@@ -50,7 +64,7 @@ def learnt_family(source: str | Path) -> Family:
     >>> learnt_family("tiny-gpt2")
     'plain'
     """
-    folder = local_folder(source) if str(source).strip("\0 ") else None
+    folder = files_of(source)
     training: object = None
     if folder is not None:
         with suppress(OSError, ValueError, AttributeError):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any
 
 from codi_lens.errors import ProblemError, shown
@@ -264,6 +265,14 @@ def _filled(text: str, fields: Mapping[str, Any], found: Format, where: str) -> 
     return _PLACEHOLDER.sub(number, text)
 
 
+_MARKED = re.compile(
+    r"\(?(?:(?P<letter>[A-Za-z])[).:]|(?P<digit>\d)(?:\)|[.:](?=\s)))\s*(?P<text>.*)", re.DOTALL
+)
+"""A choice that begins with its label; "1.5" and "3:00" do not."""
+_LABELS = [run[:n] for run in (ascii_uppercase, ascii_lowercase, digits[1:]) for n in range(1, 27)]
+"""What labels of a list are, from the first."""
+
+
 def _choices(given: Any, where: str) -> dict[str, str] | None:
     """Choices as corpora have them: labels and texts, labelled texts, or texts alone."""
     if given is None:
@@ -277,10 +286,10 @@ def _choices(given: Any, where: str) -> dict[str, str] | None:
         elif all(isinstance(each, Mapping) for each in given):
             pairs = [(each["label"], each["text"]) for each in given]
         elif isinstance(given, list):
-            marked = [re.match(r"\(?(\w)[).:]\s*(.*)", each, re.DOTALL) for each in given]
-            labels = [mark[1] for mark in marked if mark]
-            if len(labels) == len(given) == len(set(labels)):
-                pairs = [(mark[1], mark[2]) for mark in marked if mark]
+            marked = [_MARKED.match(each) for each in given]
+            labels = "".join(mark["letter"] or mark["digit"] for mark in marked if mark)
+            if len(labels) == len(given) and labels in _LABELS:
+                pairs = [(mark[1] or mark[2], mark["text"]) for mark in marked if mark]
             else:
                 pairs = [(chr(ord("A") + i), each) for i, each in enumerate(given)]
     sound = all(isinstance(each, str) for pair in pairs for each in pair)

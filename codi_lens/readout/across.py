@@ -25,7 +25,7 @@ from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import adjusted, needed, summarise
 from codi_lens.causal.measure import Running, decoding, measure
 from codi_lens.causal.reliability import effects_by_problem, split_half_reliability
-from codi_lens.errors import CodiLensError, ProblemError, check_seed, shown
+from codi_lens.errors import CodiLensError, ProblemError, check_seed, shown, whole_number
 from codi_lens.head_names import all_heads, head_name
 from codi_lens.interventions.heads import ablate_heads
 from codi_lens.interventions.thoughts import patch_thoughts
@@ -51,7 +51,8 @@ class Across:
     Attributes:
         corpora: one row per corpus: `n` problems, `n_known` with an effect, the accuracy with its
             Wilson interval, `n_needed` heads and their names.
-        agreement: one row per quantity and pair of corpora `a`, `b`; see `rank_agreement`.
+        agreement: one row per quantity and pair of corpora `a`, `b` that both have it on at least
+            two problems and three units; see `rank_agreement`.
         heads: one row per corpus and head: the scores, and the effect as `summarise` has it.
         thoughts: one row per corpus and thought: its effect.
         lens: one row per corpus and decoded row: in what share of the intermediate results of
@@ -108,6 +109,7 @@ def generalise(
     """
     check_seed(seed)
     given = _checked(model, corpora)
+    k = whole_number("k", k, 1, model.lens.cfg.d_vocab_out, error=ProblemError)
     found = {
         name: _measured(
             model, problems, None if out is None else Path(out) / name, k, seed, running
@@ -118,7 +120,7 @@ def generalise(
     for quantity in (*SCORES, EFFECT, THOUGHT, LENS):
         known = {name: each.values[quantity] for name, each in found.items()}
         for a, b in combinations(found, 2):
-            if min(len(known[a]), len(known[b])) > 1:
+            if min(len(known[a]), len(known[b])) > 1 and known[a].shape[1] > 2:
                 row = rank_agreement(known[a], known[b], seed=seed)
                 rows.append({"quantity": quantity, "a": a, "b": b} | row)
     tables = {
@@ -130,7 +132,7 @@ def generalise(
     }
     for table in tables.values():
         table.insert(0, "corpus", table.pop("corpus"))
-    return Across(agreement=pd.DataFrame(rows), **tables)
+    return Across(agreement=pd.DataFrame(rows, columns=_AGREEMENT), **tables)
 
 
 def rank_agreement(
@@ -152,9 +154,9 @@ def rank_agreement(
         corrected to its size (see `split_half_reliability`); `ceiling`, the square root of their
         product: the rho that is expected where the truth is the same in both; `corrected`, rho
         divided by it, which is what the means over all problems of such corpora would have, at most
-        1, with its 95 % interval `corrected_low`, `corrected_high` over problems; `n_units`, `n_a`,
-        `n_b`. NaN where a side is the same for all units; `corrected` also where the ceiling is
-        below 0.5, since little but noise was measured.
+        1, with its 95 % interval `corrected_low`, `corrected_high` over problems, NaN where either
+        corpus has fewer than 10; `n_units`, `n_a`, `n_b`. NaN where a side is the same for all
+        units; `corrected` also where the ceiling is below 0.5, since little but noise was measured.
 
     The interval is normal on Fisher's z, its standard error by the bootstrap. In simulations (6 to
     144 units, 30 to 100 problems, noise from once to three times what units differ by) it covers in
@@ -189,6 +191,8 @@ def rank_agreement(
     ends = [rho, min(rho, np.tanh(z[0] - spread)), max(rho, np.tanh(z[0] + spread))]
     measured = ceiling >= _LEAST_CEILING
     corrected = np.clip(np.array(ends) / ceiling, -1, 1) if measured else np.full(3, np.nan)
+    if min(len(a), len(b)) < _FEWEST:
+        corrected[1:] = np.nan
     names = ("corrected", "corrected_low", "corrected_high")
     return {
         "rho": float(rho),
@@ -202,7 +206,10 @@ def rank_agreement(
     }
 
 
+_AGREEMENT = ["quantity", "a", "b", "rho", "corrected", "corrected_low", "corrected_high"]
+_AGREEMENT += ["ceiling", "reliability_a", "reliability_b", "n_units", "n_a", "n_b"]
 _LEAST_CEILING = 0.5
+_FEWEST = 10  # problems; an interval over fewer covers in less than it says
 
 
 def _checked(model: CodiModel, corpora: Mapping[str, Problems]) -> dict[str, list[Problem]]:
@@ -211,10 +218,20 @@ def _checked(model: CodiModel, corpora: Mapping[str, Problems]) -> dict[str, lis
             f"generalise takes at least two corpora by name, not {shown(corpora)}; give "
             "{'name': problems, …}."
         )
-    given = {str(name): problems_for(model, problems) for name, problems in corpora.items()}
+    for name in corpora:
+        if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
+            raise ProblemError(
+                f"The name of a corpus is also that of a folder, which {shown(name)} cannot be."
+            )
+    given = {name: problems_for(model, problems) for name, problems in corpora.items()}
     small = next((name for name, problems in given.items() if len(problems) < 2), None)
     if small is not None:
         raise ProblemError(f"The corpus {small} has fewer than two problems; give more.")
+    asked: dict[frozenset[str], str] = {}
+    for name, problems in given.items():
+        twin = asked.setdefault(frozenset(each.question for each in problems), name)
+        if twin != name:
+            raise ProblemError(f"The corpora {twin} and {name} ask the same; give different ones.")
     return given
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import comb
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from codi_lens.causal.measure import Running
 from codi_lens.model import CodiModel
@@ -20,7 +21,7 @@ from codi_lens.reports.pages.facts import model_facts, name_of
 from codi_lens.reports.pages.folder import CausalReport, write_report
 from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.wording import rule
-from codi_lens.wording import count, percent, with_interval
+from codi_lens.wording import count, fixed, percent, with_interval
 
 HEADING = "Does it hold on other problems?"
 _LEAD = (
@@ -82,49 +83,66 @@ def _corpora(found: Across) -> Section:
         "corpora",
         "What does the model do on each?",
         "Where few answers are right, effects are those on answers that it makes up.",
-        [_needed_everywhere(found)],
+        _needed_everywhere(found),
         {},
         {"corpora": found.corpora},
         {"The corpora": (columns, rows)},
     )
 
 
-def _needed_everywhere(found: Across) -> str:
-    sets = [set(filter(None, each.split(", "))) for each in found.corpora["needed"]]
+def _needed_everywhere(found: Across) -> list[str]:
+    known = found.corpora[found.corpora["n_known"] > 0]
+    unknown = found.corpora.loc[found.corpora["n_known"] == 0, "corpus"].tolist()
+    sentences = [
+        f"On {' and '.join(unknown)} no clean run gives an answer, so no effect is known there."
+    ] * bool(unknown)
+    sets = [set(filter(None, each.split(", "))) for each in known["needed"]]
+    if not sets:
+        return sentences
     anywhere, everywhere = set.union(*sets), set.intersection(*sets)
     if not anywhere:
-        return f"No head is needed on any of {len(sets)} corpora. {rule(found.heads)}"
+        return [*sentences, f"No head is needed on any of {len(sets)} corpora. {rule(found.heads)}"]
     named = f": {', '.join(sorted(everywhere))}" if everywhere else ""
-    return (
+    return [
+        *sentences,
         f"{count(len(anywhere), 'head')} of {found.heads['name'].nunique()} are needed on at least "
-        f"one of {len(sets)} corpora, {len(everywhere)} on every one{named}. {rule(found.heads)}"
-    )
+        f"one of {len(sets)} corpora, {len(everywhere)} on every one{named}. {rule(found.heads)}",
+    ]
 
 
 def _agreement(found: Across, *quantities: str) -> list[str]:
-    """One sentence per quantity, on the pairs that agree least and most."""
-    table = found.agreement[found.agreement["quantity"].isin(quantities)]
+    """For each quantity the pairs that agree least and most, and why others are not compared."""
+    n_pairs = comb(len(found.corpora), 2)
     sentences = []
-    for quantity, rows in table.groupby("quantity", sort=False):
+    for quantity in quantities:
+        rows = found.agreement[found.agreement["quantity"] == quantity]
+        units = _UNITS.get(quantity, "heads")
+        noisy = rows["rho"].notna() & rows["corrected"].isna()
+        for n, reason in (
+            (n_pairs - len(rows), f"there are too few {units}, or problems where it is known"),
+            (int(rows["rho"].isna().sum()), f"it is the same for all {units} of one"),
+            (int(noisy.sum()), f"which {units} come first is noise, as halves of a corpus show"),
+        ):
+            if n:
+                sentences.append(
+                    f"{n} of {count(n_pairs, 'pair')} of corpora cannot be compared by {quantity}: "
+                    f"{reason}."
+                )
         known = rows.dropna(subset="corrected").sort_values("corrected").to_dict("records")
-        units = _UNITS.get(str(quantity), "heads")
-        if len(known) < len(rows):
-            sentences.append(
-                f"Of {len(rows)} pairs of corpora {len(rows) - len(known)} cannot be compared by "
-                f"{quantity}: which {units} come first is noise there, as halves of a corpus show."
-            )
-        told = [
-            f"{with_interval(row, 'corrected')} ({row['a']} and {row['b']}, n = {row['n_a']} and "
-            f"{row['n_b']})"
-            for place in dict.fromkeys((0, len(known) - 1))
-            for row in known[place : place + 1]
-        ]
+        told = [_told(known[place]) for place in dict.fromkeys((0, len(known) - 1)) if known]
         if told:
             sentences.append(
                 f"By {quantity}, {known[0]['n_units']} {units} are ranked with a ρ of "
                 f"{' to '.join(told)}."
             )
     return sentences
+
+
+def _told(row: Mapping[Any, Any]) -> str:
+    few = row["corrected_low"] != row["corrected_low"]  # NaN
+    rho = f"{fixed(row['corrected'])}" if few else with_interval(row, "corrected")
+    end = ", too few for an interval" if few else ""
+    return f"{rho} ({row['a']} and {row['b']}, n = {row['n_a']} and {row['n_b']}{end})"
 
 
 def _attention(found: Across) -> Section:
@@ -148,7 +166,7 @@ def _heads(found: Across) -> Section:
         "Each head's output at the thinking positions is replaced by that on another problem of "
         "the same corpus.",
         sentences,
-        {"heads": effects_by_corpus(found.heads)},
+        {"heads": effects_by_corpus(found.heads)} if found.heads["effect"].notna().any() else {},
         {"heads": found.heads},
     )
 
@@ -160,7 +178,9 @@ def _thoughts(found: Across) -> Section:
         "Are the same thoughts needed?",
         "Each thought is replaced by that of another problem of the same corpus.",
         sentences,
-        {"thoughts": effects_by_corpus(found.thoughts)},
+        {"thoughts": effects_by_corpus(found.thoughts)}
+        if found.thoughts["effect"].notna().any()
+        else {},
         {"thoughts": found.thoughts},
     )
 
@@ -168,13 +188,14 @@ def _thoughts(found: Across) -> Section:
 def _lens(found: Across, k: int) -> Section:
     sentences = _agreement(found, LENS)
     best = found.lens.sort_values("share", ascending=False).drop_duplicates("corpus")
-    sentences += [
-        f"On {row['corpus']} most intermediate results are read at {row['position']} (chosen on "
-        f"the same problems): {percent(row['share'], 0)} [{percent(row['low'], 0)}, "
-        f"{percent(row['high'], 0)}] of {row['n']}; of another problem's "
-        f"{percent(row['control_share'], 0)}."
-        for row in best.sort_values("corpus").to_dict("records")
-    ]
+    for row in best.sort_values("corpus").to_dict("records"):
+        share = f"{percent(row['share'], 0)} [{percent(row['low'], 0)}, {percent(row['high'], 0)}]"
+        where = f"most often at {row['position']} (chosen on the same problems)"
+        sentences.append(
+            f"On {row['corpus']} intermediate results are read "
+            + (f"{where}: {share} of {row['n']}" if row["found"] else f"nowhere, of {row['n']}")
+            + f"; of another problem's {percent(row['control_share'], 0)}."
+        )
     unread = [name for name in found.corpora["corpus"] if name not in set(found.lens["corpus"])]
     if unread:
         sentences.append(

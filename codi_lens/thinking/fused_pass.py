@@ -3,9 +3,10 @@
 TransformerLens computes every attention pattern, so that hooks can see it. Of a question only the
 rows of named positions are kept: those are computed as TransformerLens does, and all others go
 through PyTorch's fused attention, which never holds them. Norms and activations that nobody listens
-to are fused as well. Values are equal to 1e-6 of their size. All hooks but those of scores and
-patterns fire as they do there; whoever listens to one of these, or changes a module, gets
-TransformerLens' own pass.
+to are fused as well. In float32 values are equal to rounding (1e-6); in half precision they are as
+far apart as that precision is, and nearer to float32. All hooks but those of scores and patterns
+fire as they do there; whoever listens to one of these, or changes a module, gets TransformerLens'
+own pass.
 """
 
 from __future__ import annotations

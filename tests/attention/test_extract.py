@@ -445,3 +445,34 @@ def test_problems_come_in_anything_that_yields_them(tiny_gpt2: CodiModel) -> Non
     for given in (PROBLEMS[0], "How many?", ["How many?"], [{"question": "How many?"}], None):
         with pytest.raises(ProblemError, match="to extract"):
             run(tiny_gpt2, problems=given)
+
+
+def test_a_source_gives_its_dtype_unless_another_is_asked_for(
+    tiny_gpt2: CodiModel, tmp_path: Path
+) -> None:
+    chosen = word_problems(3, seed=5)
+    whole = extract(tiny_gpt2, chosen, tmp_path / "whole", progress=False)
+    half = extract(
+        tiny_gpt2,
+        chosen,
+        tmp_path / "half",
+        source=tmp_path / "whole",
+        dtype="float16",
+        progress=False,
+    )
+    stored = xr.open_zarr(tmp_path / "half", chunks=None)["attention"]
+    assert stored.dtype == np.float16
+    np.testing.assert_allclose(half.values, whole.values, atol=0.00025)
+
+
+def test_attention_read_for_another_kind_of_answer_is_not_taken(
+    tiny_gpt2: CodiModel, tmp_path: Path
+) -> None:
+    chosen = word_problems(3, seed=5)
+    extract(tiny_gpt2, chosen, tmp_path / "numbers", progress=False)
+    words = [Problem(p.question, "yes", p.id, kind="boolean") for p in chosen]
+    with pytest.raises(OutputError, match="lacks 3 of these 3 problems"):
+        extract(tiny_gpt2, words, source=tmp_path / "numbers", progress=False)
+    kept = extract(tiny_gpt2, words, tmp_path / "words", progress=False)
+    again = extract(tiny_gpt2, words, source=tmp_path / "words", progress=False)
+    np.testing.assert_array_equal(again.values, kept.values)

@@ -14,11 +14,13 @@ from support.checkpoint_maker import Recipe, make
 from support.oracle import ROOT
 
 from codi_lens import CheckpointError, CodiModel
+from codi_lens.causal.references import used_edges_of
 from codi_lens.errors import CheckpointWarning
 from codi_lens.loading.checkpoint import read_checkpoint
 from codi_lens.loading.config import read_settings
 from codi_lens.loading.hub import Hub
 from codi_lens.loading.placement import usable_device, usable_dtype
+from codi_lens.loading.sources import files_of, learnt_family
 
 TINY = ROOT / "checkpoints" / "tiny-gpt2"
 
@@ -211,3 +213,10 @@ def test_absurd_n_tokens_is_refused(n_tokens: int, tiny_copy: Path) -> None:
     change(tiny_copy / "codi_config.json", n_tokens=n_tokens)
     with pytest.raises(CheckpointError, match="it must be at most the 107 rows"):
         read_checkpoint(tiny_copy)
+
+
+def test_a_file_of_weights_has_the_other_files_beside_it() -> None:
+    folder = ROOT / "checkpoints" / "tiny-recall"
+    assert learnt_family(folder / "model.safetensors") == learnt_family(folder) == "mixed"
+    assert used_edges_of(folder / "model.safetensors") == used_edges_of(folder)
+    assert files_of("zen-E/CODI-gpt2") is None

@@ -324,3 +324,31 @@ def test_steps_are_what_match_steps_takes(tmp_path: Path) -> None:
         [True, False],
         [False, True],
     ]
+
+
+@pytest.mark.parametrize(
+    ("choices", "expected"),
+    [
+        (["1.5", "2.5", "3.5"], {"A": "1.5", "B": "2.5", "C": "3.5"}),
+        (["3:00", "4:15"], {"A": "3:00", "B": "4:15"}),
+        (["A)21", "B)22"], {"A": "21", "B": "22"}),
+        (["1. one", "2. two"], {"1": "one", "2": "two"}),
+        (["(a) x", "(b) y"], {"a": "x", "b": "y"}),
+        (["X: no", "Y: yes"], {"A": "X: no", "B": "Y: yes"}),
+    ],
+)
+def test_texts_that_begin_like_labels_are_none(
+    tmp_path: Path, choices: list[str], expected: dict[str, str]
+) -> None:
+    path = tmp_path / "made.json"
+    record = {"question": "Which?", "choices": choices, "answer": next(iter(expected))}
+    path.write_text(json.dumps([record]))
+    (problem,) = load_problems(path)
+    assert problem.choices == expected
+
+
+def test_a_number_that_may_be_the_place_of_a_choice_is_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "made.json"
+    path.write_text(json.dumps([{"question": "q", "choices": ["0", "1", "2"], "answer": 1}]))
+    with pytest.raises(ProblemError, match="may be the place of a choice or its text"):
+        load_problems(path)

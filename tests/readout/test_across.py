@@ -17,10 +17,11 @@ from codi_lens.problems import Problem, word_problems
 from codi_lens.readout.across import Across, rank_agreement, results_of
 from codi_lens.readout.decode import decode_thoughts
 from codi_lens.readout.steps import step_matches
+from codi_lens.reports.generalise import generalise_model
 
 CORPORA = {
-    "three steps": word_problems(10, seed=3, n_operations=3),
-    "four steps": word_problems(8, seed=4, n_operations=4),
+    "three steps": word_problems(12, seed=3, n_operations=3),
+    "four steps": word_problems(10, seed=4, n_operations=4),
 }
 
 
@@ -96,7 +97,7 @@ def test_agreement_names_pairs_units_and_problems(found: Across) -> None:
     table = found.agreement
     assert len(table) == 7
     assert table["n_units"].tolist() == [24] * 5 + [6, 7]
-    assert (table["n_a"] <= 10).all() and (table["n_b"] <= 8).all()
+    assert (table["n_a"] <= 12).all() and (table["n_b"] <= 10).all()
     known = table.dropna(subset="corrected")
     assert len(known) >= 5
     assert (known["corrected_low"] <= known["corrected"]).all()
@@ -105,7 +106,7 @@ def test_agreement_names_pairs_units_and_problems(found: Across) -> None:
 
 def test_problems_without_chains_have_nothing_to_read(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
     bare = [Problem(p.question, p.answer, p.id) for p in CORPORA["three steps"][:4]]
-    both = {"bare": bare, "plain": CORPORA["three steps"][:4]}
+    both = {"bare": bare, "plain": CORPORA["four steps"][:4]}
     found = generalise(tiny_gpt2, both, tmp_path / "out", progress=False)
     assert set(found.lens["corpus"]) == {"plain"}
     assert "results read" not in set(found.agreement["quantity"])
@@ -116,8 +117,36 @@ def test_problems_without_chains_have_nothing_to_read(tiny_gpt2: CodiModel, tmp_
 def test_what_cannot_be_compared_is_refused(tiny_gpt2: CodiModel) -> None:
     with pytest.raises(ProblemError, match="at least two corpora by name"):
         generalise(tiny_gpt2, {"one": CORPORA["three steps"]})
+    twins = {"one": CORPORA["three steps"], "two": CORPORA["three steps"][::-1]}
+    with pytest.raises(ProblemError, match="corpora one and two ask the same"):
+        generalise(tiny_gpt2, twins)
+    for name in ("../two", "", "a/b", ".."):
+        with pytest.raises(ProblemError, match="name of a corpus is also that of a folder"):
+            generalise(tiny_gpt2, {"one": CORPORA["three steps"], name: CORPORA["four steps"]})
+    with pytest.raises(ProblemError, match="k must be at least 1"):
+        generalise(tiny_gpt2, dict(CORPORA), k=0)
     with pytest.raises(ProblemError, match="corpus two has fewer than two problems"):
         generalise(tiny_gpt2, {"one": CORPORA["three steps"], "two": CORPORA["four steps"][:1]})
+
+
+def test_what_was_not_measured_is_said_and_not_drawn(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    """No clean answer is yes or no, and two thoughts cannot be ranked."""
+    words = {
+        name: [Problem(p.question, "yes", p.id, kind="boolean") for p in problems[:4]]
+        for name, problems in CORPORA.items()
+    }
+    report = generalise_model(tiny_gpt2, words, tmp_path / "words", progress=False)
+    said = " ".join(report.findings)
+    assert "On three steps and four steps no clean run gives an answer" in said
+    assert "needed on" not in said
+    assert "1 of 1 pair of corpora cannot be compared by effect of heads" in said
+    assert set(report.tables) == {"corpora", "agreement", "heads", "thoughts", "lens"}
+    two = CodiModel.from_pretrained("tiny-gpt2", n_thoughts=2)
+    few = {name: problems[:3] for name, problems in CORPORA.items()}
+    report = generalise_model(two, few, tmp_path / "two", progress=False)
+    said = " ".join(report.findings)
+    assert "cannot be compared by effect of thoughts: there are too few thoughts" in said
+    assert "too few for an interval" in said
 
 
 def test_results_of_a_chain_are_its_numbers() -> None:

@@ -61,7 +61,7 @@ def rule(table: pd.DataFrame) -> str:
 
     >>> rule(pd.DataFrame({"min_effect": [0.1]}))
     'An effect matters if it is shown to be more than 0.1 nats, in either direction (q < 0.05 over \
-what is compared); what matters and makes the clean number less likely is needed.'
+what is compared); what matters and makes the clean answer less likely is needed.'
     """
     return (
         f"An effect matters if it is shown to be more than {_least(table):g} nats, in either "

@@ -120,10 +120,10 @@ def read_answer(
             return BOOLEANS[word]
         valid = "give yes, no, true or false"
     else:
-        if isinstance(answer, int) and str(answer) not in form.labels:
+        if isinstance(answer, int) and shown(answer) not in form.labels and choices:
             raise ProblemError(
-                f"{of} has the answer {answer}, which may be the place of a choice or its text; "
-                f"give one of the labels {', '.join(form.labels)}."
+                f"{of} has the answer {shown(answer)}, which may be the place of a choice or its "
+                f"text; give one of the labels {', '.join(form.labels)}."
             )
         word = _marked(_written(answer))
         found = [label for label in form.labels if word.strip(_AROUND) == label]

@@ -65,7 +65,7 @@ what is compared); what matters and makes the clean answer less likely is needed
     """
     return (
         f"An effect matters if it is shown to be more than {_least(table):g} nats, in either "
-        "direction (q < 0.05 over what is compared); what matters and makes the clean number less "
+        "direction (q < 0.05 over what is compared); what matters and makes the clean answer less "
         "likely is needed."
     )
 

@@ -95,8 +95,8 @@ def test_how_runs_are_made(odd: Any, model: cl.CodiModel) -> None:
     refused(CodiLensError, cl.dose_response, model, SOME, odd)
     refused(InterventionError, cl.compare_interventions, model, SOME, odd)
     refused(InterventionError, cl.compare_interventions, model, SOME, {"a": odd})
-    refused(OutputError, cl.extract, model, SOME, dtype=odd)
-    if odd is not None:
+    if odd is not None:  # the source's dtype, and no source
+        refused(OutputError, cl.extract, model, SOME, dtype=odd)
         refused(OutputError, cl.extract, model, SOME, source=odd)
     if odd not in ("x", None):
         refused(OutputError, cl.extract, model, SOME, odd, progress=False)

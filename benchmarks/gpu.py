@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import transformers
 import ways
 from saving import save
+from shapes import SHORT_LLAMA_1B
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from codi_lens import CodiModel, logit_lens, sweep_heads
@@ -27,26 +27,6 @@ from codi_lens.loading.convert import to_hooked_transformer, to_projection
 from codi_lens.problems import word_problems
 
 PROBLEMS, NEW_TOKENS, BUDGET = 7473, 8, 32_768
-SHAPE: dict[str, Any] = {
-    "vocab_size": 128259,
-    "hidden_size": 2048,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 64,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-5,
-    "tie_word_embeddings": True,
-    "rope_parameters": {
-        "rope_type": "llama3",
-        "rope_theta": 500000.0,
-        "factor": 32.0,
-        "high_freq_factor": 4.0,
-        "low_freq_factor": 1.0,
-        "original_max_position_embeddings": 8192,
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -69,7 +49,7 @@ WAYS = (
 
 def random_model(device: str, dtype: torch.dtype) -> CodiModel:
     """Random weights of the shape; the same for every dtype."""
-    backbone = AutoConfig.for_model("llama", **SHAPE)
+    backbone = AutoConfig.for_model("llama", **SHORT_LLAMA_1B)
     torch.manual_seed(0)
     with torch.device(device):
         weights = AutoModelForCausalLM.from_config(backbone).state_dict()
@@ -91,7 +71,7 @@ def batches(n: int, budget: int) -> Iterator[list[list[int]]]:
     batch: list[list[int]] = []
     for length in lengths:
         batch.append(
-            torch.randint(SHAPE["vocab_size"] - 4, (length,), generator=generator).tolist()
+            torch.randint(SHORT_LLAMA_1B["vocab_size"] - 4, (length,), generator=generator).tolist()
         )
         if (len(batch) + 1) * (len(batch[0]) + 7) > budget:
             yield batch
@@ -161,7 +141,7 @@ def lens_peak(device: str) -> str:
     sizes = table["token"].sizes
     return (
         f"The logit lens of {len(problems)} problems in one batch ({sizes['layer']} layers, up to "
-        f"{sizes['position']} positions, a vocabulary of {SHAPE['vocab_size']:,}) takes {peak:.2f} "
+        f"{sizes['position']} positions, a vocabulary of {SHORT_LLAMA_1B['vocab_size']:,}) takes {peak:.2f} "
         "GB at its peak, beside the model."
     )
 

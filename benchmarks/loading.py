@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from saving import save
+from shapes import LLAMA_1B
 from transformers import AutoConfig, AutoTokenizer
 
 from codi_lens.loading.keys import empty_model, tied_names
@@ -26,25 +27,6 @@ from codi_lens.loading.keys import empty_model, tied_names
 HERE = Path(__file__).parent
 GIB = 2**30
 BASE_TOKENIZER = HERE.parent / "tests/fixtures/oracle/llama/base"
-LLAMA_1B = {
-    "vocab_size": 128256,
-    "hidden_size": 2048,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 64,
-    "max_position_embeddings": 131072,
-    "tie_word_embeddings": True,
-    "rope_parameters": {
-        "rope_type": "llama3",
-        "rope_theta": 500000.0,
-        "factor": 32.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    },
-}
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import torch
 import transformers
 import ways
 from saving import save
+from shapes import SHORT_LLAMA_1B
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 HERE = Path(__file__).parent
@@ -38,28 +39,8 @@ class Size:
 
 
 def sizes(quick: bool) -> list[Size]:
-    rope = {
-        "rope_type": "llama3",
-        "rope_theta": 500000.0,
-        "factor": 32.0,
-        "high_freq_factor": 4.0,
-        "low_freq_factor": 1.0,
-        "original_max_position_embeddings": 8192,
-    }
     gpt2: dict[str, Any] = {"vocab_size": 50260}
-    llama: dict[str, Any] = {
-        "vocab_size": 128259,
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 64,
-        "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-5,
-        "tie_word_embeddings": True,
-        "rope_parameters": rope,
-    }
+    llama = SHORT_LLAMA_1B | {"num_hidden_layers": 2}
     titles = "GPT-2 size: 12 layers", "Llama-3.2-1B width: 2 of its 16 layers"
     problems, every, rounds = 96, 16, 3
     if quick:

@@ -17,7 +17,7 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from codi_lens.attention.extract import extract
 from codi_lens.attention.scores import score_problems
@@ -34,7 +34,7 @@ from codi_lens.positions import thought_names
 from codi_lens.problems.problem import Problem, Problems
 from codi_lens.problems.words import WordProblem
 from codi_lens.readout.decode import decode_thoughts
-from codi_lens.readout.steps import intermediate, match_steps, number_of, share_row
+from codi_lens.readout.steps import intermediate, match_steps, number_of, share_row, with_others
 from codi_lens.stats import rank_correlations, resample_weights
 from codi_lens.thinking.given import problems_for
 
@@ -292,18 +292,15 @@ def _results_read(
 
     The other one is the next of as many results; problems that have none are left out.
     """
-    tokens = {id: rows["tokens"].tolist() for id, rows in decoded.groupby("problem", sort=False)}
+    by_problem = decoded.groupby("problem", sort=False)["tokens"].agg(list)
+    tokens = [by_problem[problem.id] for problem in problems]
     places = decoded["position"].unique().tolist()
-    groups: dict[int, list[Problem]] = {}
-    for problem in problems:
-        groups.setdefault(len(results_of(problem)), []).append(problem)
-    own: list[Bool[np.ndarray, "row result"]] = []
-    others: list[Bool[np.ndarray, "row result"]] = []
-    for n, members in groups.items():
-        for i, problem in enumerate(members if n and len(members) > 1 else []):
-            other = members[(i + 1) % len(members)]
-            own.append(match_steps(tokens[problem.id], intermediate(results_of(problem))))
-            others.append(match_steps(tokens[problem.id], intermediate(results_of(other))))
+    chains = [results_of(problem) for problem in problems]
+    results = [intermediate(chain) for chain in chains]
+    groups = with_others(chains).values()
+    pairs = [(i, j) for group in groups for i, j in group if j is not None]
+    own = [match_steps(tokens[i], results[i]) for i, _ in pairs]
+    others = [match_steps(tokens[i], results[j]) for i, j in pairs]
     rows: list[dict[str, Any]] = []
     for row, place in enumerate(places if own else []):
         hits, chance = (np.concatenate([each[row] for each in some]) for some in (own, others))

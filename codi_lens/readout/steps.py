@@ -118,16 +118,10 @@ def step_matches(
         raise ProblemError("step_matches needs as many rows in each problem.")
     whole = [_results(each) for each in chains]
     results = [intermediate(each) for each in whole]
-    groups: dict[int, list[int]] = {}
-    for i, each in enumerate(whole):
-        if each:
-            groups.setdefault(len(each), []).append(i)
     table: list[dict[str, Any]] = []
-    for n_steps, members in sorted(groups.items()):
-        own = [match_steps(top_tokens[i], results[i]) for i in members]
-        others = [*members[1:], members[0]] if len(members) > 1 else []
-        pairs = zip(members, others, strict=False)
-        control = [match_steps(top_tokens[i], results[other]) for i, other in pairs]
+    for n_steps, pairs in sorted(with_others(whole).items()):
+        own = [match_steps(top_tokens[i], results[i]) for i, _ in pairs]
+        control = [match_steps(top_tokens[i], results[j]) for i, j in pairs if j is not None]
         for name, chosen in _row_groups(len(top_tokens[0])).items():
             found, n = _count(own, chosen)
             control_found, control_n = _count(control, chosen)
@@ -136,6 +130,26 @@ def step_matches(
             control_row = share_row(control_found, control_n, level)
             table.append(row | {f"control_{name}": value for name, value in control_row.items()})
     return pd.DataFrame(table)
+
+
+def with_others(chains: Sequence[Sequence[object]]) -> dict[int, list[tuple[int, int | None]]]:
+    """By number of steps, each problem and its control: the next with as many, None if alone.
+
+    Args:
+        chains: the results of each problem; those without any are left out.
+
+    >>> with_others([[9], [], [1, 2], [3, 4]])
+    {1: [(0, None)], 2: [(2, 3), (3, 2)]}
+    """
+    groups: dict[int, list[int]] = {}
+    for i, each in enumerate(chains):
+        if each:
+            groups.setdefault(len(each), []).append(i)
+    return {
+        n: [(i, after if after != i else None) for i, after in zip(own, next_ones, strict=True)]
+        for n, own in groups.items()
+        for next_ones in [[*own[1:], own[0]]]
+    }
 
 
 def intermediate(results: Sequence[object]) -> list[object]:

@@ -28,7 +28,8 @@ WEIGHTED = {
 }
 """What is kept beside attention where it is asked for, and over which dimensions."""
 ATTENTION = "attention.zarr"
-STORES = (ATTENTION, f"outcomes/{ATTENTION}")
+AMONG_OUTCOMES = f"outcomes/{ATTENTION}"
+STORES = (ATTENTION, AMONG_OUTCOMES)
 """Where commands leave attention in their folders: as their main result, or beside it."""
 
 

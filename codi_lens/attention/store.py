@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from errno import EACCES, EDQUOT, EMFILE, ENOSPC, EPERM, EROFS
 from functools import partial
@@ -119,8 +119,14 @@ def _settings(store: Path, names: Iterable[str]) -> dict[str, Any]:
 
 def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without gold answers: they judge what is stored and decide none of it."""
-    rows = settings["questions"]
-    return {**settings, "questions": [[id, text, *form] for id, text, _, *form in rows]}
+    return {**settings, "questions": without_gold(settings["questions"])}
+
+
+def without_gold(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """Questions of a store's settings: id, text, and the kind and labels of an answer that is none
+    of a number, which decide where it is read.
+    """
+    return [[id, text, *form] for id, text, _, *form in rows]
 
 
 def _make(

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from codi_lens.attention.blocks import BLOCK, Blocks
 from codi_lens.attention.opening import WEIGHTED, open_attention, store_in
+from codi_lens.attention.store import without_gold
 from codi_lens.errors import OutputError, as_path, check_flags, shown
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.giving import with_donors
@@ -203,22 +204,15 @@ def taken_from(source: Source, settings: Mapping[str, Any], weighted: bool) -> x
             f"{source} holds no value-weighted attention, which this needs; extract it with "
             "--value-weighted (in Python value_weighted=True)."
         )
-    # The kind of an answer decides where it is read, and so the rows of `anchor`.
-    places = {_deciding(row): place for place, row in enumerate(told["questions"])}
-    wanted = [_deciding(row) for row in settings["questions"]]
-    if lacking := [each[0] for each in wanted if each not in places]:
+    places = {repr(row): place for place, row in enumerate(without_gold(told["questions"]))}
+    wanted = without_gold(settings["questions"])
+    if lacking := [row[0] for row in wanted if repr(row) not in places]:
         raise OutputError(
             f"{source} lacks {len(lacking)} of these {len(wanted)} problems, {shown(lacking[0])} "
             "first; give problems that it was extracted from."
         )
-    chosen = found.isel(problem=[places[each] for each in wanted])
+    chosen = found.isel(problem=[places[repr(row)] for row in wanted])
     return chosen if weighted else chosen.drop_vars([*WEIGHTED], errors="ignore")
-
-
-def _deciding(row: Sequence[Any]) -> tuple[str, str, str]:
-    """A problem without its gold answer: id, question, and the kind and labels of its answer."""
-    id, question, _, *form = row
-    return id, question, repr([list(each) if isinstance(each, tuple) else each for each in form])
 
 
 def source_of(sources: Sequence[Source], model: CodiModel) -> Source | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from codi_lens.attention.opening import STORES, open_attention, store_in
+from codi_lens.attention.opening import ATTENTION, open_attention, store_in
 from codi_lens.errors import AttentionError, OutputError
 from codi_lens.explorer.details import Detail, read_details
 from codi_lens.explorer.explore import Explorer, explorer_of, heads_by_view
@@ -21,8 +21,6 @@ PAGE = "explorer.html"
 DETAILS = "details.npz"
 LENS = "lens.csv"
 QUESTIONS = "problems.json"
-ATTENTION = STORES[-1]
-"""Where a report keeps attention that is not its main result."""
 _EFFECTS = {
     "heads.csv": "Effect of ablating",
     "heads_by_position.csv": "Effect of ablating by position",
@@ -163,6 +161,6 @@ def _mode_of(table: pd.DataFrame) -> str:
 
 def _elsewhere(places: list[Path]) -> str:
     """Where a folder of several models keeps that of each."""
-    stores = [each for place in places for each in sorted(place.glob("results/*/attention.zarr"))]
+    stores = [each for place in places for each in sorted(place.glob(f"results/*/{ATTENTION}"))]
     found = " and ".join(str(store.parent) for store in stores)
     return f" (but {found} {'does' if len(stores) == 1 else 'do'})" if stores else ""

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from codi_lens.attention.extract import extract
+from codi_lens.attention.opening import AMONG_OUTCOMES
 from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.reading import reading_scores
 from codi_lens.attention.streaming import Source
@@ -21,7 +22,6 @@ from codi_lens.causal.measure import Running, decoding
 from codi_lens.causal.sweeps import sweep_heads
 from codi_lens.causal.transplants import mean_block
 from codi_lens.errors import InterventionError, ProblemError
-from codi_lens.explorer.folder import ATTENTION
 from codi_lens.head_names import Head, head_name, heads_of
 from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
@@ -85,7 +85,7 @@ def ablate_set(
         questions = {"set": partial(controls_section, *given, **asked)}
         questions |= _in_pairs(*given, **settings)
         kept: dict[str, Any] = {"source": source, **decoding(running)}
-        extract(model, problems, folder / ATTENTION, **kept)  # for the explorer
+        extract(model, problems, folder / AMONG_OUTCOMES, **kept)  # for the explorer
         facts = _facts(model, len(problems), mode, at)
         return write_report(ask(questions, folder), folder, name_of(model), facts)
 
@@ -136,7 +136,7 @@ def ablate_top(
     with open_report(out, f"ablate --top {top}") as folder:
         settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
         asked: dict[str, Any] = {"candidates": candidates, "min_effect": min_effect, **settings}
-        attention = _attention(model, for_ranking, folder / ATTENTION, source, running)
+        attention = _attention(model, for_ranking, folder / AMONG_OUTCOMES, source, running)
         ranking = _ranking(attention)
         best = ranking[:top]
         ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64) if k < top} | {top})
@@ -197,7 +197,7 @@ def ablate_all(
     for_ranking, rest = _halves(problems, seed)
     with open_report(out, "ablate --all") as folder:
         outcomes = folder / "outcomes"
-        attention = _attention(model, for_ranking, folder / ATTENTION, source, running)
+        attention = _attention(model, for_ranking, folder / AMONG_OUTCOMES, source, running)
         settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
         settings["donors"] = donors_for(model, rest, mode=mode, seed=seed)
         pooled, scopes = scope_name(at), {scope_name(at): at}

@@ -14,6 +14,7 @@ import xarray as xr
 
 from codi_lens.attention.extract import accuracy, extract
 from codi_lens.attention.hubs import hub_ratios, hub_verdict
+from codi_lens.attention.opening import ATTENTION
 from codi_lens.attention.profiles import average_heads, destinations
 from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.streaming import Source
@@ -88,7 +89,7 @@ def analyze(
         attention = extract(
             model,
             problems,
-            folder / "attention.zarr",
+            folder / ATTENTION,
             source=source,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,

@@ -9,12 +9,12 @@ from typing import Any, Unpack
 import pandas as pd
 
 from codi_lens.attention.extract import extract
+from codi_lens.attention.opening import AMONG_OUTCOMES
 from codi_lens.attention.streaming import Source
 from codi_lens.causal.edge_costs import known_against_others
 from codi_lens.causal.grade import Grade, grade
 from codi_lens.causal.measure import Running, decoding
 from codi_lens.causal.references import references_in
-from codi_lens.explorer.folder import ATTENTION
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report
 from codi_lens.plots.causal.grades import edge_costs_figure, grades_figure
@@ -70,7 +70,7 @@ def grade_model(
     with open_report(out, "grade") as folder:
         outcomes = folder / "outcomes"
         asked: dict[str, Any] = {"seed": seed, **running}
-        extract(model, problems, folder / ATTENTION, source=source, **decoding(running))
+        extract(model, problems, folder / AMONG_OUTCOMES, source=source, **decoding(running))
         against = known_against_others(model, problems, outcomes / "known", **asked)
         asked |= {"control": control, "source": source}
         found = grade(model, problems, outcomes, used=used, **asked)

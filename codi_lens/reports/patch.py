@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack, get_args
 
 from codi_lens.attention.extract import extract
+from codi_lens.attention.opening import ATTENTION
 from codi_lens.attention.streaming import Source
 from codi_lens.causal.controls import halves
 from codi_lens.causal.hub_moves import check_hub_question
@@ -218,7 +219,7 @@ def _ask_hub(
 ) -> Section:
     """The hub is found on one half of the problems, and moved on the other."""
     kept = decoding(given.running)
-    place = out.parent / "attention.zarr"
+    place = out.parent / ATTENTION
     attention = extract(given.model, first, place, source=given.source, **kept).load()
     return hub_section(given.model, rest, attention, out, **given.settings)
 

@@ -15,6 +15,7 @@ import xarray as xr
 
 from codi_lens.attention.evidence import Evidence, gather_evidence
 from codi_lens.attention.extract import extract
+from codi_lens.attention.opening import ATTENTION
 from codi_lens.attention.probes import probe_thoughts, supervised_thoughts
 from codi_lens.attention.quantities import corrected_quantities
 from codi_lens.attention.ranking import ranked_heads
@@ -117,9 +118,7 @@ def report_study(
         for name, model, source in zip(names, models, taken, strict=True):
             results = folder / "results" / name
             results.mkdir(parents=True, exist_ok=True)
-            attention = extract(
-                model, problems, results / "attention.zarr", source=source, **running
-            )
+            attention = extract(model, problems, results / ATTENTION, source=source, **running)
             begin = Stages(name, 5, shown=progress)
             studied = _study_one(
                 model, problems, attention, name, thresholds, probed, results, begin

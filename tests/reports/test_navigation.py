@@ -14,7 +14,7 @@ from support.constructed import make_attention, make_heads
 from support.pages import Tags
 
 from codi_lens import CodiModel, extract, plots
-from codi_lens.explorer.folder import ATTENTION
+from codi_lens.attention.opening import AMONG_OUTCOMES
 from codi_lens.plots.html import linked, slug
 from codi_lens.problems import word_problems
 from codi_lens.reports.pages.folder import write_report
@@ -112,7 +112,7 @@ def test_a_written_report_links_to_the_explorer_beside_it(tmp_path: Path) -> Non
     write_report(sections(), tmp_path, "tiny", {})
     assert "explorer.html" not in (tmp_path / "index.html").read_text(encoding="utf-8")
     model = CodiModel.from_pretrained("tiny-gpt2")
-    extract(model, word_problems(4), tmp_path / ATTENTION, progress=False)
+    extract(model, word_problems(4), tmp_path / AMONG_OUTCOMES, progress=False)
     write_report(sections(), tmp_path, "tiny", {})
     assert (tmp_path / "explorer.html").is_file()
     page = (tmp_path / "index.html").read_text(encoding="utf-8")

@@ -141,8 +141,8 @@ def lens_peak(device: str) -> str:
     sizes = table["token"].sizes
     return (
         f"The logit lens of {len(problems)} problems in one batch ({sizes['layer']} layers, up to "
-        f"{sizes['position']} positions, a vocabulary of {SHORT_LLAMA_1B['vocab_size']:,}) takes {peak:.2f} "
-        "GB at its peak, beside the model."
+        f"{sizes['position']} positions, a vocabulary of {model.lens.cfg.d_vocab:,}) takes "
+        f"{peak:.2f} GB at its peak, beside the model."
     )
 
 

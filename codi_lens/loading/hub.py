@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 
 from codi_lens.errors import CheckpointError, as_path, shown
 from codi_lens.loading.files import PROJECTIONS, first_line
-from codi_lens.loading.sources import check_source, local_folder, named_file
+from codi_lens.loading.sources import check_source, files_of
 
 _SMALL_FILES = ["*.json", "*.model", "*.txt", "prj.pt"]
 _WEIGHTS = (["*.safetensors"], ["pytorch_model*.bin", "adapter_model.bin"], ["checkpoint_*"])
@@ -79,8 +79,7 @@ def resolve_folder(source: str | Path, hub: Hub = Hub()) -> Path:
         CheckpointError: nothing of that name, or a repository that cannot be fetched.
     """
     check_source(source)
-    file = named_file(source)
-    folder = file.parent if file is not None else local_folder(source)
+    folder = files_of(source)
     for patterns in _WEIGHTS if folder is None else ():
         folder = _fetch(str(source), hub, _SMALL_FILES + patterns)
         found = (path.name for pattern in patterns for path in folder.glob(pattern))

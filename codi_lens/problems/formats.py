@@ -269,8 +269,8 @@ _MARKED = re.compile(
     r"\(?(?:(?P<letter>[A-Za-z])[).:]|(?P<digit>\d)(?:\)|[.:](?=\s)))\s*(?P<text>.*)", re.DOTALL
 )
 """A choice that begins with its label; "1.5" and "3:00" do not."""
-_LABELS = [run[:n] for run in (ascii_uppercase, ascii_lowercase, digits[1:]) for n in range(1, 27)]
-"""What labels of a list are, from the first."""
+_LABELS = (ascii_uppercase, ascii_lowercase, digits[1:])
+"""What labels of a list are, in order."""
 
 
 def _choices(given: Any, where: str) -> dict[str, str] | None:
@@ -288,7 +288,8 @@ def _choices(given: Any, where: str) -> dict[str, str] | None:
         elif isinstance(given, list):
             marked = [_MARKED.match(each) for each in given]
             labels = "".join(mark["letter"] or mark["digit"] for mark in marked if mark)
-            if len(labels) == len(given) and labels in _LABELS:
+            in_order = any(run.startswith(labels) for run in _LABELS)
+            if in_order and len(labels) == len(given):
                 pairs = [(mark[1] or mark[2], mark["text"]) for mark in marked if mark]
             else:
                 pairs = [(chr(ord("A") + i), each) for i, each in enumerate(given)]

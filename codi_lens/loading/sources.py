@@ -83,7 +83,7 @@ def check_source(source: str | Path) -> None:
             name of a repository.
     """
     check_path(source)
-    if local_folder(source) is not None or named_file(source) is not None:
+    if files_of(source) is not None:
         return
     name = str(source) if str(source).isprintable() else repr(str(source))
     if _exists(source):

@@ -36,6 +36,9 @@ from codi_lens.plots.causal.scores import rankings_figure as rankings_figure
 from codi_lens.plots.causal.sweeps import dose_response_curves as dose_response_curves
 from codi_lens.plots.causal.sweeps import score_effect_scatter as score_effect_scatter
 from codi_lens.plots.readout.attribution import answer_attribution as answer_attribution
+from codi_lens.plots.readout.corpora import corpora_agreement as corpora_agreement
+from codi_lens.plots.readout.corpora import effects_by_corpus as effects_by_corpus
+from codi_lens.plots.readout.corpora import results_by_corpus as results_by_corpus
 from codi_lens.plots.readout.geometry import thought_geometry as thought_geometry
 from codi_lens.plots.readout.geometry import thought_trajectories as thought_trajectories
 from codi_lens.plots.readout.shares import rank_trajectories as rank_trajectories

@@ -103,6 +103,20 @@ def figures() -> dict[str, go.Figure]:
         "edges": plots.edge_matrix(
             sweep(3, 3).assign(query="ct1", key=[f"k{i}" for i in range(9)])
         ),
+        **corpora_figures(),
+    }
+
+
+def corpora_figures() -> dict[str, go.Figure]:
+    """Two corpora, of more heads than a map draws."""
+    pair = {"quantity": ["hub", "results read"], "a": "x", "b": "y", "n_units": 24}
+    pair |= {"corrected": [0.5, np.nan], "corrected_low": 0.1, "corrected_high": 0.9}
+    both = [sweep(5, 10).assign(corpus=name) for name in ("x", "y")]
+    share = {"corpus": ["x", "y"], "position": "bot", "share": 0.8, "low": 0.7, "high": 0.9}
+    return {
+        "agreement": plots.corpora_agreement(pd.DataFrame(pair)),
+        "corpora": plots.effects_by_corpus(pd.concat(both, ignore_index=True)),
+        "results": plots.results_by_corpus(pd.DataFrame(share | {"control_share": 0.1})),
     }
 
 

@@ -89,6 +89,8 @@ def test_a_run_with_cache_is_the_run_with_everything_kept(tiny_gpt2: CodiModel) 
         ("cuda", "to('cuda')"),
         ("to_tokens", "model.lens.to_tokens"),
         ("cfg", "model.lens.cfg"),
+        ("blocks", "model.lens.blocks"),
+        ("W_Q", "model.lens.W_Q"),
         ("save_pretraned", "did you mean save_pretrained?"),
         ("nonsense", "has no nonsense."),
     ],

@@ -41,7 +41,8 @@ def not_offered(name: str, offered: Iterable[str], lens: Lens | None) -> NotOffe
     NotOfferedError('A CodiModel has no generate; think(questions, max_new_tokens=64) decodes ...')
     """
     instead = _INSTEAD.get(name)
-    if instead is None and lens is not None and not name.startswith("_") and hasattr(lens, name):
+    # By `dir`, not `hasattr`, which would stack the weights of all layers to answer of W_Q.
+    if instead is None and lens is not None and not name.startswith("_") and name in dir(lens):
         instead = f"its HookedTransformer has: model.lens.{name}"
     if instead is None:
         close = difflib.get_close_matches(name, offered, n=1)

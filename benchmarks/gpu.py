@@ -23,7 +23,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from codi_lens import CodiModel, logit_lens, sweep_heads
 from codi_lens.loading.config import CodiConfig
-from codi_lens.loading.convert import to_hooked_transformer, to_projection
+from codi_lens.loading.hooked import to_hooked_transformer
+from codi_lens.loading.projection import to_projection
 from codi_lens.problems import word_problems
 
 PROBLEMS, NEW_TOKENS, BUDGET = 7473, 8, 32_768

@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from codi_lens.causal.measure import CLEAN, measure
 from codi_lens.interventions import Donors, ablate_heads
 from codi_lens.loading.config import CodiConfig
-from codi_lens.loading.convert import to_hooked_transformer
+from codi_lens.loading.hooked import to_hooked_transformer
 from codi_lens.model import CodiModel
 from codi_lens.problems import Problem, parse_answer
 

@@ -15,8 +15,11 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PretrainedConfig
 
 from codi_lens import CodiModel
+from codi_lens.loading.backends import Lens
 from codi_lens.loading.config import CodiConfig
-from codi_lens.loading.convert import to_hooked_transformer, to_projection
+from codi_lens.loading.hooked import to_hooked_transformer
+from codi_lens.loading.projection import to_projection
+from codi_lens.loading.releases import cached
 
 LORA_RANK, LORA_SCALE = 128, 32 / 128
 LORA_TARGETS = {
@@ -105,9 +108,10 @@ def codi_model(
     )
 
 
-def plain_lens(lens: HookedTransformer) -> HookedTransformer:
+def plain_lens(lens: Lens) -> HookedTransformer:
     """The same model with weights in TransformerLens' default layout."""
     plain = copy.deepcopy(lens)
+    assert isinstance(plain, HookedTransformer)
     for parameter in plain.parameters():
         parameter.data = parameter.data.contiguous()
     return plain
@@ -123,7 +127,7 @@ def study(model: Any, projection: nn.Module, config: CodiConfig, question: Seque
     def step(**inputs: Tensor) -> Any:
         out = model(
             **inputs,
-            past_key_values=cache,
+            **cached(model, cache),
             use_cache=True,
             output_attentions=True,
             output_hidden_states=True,

@@ -45,6 +45,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from codi_lens.loading.releases import cached
 from codi_lens.problems import MAX_OPERATIONS, MAX_TOTAL, Family, WordProblem, word_problems
 
 N_THOUGHTS = 6
@@ -491,7 +492,7 @@ class Run:
             **inputs,
             attention_mask=self.mask,
             position_ids=positions,
-            past_key_values=self.cache,
+            **cached(self.backbone, self.cache),
             use_cache=True,
             output_hidden_states=True,
         ).hidden_states

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from codi_lens.loading.backends import Backend, usable_backend
 from codi_lens.loading.building import move, parts_of
 from codi_lens.loading.checkpoint import AuxiliaryChoice, read_checkpoint
 from codi_lens.loading.elsewhere import not_offered
@@ -63,6 +64,7 @@ class CodiModel(Loaded):
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
         auxiliary: AuxiliaryChoice = "drop",
+        backend: Backend | None = None,
     ) -> CodiModel:
         """Load a CODI checkpoint from a folder, a file or a Hugging Face hub repository.
 
@@ -85,6 +87,8 @@ class CodiModel(Loaded):
             token: opens gated and private repositories; by default that of `hf auth login`.
             cache_dir: where files from the hub are kept; by default its usual cache.
             auxiliary: "keep" keeps SIM-CoT's decoder, for `readout.decode_with_auxiliary`.
+            backend: what `model.lens` is, "hooked" (a `HookedTransformer`) or "bridge" (a
+                `TransformerBridge`); by default the first that the installed TransformerLens has.
 
         Raises:
             CheckpointError: the source cannot be loaded exactly; says why and what is needed.
@@ -93,7 +97,7 @@ class CodiModel(Loaded):
         >>> model.lens.cfg.n_layers, model.lens.cfg.n_heads, model.config.n_thoughts
         (3, 8, 6)
         """
-        device, dtype = usable_device(device), usable_dtype(dtype)
+        device, dtype, backend = usable_device(device), usable_dtype(dtype), usable_backend(backend)
         checkpoint = read_checkpoint(
             source,
             base=base,
@@ -103,9 +107,10 @@ class CodiModel(Loaded):
             bot=bot,
             eot=eot,
             auxiliary=auxiliary,
+            backend=backend,
             hub=Hub(revision, token, cache_dir),
         )
-        return cls(**parts_of(checkpoint, device, dtype))
+        return cls(**parts_of(checkpoint, backend, device, dtype))
 
     def think(
         self,

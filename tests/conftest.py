@@ -20,6 +20,10 @@ from support.hand_written import HandWritten
 from support.oracle import FIXTURES, ORACLE_SETTINGS, ROOT, Oracle
 
 from codi_lens import CodiModel
+from codi_lens.loading.backends import class_of
+
+if class_of("hooked") is None:  # what these test is of a HookedTransformer alone
+    collect_ignore = ["loading/test_memory.py", "thinking/test_fused.py"]
 
 # While jaxtyping's hook imports codi_lens, no library has its cached bytecode: import them before.
 BEFORE = (graph_objects, sklearn, statsmodels, transformer_lens, zarr)

@@ -28,7 +28,7 @@ from codi_lens.problems.parsing import parsed
 from codi_lens.problems.problem import Problems, problem_list
 from codi_lens.stats import seeded
 from codi_lens.thinking.given import check_model
-from codi_lens.thinking.hook_names import hooked_names
+from codi_lens.thinking.hook_names import has_hook, hooked_names
 from codi_lens.thinking.hooks import position_axis
 from codi_lens.thinking.plan import Context, digest
 from codi_lens.thinking.prompts import prepare_problems
@@ -253,8 +253,7 @@ class Donors:
             )
         groups = [name for name in positions if name in _GROUPS]
         for name in hook_names:
-            known = isinstance(name, str) and name in self._model.lens.hook_dict
-            if not known or position_axis(name) != 1:
+            if not has_hook(self._model.lens, name) or position_axis(name) != 1:
                 raise InterventionError(
                     f"Donors have no values at {shown(name)}; give a hook of this model whose "
                     "values have no key axis."

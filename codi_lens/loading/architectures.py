@@ -11,20 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-from transformer_lens import HookedTransformerConfig
-from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
-from transformer_lens.pretrained.weight_conversions.llama import convert_llama_weights
-from transformer_lens.pretrained.weight_conversions.mistral import convert_mistral_weights
-from transformer_lens.pretrained.weight_conversions.neox import convert_neox_weights
-from transformer_lens.pretrained.weight_conversions.qwen2 import convert_qwen2_weights
-from transformer_lens.pretrained.weight_conversions.qwen3 import convert_qwen3_weights
 from transformer_lens.utilities.activation_functions import SUPPORTED_ACTIVATIONS
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig
 
 from codi_lens.errors import LARGEST, CheckpointError, shown
-
-Convert = Callable[[PreTrainedModel, HookedTransformerConfig], dict[str, Tensor]]
+from codi_lens.loading.backends import Backend
 
 
 @dataclass(frozen=True)
@@ -33,13 +24,11 @@ class Architecture:
 
     Attributes:
         settings: from its config to arguments of `HookedTransformerConfig`.
-        convert: TransformerLens' weight conversion.
         said: what its config must say, since weights of the same shape allow several values.
         usual: what old configs leave out, and is then the default of transformers.
     """
 
     settings: Callable[[Any], dict[str, Any]]
-    convert: Convert
     said: tuple[str, ...]
     usual: tuple[str, ...] = ()
 
@@ -53,17 +42,19 @@ def supported() -> tuple[str, ...]:
     return tuple(sorted(_ARCHITECTURES))
 
 
-def check_supported(model_type: str, name: str = "the model") -> None:
-    """Refuse an architecture that is not computed exactly.
+def check_supported(model_type: str, name: str = "the model", backend: Backend = "hooked") -> None:
+    """Refuse an architecture that a `HookedTransformer` does not compute exactly.
+
+    A `TransformerBridge` computes what Hugging Face computes, and is made or refused as a whole.
 
     Raises:
         CheckpointError: names those that are, and what runs the others.
     """
-    if model_type not in _ARCHITECTURES:
+    if backend == "hooked" and model_type not in _ARCHITECTURES:
         raise CheckpointError(
-            f"The architecture {model_type!r} of {name} is not supported, as TransformerLens "
+            f"The architecture {model_type!r} of {name} is not supported, as a HookedTransformer "
             "does not compute it exactly as Hugging Face does; supported are "
-            f"{', '.join(supported())}, and transformers with the code that trained it runs it."
+            f"{', '.join(supported())}, and backend='bridge' runs many others."
         )
 
 
@@ -77,16 +68,8 @@ def architecture_of(backbone: PretrainedConfig) -> Architecture:
     return _ARCHITECTURES[backbone.model_type]
 
 
-def lens_config(
-    backbone: PretrainedConfig, *, name: str, device: str, dtype: Any
-) -> HookedTransformerConfig:
-    """The TransformerLens config that computes what the Hugging Face config describes.
-
-    Args:
-        backbone: the Hugging Face config.
-        name: of its Hugging Face class, such as "GPT2LMHeadModel".
-        device: where the model will run.
-        dtype: of its weights.
+def settings_of(backbone: PretrainedConfig) -> dict[str, Any]:
+    """What a Hugging Face config describes, as arguments of `HookedTransformerConfig`.
 
     Raises:
         CheckpointError: the architecture, its activation, its biases or its rope scaling is not
@@ -104,14 +87,7 @@ def lens_config(
             f"The activation {settings['act_fn']!r} is not supported; supported are "
             f"{', '.join(SUPPORTED_ACTIVATIONS)}."
         )
-    return HookedTransformerConfig(
-        **settings,
-        d_vocab=backbone.vocab_size,
-        original_architecture=name,
-        device=device,
-        dtype=dtype,
-        init_weights=False,
-    )
+    return settings
 
 
 def check_said(backbone: PretrainedConfig, values: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -128,8 +104,9 @@ def check_said(backbone: PretrainedConfig, values: Mapping[str, Any], name: str)
     Raises:
         CheckpointError: names what the config does not say.
     """
-    architecture = architecture_of(backbone)
+    architecture = _ARCHITECTURES.get(backbone.model_type, _OTHER)
     aliases = {own: other for other, own in backbone.attribute_map.items()}
+    aliases |= backbone.attribute_map
     missing = [key for key in architecture.said if not {key, aliases.get(key)} & values.keys()]
     if missing:
         raise CheckpointError(
@@ -306,18 +283,17 @@ _POSITIVE = {
     "NTK_original_ctx_len": "original_max_position_embeddings",
 }
 """What must be above zero, and what a config calls it."""
+_OTHER = Architecture(vars, ("num_attention_heads",))
+"""One that runs on a bridge alone: Hugging Face's config is what computes it."""
 _ARCHITECTURES: dict[str, Architecture] = {
-    "gpt2": Architecture(
-        _gpt2, convert_gpt2_weights, ("n_head", "activation_function", "layer_norm_epsilon")
-    ),
+    "gpt2": Architecture(_gpt2, ("n_head", "activation_function", "layer_norm_epsilon")),
     "gpt_neox": Architecture(
         _gpt_neox,
-        convert_neox_weights,
         ("num_attention_heads", "hidden_act", "layer_norm_eps", "max_position_embeddings"),
         ("rope_theta", "partial_rotary_factor", "use_parallel_residual"),
     ),
-    "llama": Architecture(_llama, convert_llama_weights, _SAID, _USUAL),
-    "mistral": Architecture(_mistral, convert_mistral_weights, _SAID, _USUAL),
-    "qwen2": Architecture(_qwen2, convert_qwen2_weights, _SAID, _USUAL),
-    "qwen3": Architecture(_qwen3, convert_qwen3_weights, _SAID, _USUAL),
+    "llama": Architecture(_llama, _SAID, _USUAL),
+    "mistral": Architecture(_mistral, _SAID, _USUAL),
+    "qwen2": Architecture(_qwen2, _SAID, _USUAL),
+    "qwen3": Architecture(_qwen3, _SAID, _USUAL),
 }

@@ -18,6 +18,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from codi_lens.errors import CheckpointError, CheckpointWarning, check_choice
 from codi_lens.loading.architectures import check_said, check_supported
+from codi_lens.loading.backends import Backend
 from codi_lens.loading.bases import (
     config_of,
     damaged_config,
@@ -132,6 +133,7 @@ def read_checkpoint(
     bot: str | int | None = None,
     eot: str | int | None = None,
     auxiliary: AuxiliaryChoice = "drop",
+    backend: Backend = "hooked",
     hub: Hub = Hub(),  # noqa: B008  (frozen)
 ) -> Checkpoint:
     """Read a checkpoint from a folder, a file or a Hugging Face hub repository.
@@ -150,6 +152,7 @@ def read_checkpoint(
         bot, eot: the tokens that open and close thinking, or their ids; by default the tokenizer's
             own (`<|bocot|>`, `<|start-latent|>`) or the ones its code adds to the base vocabulary.
         auxiliary: whether to keep the tensors of a decoder that only training uses.
+        backend: what is to run it, and decides which architectures are taken.
         hub: how repositories are read.
 
     Raises:
@@ -166,7 +169,7 @@ def read_checkpoint(
     _check_thoughts(layout, family, settings, name)
     named_base = base if base is not None else settings.get("base")
     backbone, values = read_config(folder, base, named_base, name, hub, len(layout.tensors))
-    check_supported(backbone.model_type, name)
+    check_supported(backbone.model_type, name, backend)
     tensors = _with_base(layout, family, named_base, name, hub)
     tokenizer, read_otherwise = read_tokenizer(folder, named_base, name, backbone, hub)
     base_vocabulary = backbone.vocab_size if family.behind == "config" else len(tokenizer)

@@ -16,7 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from codi_lens.errors import CheckpointError, CheckpointWarning
-from codi_lens.loading.architectures import lens_config
+from codi_lens.loading.architectures import settings_of
+from codi_lens.loading.backends import Backend, usable_backend
 from codi_lens.loading.bases import read_config
 from codi_lens.loading.checkpoint import open_checkpoint, read_checkpoint
 from codi_lens.loading.config import CodiConfig, said_settings
@@ -103,6 +104,7 @@ def inspect_checkpoint(
     remove_eos: bool | None = None,
     bot: str | int | None = None,
     eot: str | int | None = None,
+    backend: Backend | None = None,
     hub: Hub = Hub(),  # noqa: B008  (frozen)
 ) -> Inspection:
     """Say what a checkpoint holds, and whether it would load; damaged and foreign ones too.
@@ -112,6 +114,7 @@ def inspect_checkpoint(
             is fetched as for loading.
         base: folder or hub name of the base model.
         lora_alpha, n_thoughts, remove_eos, bot, eot: as `CodiModel.from_pretrained` takes them.
+        backend: what it would be loaded for, as `CodiModel.from_pretrained` takes it.
         hub: how repositories are read.
 
     Raises:
@@ -121,6 +124,7 @@ def inspect_checkpoint(
     >>> found.family, found.loadable, found.settings["n_thoughts"]
     ('CODI, LoRA', True, (6, 'codi_config.json'))
     """
+    backend = usable_backend(backend)
     name, folder = str(source), resolve_folder(source, hub)
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
     given = {"lora_alpha": lora_alpha, "n_thoughts": n_thoughts, "remove_eos": remove_eos}
@@ -150,9 +154,10 @@ def inspect_checkpoint(
             )
             architecture = _architecture(config)
         try:
-            checkpoint = read_checkpoint(source, base=base, **given, hub=hub)
+            checkpoint = read_checkpoint(source, base=base, **given, backend=backend, hub=hub)
             architecture = _architecture(checkpoint.backbone)
-            lens_config(checkpoint.backbone, name="", device="cpu", dtype=None)
+            if backend == "hooked":
+                settings_of(checkpoint.backbone)
             settings |= _tokens(checkpoint.config, settings)
             notes = checkpoint.config.notes
         except CheckpointError as error:
@@ -196,8 +201,8 @@ def _architecture(backbone: Any) -> dict[str, Any]:
     said = {"model_type": backbone.model_type, "vocabulary": getattr(backbone, "vocab_size", None)}
     said |= {ours: getattr(backbone, theirs, None) for theirs, ours in _USUAL_NAMES.items()}
     with suppress(CheckpointError):
-        cfg = lens_config(backbone, name="", device="cpu", dtype=None)
-        said |= {key: getattr(cfg, key) for key in _SHAPES}
+        computed = settings_of(backbone)
+        said |= {key: computed.get(key) for key in _SHAPES}
     return {key: value for key, value in said.items() if value is not None}
 
 

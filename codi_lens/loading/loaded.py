@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from transformer_lens import HookedTransformer
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from codi_lens.loading.auxiliary import Auxiliary
+from codi_lens.loading.backends import Lens, backend_of
 from codi_lens.loading.config import CodiConfig
-
-Lens = HookedTransformer
-"""The language model; elsewhere than in loading/ and thinking/ it is known by this name."""
+from codi_lens.loading.language_model import build_lens, dense_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +35,22 @@ class Loaded:
     config: CodiConfig
     backbone: PretrainedConfig
     auxiliary: Auxiliary | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy take: of a bridge, which neither can, the weights."""
+        state = dict(vars(self))
+        if backend_of(self.lens) == "bridge":
+            cfg, weights = self.lens.cfg, dense_weights(self.lens, self.backbone)
+            state["lens"] = (weights, str(cfg.device), cfg.dtype)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The bridge is built again."""
+        if isinstance(state["lens"], tuple):
+            weights, device, dtype = state["lens"]
+            given = (state["backbone"], weights, state["tokenizer"])
+            state = {**state, "lens": build_lens("bridge", *given, device=device, dtype=dtype)}
+        vars(self).update(state)
 
     @property
     def device(self) -> torch.device:

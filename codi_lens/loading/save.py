@@ -10,7 +10,7 @@ from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 
 from codi_lens.errors import CheckpointWarning, OutputError
-from codi_lens.loading.convert import to_hugging_face
+from codi_lens.loading.language_model import dense_weights
 from codi_lens.loading.loaded import Loaded
 from codi_lens.outputs import held, in_place_of
 
@@ -25,7 +25,7 @@ def save_model(model: Loaded, folder: str | Path) -> Path:
             CheckpointWarning,
             stacklevel=3,
         )
-    weights = to_hugging_face(model.lens, model.backbone)
+    weights = dense_weights(model.lens, model.backbone)
     with held(folder), in_place_of(folder) as partial:
         _check_new(folder)  # since another process kept it until now, perhaps
         partial.mkdir()

@@ -7,11 +7,13 @@ else than the hidden state after the final norm, passed through the projection.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
 from codi_lens.errors import CheckpointError
+from codi_lens.loading.backends import backend_of
 from codi_lens.loading.loaded import Loaded
 
 _RELOAD = "load the model again and leave its weights unprocessed"
@@ -31,14 +33,13 @@ def check_thinks(model: Loaded) -> None:
 
 def _problems(model: Loaded) -> Iterator[str]:
     lens, cfg = model.lens, model.lens.cfg
-    final = getattr(lens, "ln_final", None)
-    if cfg.normalization_type not in ("LN", "RMS") or getattr(final, "w", None) is None:
+    if _is_folded(lens):
         yield (
             "The final norm of model.lens is folded into other weights or gone "
             f"(normalization_type {cfg.normalization_type!r}), but a thought is the hidden state "
-            f"after it; {_RELOAD} (no fold_ln)."
+            f"after it; {_RELOAD} (no fold_ln, no enable_compatibility_mode())."
         )
-    if cfg.ungroup_grouped_query_attention:
+    if getattr(cfg, "ungroup_grouped_query_attention", False):
         yield (
             "The grouped attention of model.lens was ungrouped, but its cache holds keys and "
             "values by group; call model.lens.set_ungroup_grouped_query_attention(False)."
@@ -55,6 +56,16 @@ def _problems(model: Loaded) -> Iterator[str]:
             f"{cfg.d_vocab}; {_RELOAD}."
         )
     yield from _mixed(model)
+
+
+def _is_folded(lens: Any) -> bool:
+    """Whether the final norm has lost its weights."""
+    final = getattr(lens, "ln_final", None)
+    weight = getattr(final, "w", None)
+    if backend_of(lens) == "bridge":  # whose compatibility mode leaves ones behind
+        ones = weight is not None and bool((weight == 1).all())
+        return final is None or (lens.compatibility_mode and ones)
+    return lens.cfg.normalization_type not in ("LN", "RMS") or weight is None
 
 
 def _mixed(model: Loaded) -> Iterator[str]:

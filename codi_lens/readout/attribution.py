@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from codi_lens.errors import ProblemError, check_choice, needs
+from codi_lens.loading.language_model import output_bias
 from codi_lens.loading.loaded import Loaded
 from codi_lens.model import CodiModel
 from codi_lens.positions import key_names
@@ -191,7 +192,7 @@ def _parts(model: Loaded, at: _Anchors) -> dict[str, Tensor]:
     n_layers, n_problems = model.lens.cfg.n_layers, len(at.columns)
     written = at.written(cast(Tensor, at.cache.decompose_resid(mode="mlp")))
     n_embeddings = written.shape[1] - n_layers
-    biases = torch.stack([model.lens.blocks[layer].attn.b_O for layer in range(n_layers)])
+    biases = torch.stack([output_bias(model.lens, layer) for layer in range(n_layers)])
     return {
         "by_source": torch.stack([_sources(model, at, layer) for layer in range(n_layers)], 1),
         "mlp": written[:, n_embeddings:],

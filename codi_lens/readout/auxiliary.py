@@ -9,8 +9,10 @@ from __future__ import annotations
 import pandas as pd
 import torch
 from einops import rearrange
+from transformers import DynamicCache
 
 from codi_lens.errors import CheckpointError, ProblemError, whole_number
+from codi_lens.loading.releases import cached
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.thinking.given import check_model
@@ -58,14 +60,12 @@ def decode_with_auxiliary(
     thoughts = rearrange(run.thoughts, "problem thought d_model -> (problem thought) 1 d_model")
     fed = thoughts.to(place)
     written: list[list[int]] = [[] for _ in fed]
-    alive, cache = set(range(len(fed))), None
+    alive, cache = set(range(len(fed))), cached(decoder, DynamicCache())
     for _ in range(room):
         if not alive:
             break
-        out = decoder(
-            inputs_embeds=model.auxiliary.enter(fed), past_key_values=cache, use_cache=True
-        )
-        cache, best = out.past_key_values, model.auxiliary.leave(out.logits[:, -1]).argmax(-1)
+        out = decoder(inputs_embeds=model.auxiliary.enter(fed), use_cache=True, **cache)
+        best = model.auxiliary.leave(out.logits[:, -1]).argmax(-1)
         alive -= {row for row in alive if int(best[row]) == model.config.eos}
         for row in alive:
             written[row].append(int(best[row]))

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from codi_lens.errors import ActivationError
 from codi_lens.loading.loaded import Lens
+from codi_lens.thinking.engine import engine_of
+from codi_lens.thinking.hook_names import can_fire
 from codi_lens.thinking.hooks import position_axis
 
 
@@ -25,9 +27,10 @@ def first_broken(
         again: runs it again, its own hooks being alive.
         names: the position of each column that was fed so far.
     """
-    hooks = [(name, partial(_look, names)) for name in lens.hook_dict]
+    engine = engine_of(lens)
+    hooks = [(name, partial(_look, names)) for name in engine.points if can_fire(lens, name)]
     try:
-        with lens.hooks(fwd_hooks=hooks):  # type: ignore[arg-type]
+        with engine.hooks(hooks):
             again()
     except ActivationError as found:
         return ActivationError(f"{found} (dtype {lens.cfg.dtype}).")

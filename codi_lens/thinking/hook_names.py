@@ -7,6 +7,7 @@ from typing import Any
 
 from codi_lens.errors import InterventionError, listed, shown
 from codi_lens.loading.loaded import Lens
+from codi_lens.thinking.engine import engine_of
 from codi_lens.thinking.lock import locked
 
 NamesFilter = str | Sequence[str] | Callable[[str], bool] | None
@@ -16,7 +17,7 @@ NamesFilter = str | Sequence[str] | Callable[[str], bool] | None
 def hooked_names(lens: Lens) -> list[str]:
     """The hook points that carry forward hooks right now, set by `model.lens.hooks(...)`."""
     with locked(lens):  # not while a run of another thread has its own
-        return sorted(name for name, point in lens.hook_dict.items() if point.fwd_hooks)
+        return sorted(name for name, point in engine_of(lens).points.items() if point.fwd_hooks)
 
 
 def check_hook_name(lens: Lens, name: Any) -> None:
@@ -25,11 +26,16 @@ def check_hook_name(lens: Lens, name: Any) -> None:
     Raises:
         InterventionError: names it.
     """
-    if not isinstance(name, str) or name not in lens.hook_dict:
+    if not has_hook(lens, name):
         raise InterventionError(
             f"There is no hook {shown(name)} in this model (layers 0..{lens.cfg.n_layers - 1}); "
             "`model.lens.hook_dict` lists them all."
         )
+
+
+def has_hook(lens: Lens, name: Any) -> bool:
+    """Whether a model has a hook of this classic name."""
+    return isinstance(name, str) and name in engine_of(lens).points
 
 
 def matching(lens: Lens, names_filter: NamesFilter) -> list[str]:
@@ -41,7 +47,8 @@ def matching(lens: Lens, names_filter: NamesFilter) -> list[str]:
     if names_filter is None:
         return []
     if callable(names_filter):
-        names = [name for name in lens.hook_dict if names_filter(name) and _can_fire(lens, name)]
+        points = engine_of(lens).points
+        names = [name for name in points if names_filter(name) and can_fire(lens, name)]
     else:
         single = [names_filter] if isinstance(names_filter, str) else names_filter
         names = listed("names_filter=", single, "hook names, or a predicate", InterventionError)
@@ -52,7 +59,7 @@ def matching(lens: Lens, names_filter: NamesFilter) -> list[str]:
     return names
 
 
-def _can_fire(lens: Lens, name: str) -> bool:
+def can_fire(lens: Lens, name: str) -> bool:
     """Hook points that TransformerLens has switched off do not fire."""
     switches = {
         "hook_result": lens.cfg.use_attn_result,

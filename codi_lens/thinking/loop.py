@@ -1,9 +1,4 @@
-"""The passes of a run: key-value cache, attention mask, hooks, and what they keep.
-
-TransformerLens recomputes positions and masks from the attention mask, so the *full* mask goes
-into every pass: with it, padding changes nothing beyond float rounding; without it errors are of
-order 1.
-"""
+"""The passes of a run: key-value cache, attention mask, hooks, and what they keep."""
 
 from __future__ import annotations
 
@@ -17,16 +12,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformer_lens import HookedTransformer
-from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
 from codi_lens.errors import InterventionError
+from codi_lens.loading.backends import Lens
 from codi_lens.positions import Layout, key_names, resolve
+from codi_lens.thinking.engine import engine_of
 from codi_lens.thinking.finite import first_broken
-from codi_lens.thinking.fused_pass import can_fuse, run_blocks
 from codi_lens.thinking.hook_names import NamesFilter, check_hook_name, hooked_names, matching
 from codi_lens.thinking.hooks import HookFunction, Intervention, position_axis, scoped
-from codi_lens.thinking.key_values import KeyValueEntry
 from codi_lens.thinking.lock import locked
 
 
@@ -46,7 +39,7 @@ class Loop:
 
     def __init__(
         self,
-        lens: HookedTransformer,
+        lens: Lens,
         layout: Layout,
         names_filter: NamesFilter = None,
         interventions: Sequence[Intervention] = (),
@@ -55,16 +48,13 @@ class Loop:
     ) -> None:
         n_problems = len(layout.question_lengths)
         device = lens.cfg.device
-        self.lens = lens
+        self.lens, self.engine = lens, engine_of(lens)
         self.layout = layout
         self.mask = torch.zeros(n_problems, 0, dtype=torch.int64, device=device)
         self.fed, self.rows = [], []
         self._added: list[Tensor] = []  # the mask of each pass
         self._start = self._checked = 0  # columns that came with it; passes that were looked at
-        self._cache = TransformerLensKeyValueCache.init_cache(lens.cfg, device, n_problems)
-        self._cache.entries = [
-            KeyValueEntry(e.past_keys, e.past_values) for e in self._cache.entries
-        ]
+        self._state = self.engine.state(n_problems)
         self._problems = torch.arange(n_problems, device=device)[:, None]
         self._columns = torch.empty(n_problems, 0, dtype=torch.int64, device=device)
         self._names: list[str] = []
@@ -99,9 +89,9 @@ class Loop:
         ]
         with locked(self.lens):
             heard = [*hooked_names(self.lens), *(name for name, _ in hooks)]
-            self._fused = self._fused and can_fuse(self.lens, [*heard, *self._kept_names])
+            self._fused = self._fused and self.engine.can_fuse([*heard, *self._kept_names])
             self._may_mask = bool(heard)
-            with self.lens.hooks(fwd_hooks=[*hooks, *self._own_hooks()]):  # type: ignore[arg-type]
+            with self.engine.hooks([*hooks, *self._own_hooks()]):
                 yield
 
     def _own_hooks(self) -> Iterator[tuple[str, HookFunction]]:
@@ -113,7 +103,7 @@ class Loop:
 
     def embed(self, tokens: Int[Tensor, "problem pos"]) -> Float[Tensor, "problem pos d_model"]:
         """The embeddings of tokens, ready to be fed."""
-        return self.lens.embed(tokens)
+        return self.engine.embed(tokens)
 
     def feed(
         self,
@@ -128,37 +118,25 @@ class Loop:
             mask: which of them are real; all by default.
             queries: those of them whose attention `rows` keeps; the last by default.
         """
-        lens = self.lens
         past, size = self.mask.shape[1], vectors.shape[1]
         length = past + size
         added = torch.ones_like(vectors[..., 0], dtype=torch.int64) if mask is None else mask
         self.mask = torch.cat([self.mask, added], dim=1)
-        self._cache.append_attention_mask(added)
         self._columns = torch.full_like(self._problems, size - 1) if queries is None else queries
         self._names = self.layout.names(length)
         for number, (_, _, positions) in enumerate(self._interventions):
             self._expected[number] += not positions.isdisjoint(self._names[past:])
-        embedded = lens.hook_embed(vectors)
+        embedded = self.engine.enter(vectors)
         self.fed.append(embedded)
         self._added.append(added)
-        residual, _ = lens.get_residual(embedded, past, attention_mask=self.mask)
-        if self._fused and not residual.requires_grad:
-            entries = self._cache.entries
-            residual, patterns = run_blocks(lens, residual, self.mask, entries, self._columns)
+        asked = self._columns if self._fused else None
+        self._hidden, patterns = self.engine.run(embedded, self.mask, self._state, asked)
+        if patterns is not None:
             self._patterns = {i: each.detach() for i, each in enumerate(patterns)}
-        else:
-            residual = lens(
-                residual,
-                start_at_layer=0,
-                stop_at_layer=lens.cfg.n_layers,
-                attention_mask=self.mask,
-                past_kv_cache=self._cache,
-            )
         self._refuse_rows_without_a_peak()
         self.rows.append(self._named_rows())
-        self._hidden = lens.ln_final(residual)
         if self._unembeds_all:
-            self._logits = lens.unembed(self._hidden)
+            self._logits = self.engine.unembed(self._hidden)
         for name, activation in self._pass_kept.items():
             self._kept.setdefault(name, []).append(activation)
         self._pass_kept.clear()
@@ -171,7 +149,7 @@ class Loop:
         """Next-token logits at the last position of the latest pass."""
         if self._unembeds_all:
             return self._logits[:, -1]
-        return self.lens.unembed(self._hidden[:, -1:])[:, 0]
+        return self.engine.unembed(self._hidden[:, -1:])[:, 0]
 
     def logits_at(
         self, problems: Int[Tensor, " row"], columns: Int[Tensor, " row"]
@@ -179,7 +157,7 @@ class Loop:
         """Next-token logits at chosen positions of the latest pass."""
         if self._unembeds_all:
             return self._logits[problems, columns]
-        return self.lens.unembed(self._hidden[problems, columns][None])[0]
+        return self.engine.unembed(self._hidden[problems, columns][None])[0]
 
     def fork(
         self,
@@ -205,17 +183,12 @@ class Loop:
         other = Loop(self.lens, layout, None, interventions)
         index = torch.tensor(list(rows), device=self.mask.device)
         other.mask, other._start = self.mask[index, start:length], length - start
-        other._cache.previous_attention_mask = other.mask
-        other._cache.entries = [
-            KeyValueEntry(e.past_keys[index, start:length], e.past_values[index, start:length])
-            for e in self._cache.entries
-        ]
+        other._state = self._state.select(index, start, length)
         return other
 
     def forget(self, hidden: Bool[Tensor, "problem pos"]) -> None:
         """Let later passes not see these positions: they become padding."""
         self.mask = self.mask.masked_fill(hidden, 0)
-        self._cache.previous_attention_mask = self.mask
 
     def check_finite(self, good: Bool[Tensor, "..."]) -> None:
         """Refuse a run that gave NaN or infinity; called while its hooks are alive.
@@ -243,11 +216,7 @@ class Loop:
         self._fused = False  # where it began, every hook has to see
         passes = list(zip(self.fed, self._added, strict=True))
         self.mask = self.mask[:, : self._start]
-        self._cache.previous_attention_mask = self.mask
-        self._cache.entries = [
-            KeyValueEntry(e.past_keys[:, : self._start], e.past_values[:, : self._start])
-            for e in self._cache.entries
-        ]
+        self._state = self._state.select(None, 0, self._start)
         self.fed, self.rows, self._added = [], [], []
         self._peaks.clear()
         for vectors, added in passes:
@@ -258,7 +227,7 @@ class Loop:
         length = self.mask.shape[1]
         joined: dict[str, Tensor] = {}
         for name, parts in self._kept.items():
-            if name.endswith("hook_rot_k"):  # every pass rotates all keys again
+            if name.endswith("hook_rot_k") and self.engine.rotates_all_keys:
                 joined[name] = parts[-1]
                 continue
             if position_axis(name) == 2:

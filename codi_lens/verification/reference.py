@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicCache
 
 from codi_lens.errors import PositionError
 from codi_lens.loading.checkpoint import Checkpoint
+from codi_lens.loading.releases import cached
 from codi_lens.verification.reference_model import (
     SpecialTokens,
     build_language_model,
@@ -303,7 +304,7 @@ class _Passes:
         out = self.language_model.base_model(
             inputs_embeds=vectors,
             attention_mask=mask,
-            past_key_values=self.cache,
+            **cached(self.language_model.base_model, self.cache),
             use_cache=True,
             output_attentions=True,
         )

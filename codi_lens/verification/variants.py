@@ -14,9 +14,10 @@ from typing import Any
 from torch import nn
 from transformers import PretrainedConfig
 
+from codi_lens.loading.backends import backend_of
 from codi_lens.loading.checkpoint import Checkpoint
 from codi_lens.loading.config import CodiConfig
-from codi_lens.loading.convert import to_hooked_transformer
+from codi_lens.loading.language_model import build_lens
 from codi_lens.loading.loaded import Loaded
 from codi_lens.thinking.prompts import prepare
 
@@ -97,8 +98,10 @@ def rebuilt(
     for name, value in (fields or {}).items():
         setattr(backbone, name, value)
     device, dtype = str(model.lens.cfg.device), model.lens.cfg.dtype
+    backend = backend_of(model.lens)
     weights = replace(checkpoint, config=config, backbone=backbone).merged(dtype, device)
-    lens = to_hooked_transformer(backbone, weights, model.tokenizer, device=device, dtype=dtype)
+    placed: dict[str, Any] = {"device": device, "dtype": dtype}
+    lens = build_lens(backend, backbone, weights, model.tokenizer, **placed)
     return replace(model, lens=lens, config=config, backbone=backbone)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from codi_lens.errors import CheckpointError, CheckpointWarning, ProblemError, check_flags
+from codi_lens.loading.backends import backend_of
 from codi_lens.loading.checkpoint import Checkpoint, read_checkpoint
 from codi_lens.loading.config import read_settings
 from codi_lens.loading.hub import resolve_folder
@@ -181,6 +182,7 @@ def _read_again(model: Loaded) -> Checkpoint:
             remove_eos=config.remove_eos,
             bot=config.bot,
             eot=config.eot,
+            backend=backend_of(model.lens),
             hub=config.hub,
         )
 

@@ -20,7 +20,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from codi_lens import CheckpointError, CodiModel
 from codi_lens.errors import CheckpointWarning
 from codi_lens.loading.checkpoint import read_checkpoint
-from codi_lens.loading.convert import to_hooked_transformer
 from codi_lens.loading.hub import resolve_folder
 
 State = dict[str, Tensor]
@@ -119,6 +118,12 @@ def test_converted_gpt2_equals_hugging_face(inverse: bool) -> None:
         scale_attn_by_inverse_layer_idx=inverse,
     )  # fmt: skip
     check_conversion(config)
+
+
+def to_hooked_transformer(*given: Any) -> Any:
+    """The conversion, where TransformerLens has a HookedTransformer."""
+    hooked = pytest.importorskip("codi_lens.loading.hooked", exc_type=ImportError)
+    return hooked.to_hooked_transformer(*given)
 
 
 def check_conversion(config: Any) -> None:

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from codi_lens import CheckpointError, CodiModel, OutputError
 from codi_lens.errors import CheckpointWarning
-from codi_lens.loading.architectures import lens_config, supported
+from codi_lens.loading.architectures import settings_of, supported
 from codi_lens.loading.checkpoint import read_checkpoint
 from codi_lens.loading.config import known_checkpoints
 from codi_lens.verification.verify import verify
@@ -196,7 +196,7 @@ def test_padding_rows_are_never_decoded(tmp_path: Path) -> None:
 def test_variants_that_are_not_exact_are_refused(values: dict[str, Any], message: str) -> None:
     config = AutoConfig.for_model(**values)
     with pytest.raises(CheckpointError, match=message):
-        lens_config(config, name="X", device="cpu", dtype=torch.float32)
+        settings_of(config)
 
 
 def test_shapes_of_published_models_translate() -> None:
@@ -212,10 +212,10 @@ def test_shapes_of_published_models_translate() -> None:
             num_attention_heads=n_heads, num_key_value_heads=8, max_position_embeddings=131072,
             rope_parameters=rope, vocab_size=128259,
         )  # fmt: skip
-        lens = lens_config(config, name="LlamaForCausalLM", device="cpu", dtype=torch.bfloat16)
-        assert (lens.d_model, lens.n_layers, lens.d_head) == (width, n_layers, width // n_heads)
-        assert (lens.n_key_value_heads, lens.NTK_by_parts_factor) == (8, 32.0)
-        assert lens.n_ctx == 131072
+        lens = settings_of(config)
+        shape = [lens[key] for key in ("d_model", "n_layers", "d_head", "n_ctx")]
+        assert shape == [width, n_layers, width // n_heads, 131072]
+        assert (lens["n_key_value_heads"], lens["NTK_by_parts_factor"]) == (8, 32.0)
 
 
 def test_supported_architectures_are_all_tested() -> None:

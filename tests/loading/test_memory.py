@@ -17,6 +17,7 @@ def default_layout(oracle: Oracle) -> HookedTransformer:
     plain = copy.deepcopy(oracle.model.lens)
     for parameter in plain.parameters():
         parameter.data = parameter.data.contiguous()
+    assert isinstance(plain, HookedTransformer)
     return plain
 
 

@@ -311,5 +311,5 @@ def test_an_architecture_that_is_not_exact_says_so(model_type: str, tmp_path: Pa
     made = recipe("gpt2", "LoRA in one .bin")
     folder = make(tmp_path / "m", made)
     AutoConfig.for_model(model_type).save_pretrained(folder)
-    with pytest.raises(CheckpointError, match=f"'{model_type}' of .*/m is not supported, as Tran"):
+    with pytest.raises(CheckpointError, match=f"'{model_type}' of .*/m is not supported, as a H"):
         load(folder, made)

@@ -61,6 +61,18 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "neox-sequential": ("gpt_neox", COMMON | {"use_parallel_residual": False}),
 }
 """Name of a backbone → its Hugging Face `model_type` and config."""
+BRIDGED: dict[str, tuple[str, dict[str, Any]]] = {
+    "phi": ("phi", COMMON),
+    "gemma": ("gemma", GROUPED | {"head_dim": 16, "tie_word_embeddings": True}),
+    "gemma3": ("gemma3_text", GROUPED | {"head_dim": 16, "tie_word_embeddings": True}),
+    "olmo2": ("olmo2", GROUPED),
+    "falcon": ("falcon", COMMON),
+    "bloom": ("bloom", COMMON | {"n_layer": 3, "n_head": 6}),
+    "opt": ("opt", COMMON | {"ffn_dim": 72, "word_embed_proj_dim": 48}),
+    "cohere": ("cohere", GROUPED),
+    "gemma2": ("gemma2", GROUPED | {"head_dim": 16, "tie_word_embeddings": True}),
+}
+"""The same of backbones that no HookedTransformer computes; a bridge refuses the last three."""
 TARGETS: dict[str, tuple[str, ...]] = {
     "gpt2": ("c_attn", "c_proj", "c_fc"),
     "gpt_neox": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
@@ -188,7 +200,7 @@ def load(folder: Path, recipe: Recipe, **options: Any) -> CodiModel:
 def make(folder: Path, recipe: Recipe, *, settings: bool = True) -> Path:
     """Write a checkpoint; with its settings in codi_config.json unless told otherwise."""
     torch.manual_seed(recipe.seed)
-    model_type, values = ARCHITECTURES[recipe.backbone]
+    model_type, values = (ARCHITECTURES | BRIDGED)[recipe.backbone]
     config = AutoConfig.for_model(model_type, **values)
     if recipe.tied is not None:
         config.tie_word_embeddings = recipe.tied

@@ -13,7 +13,7 @@ from support.checkpoint_maker import ARCHITECTURES, Recipe, make
 from codi_lens import CodiModel, Intervention, knock_out
 from codi_lens.errors import ActivationError
 from codi_lens.problems import word_problems
-from codi_lens.thinking import fused_pass, loop
+from codi_lens.thinking import fused_pass, hooked, loop
 from codi_lens.thinking.run import ThoughtRun
 
 PROBLEMS = word_problems(5, seed=4, n_operations=[1, 3, 5])
@@ -38,7 +38,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         found.append(residual.shape[1])
         return run_blocks(lens, residual, *rest)
 
-    monkeypatch.setattr(loop, "run_blocks", count)
+    monkeypatch.setattr(hooked, "run_blocks", count)
     return found
 
 

@@ -16,7 +16,6 @@ from support.wrong_checkpoints import WRONG
 
 import codi_lens.loading.building
 import codi_lens.loading.checkpoint
-import codi_lens.loading.convert
 import codi_lens.loading.keys
 import codi_lens.verification.settings
 from codi_lens import CodiModel, ProblemError, problems
@@ -69,14 +68,14 @@ def test_random_checkpoints_pass(oracle: Oracle) -> None:
 
 def break_model(monkeypatch: pytest.MonkeyPatch, damage: Callable[[Any], None]) -> None:
     """Let the loader damage the HookedTransformer that it has built."""
-    build = codi_lens.loading.building.to_hooked_transformer
+    build = codi_lens.loading.building.build_lens
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         lens = build(*args, **kwargs)
         damage(lens)
         return lens
 
-    monkeypatch.setattr(codi_lens.loading.building, "to_hooked_transformer", broken)
+    monkeypatch.setattr(codi_lens.loading.building, "build_lens", broken)
 
 
 def test_flipped_sign_of_lora_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +90,8 @@ def test_flipped_sign_of_lora_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_dropped_rope_scaling_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    make = codi_lens.loading.convert.lens_config
+    hooked = pytest.importorskip("codi_lens.loading.hooked", exc_type=ImportError)
+    make = hooked.lens_config
 
     def unscaled(*args: Any, **kwargs: Any) -> Any:
         config = make(*args, **kwargs)
@@ -99,7 +99,7 @@ def test_dropped_rope_scaling_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
         config.use_NTK_by_parts_rope = False
         return config
 
-    monkeypatch.setattr(codi_lens.loading.convert, "lens_config", unscaled)
+    monkeypatch.setattr(hooked, "lens_config", unscaled)
     assert "thoughts" in failed(check(load("llama")))
 
 

@@ -1,4 +1,4 @@
-"""From a dense state dict to a TransformerLens `HookedTransformer` and back, and to the projection.
+"""From a dense state dict to a TransformerLens `HookedTransformer` and back.
 
 The thought is the hidden state *after* the final norm, so nothing is folded and nothing is centred.
 The Hugging Face architecture is built without memory, filled with the checkpoint's tensors, and
@@ -14,16 +14,31 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
-from transformer_lens import HookedTransformer
+from torch import Tensor
+from transformer_lens import HookedTransformer, HookedTransformerConfig
+from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
+from transformer_lens.pretrained.weight_conversions.llama import convert_llama_weights
+from transformer_lens.pretrained.weight_conversions.mistral import convert_mistral_weights
+from transformer_lens.pretrained.weight_conversions.neox import convert_neox_weights
+from transformer_lens.pretrained.weight_conversions.qwen2 import convert_qwen2_weights
+from transformer_lens.pretrained.weight_conversions.qwen3 import convert_qwen3_weights
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from codi_lens.errors import CheckpointError
-from codi_lens.loading.architectures import architecture_of, lens_config
+from codi_lens.loading.architectures import settings_of
 from codi_lens.loading.files import says_nothing
 from codi_lens.loading.keys import empty_model
 from codi_lens.loading.wrappers import some_of
 
+_CONVERSIONS = {
+    "gpt2": convert_gpt2_weights,
+    "gpt_neox": convert_neox_weights,
+    "llama": convert_llama_weights,
+    "mistral": convert_mistral_weights,
+    "qwen2": convert_qwen2_weights,
+    "qwen3": convert_qwen3_weights,
+}
+"""TransformerLens' own, by `model_type`."""
 # How TransformerLens rearranges each weight in every forward pass. A weight that is stored in
 # that order, and seen through a view, makes the rearrangement free and bit-identical.
 _FORWARD_ORDER = {
@@ -36,6 +51,30 @@ _FORWARD_ORDER = {
     "W_U": "m v -> v m",
 }
 _GATED_FORWARD_ORDER: dict[str, str] = dict.fromkeys(("W_gate", "W_in", "W_out"), "i o -> o i")
+
+
+def lens_config(
+    backbone: PretrainedConfig, *, name: str, device: str, dtype: torch.dtype
+) -> HookedTransformerConfig:
+    """The TransformerLens config that computes what the Hugging Face config describes.
+
+    Args:
+        backbone: the Hugging Face config.
+        name: of its Hugging Face class, such as "GPT2LMHeadModel".
+        device: where the model will run.
+        dtype: of its weights.
+
+    Raises:
+        CheckpointError: see `settings_of`.
+    """
+    return HookedTransformerConfig(
+        **settings_of(backbone),
+        d_vocab=backbone.vocab_size,
+        original_architecture=name,
+        device=device,
+        dtype=dtype,
+        init_weights=False,
+    )
 
 
 def to_hooked_transformer(
@@ -62,14 +101,14 @@ def to_hooked_transformer(
         CheckpointError: the architecture, its activation or its rope scaling is not supported, or
             the weights are not complete.
     """
-    architecture = architecture_of(backbone)
+    settings_of(backbone)  # before a model is made of a config that is refused
     hf_model = empty_model(backbone)
     name = type(hf_model).__name__
     config = lens_config(backbone, name=name, device=str(device), dtype=dtype)
     cast = {key: value.to(device=device, dtype=dtype) for key, value in weights.items()}
     hf_model.load_state_dict(cast, assign=True)
     with torch.no_grad():
-        state = architecture.convert(hf_model, config)
+        state = _CONVERSIONS[backbone.model_type](hf_model, config)
     del hf_model, cast
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "HookedTransformer is deprecated", DeprecationWarning)
@@ -106,7 +145,7 @@ def to_hugging_face(lens: HookedTransformer, backbone: PretrainedConfig) -> dict
     hf_model.to_empty(device="cpu").requires_grad_(True)
     every = dict(hf_model.named_parameters())
     parameters = {name: every[name] for name in names}
-    state = architecture_of(backbone).convert(hf_model, lens.cfg)
+    state = _CONVERSIONS[backbone.model_type](hf_model, lens.cfg)
     tied = backbone.tie_word_embeddings
     own = {key: value.detach().cpu() for key, value in lens.named_parameters()}
     if tied and not torch.equal(own["unembed.W_U"], own["embed.W_E"].T):
@@ -129,35 +168,6 @@ def to_hugging_face(lens: HookedTransformer, backbone: PretrainedConfig) -> dict
         list(moved.values()), list(parameters.values()), [own[key] for key in moved]
     )
     return dict(zip(parameters, gradients, strict=True))
-
-
-def to_projection(
-    tensors: Mapping[str, Tensor],
-    *,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> nn.Module:
-    """The projection: Linear, GELU (erf), Linear, optional LayerNorm; the identity if it is empty.
-
-    Args:
-        tensors: the checkpoint's `prj.` tensors without that prefix.
-    """
-    if not tensors:
-        return nn.Identity()
-    inner, d_in = tensors["1.weight"].shape
-    d_out = tensors["3.weight"].shape[0]
-    with torch.device("meta"):  # without memory, and without drawing random numbers for it
-        projection = nn.Sequential(
-            nn.Identity(),  # dropout in the original, which gives the next layers their numbers
-            nn.Linear(d_in, inner),
-            nn.GELU(),
-            nn.Linear(inner, d_out),
-        )
-        if "ln.weight" in tensors:
-            projection.add_module("ln", nn.LayerNorm(d_out))
-    cast = {k: v.to(device=device, dtype=dtype, copy=True) for k, v in tensors.items()}
-    projection.load_state_dict(cast, assign=True)
-    return projection.requires_grad_(False).eval()
 
 
 def _store(key: str, weight: Tensor, *, gated: bool) -> Tensor:

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from codi_lens import CodiLensError, CodiModel, extract, workers
+from codi_lens import CodiLensError, CodiModel, extract
 from codi_lens.causal.sweeps import sweep_heads
 from codi_lens.cli.main import main
 from codi_lens.problems import word_problems
 from codi_lens.readout import logit_lens
-from codi_lens.workers import each_done, spread_of
+from codi_lens.workers import spread
+from codi_lens.workers.cluster import each_done
+from codi_lens.workers.spread import spread_of
 
 WRONG = [
     ({"workers": 0}, "workers must be at least 1, not 0."),
@@ -30,7 +32,7 @@ WRONG = [
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """Whether Ray is there, as far as anybody asks."""
     there = {"ray": True}
-    monkeypatch.setattr(workers, "find_spec", lambda name: there[name] or None)
+    monkeypatch.setattr(spread, "find_spec", lambda name: there[name] or None)
     return there
 
 

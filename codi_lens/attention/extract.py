@@ -27,7 +27,7 @@ from codi_lens.stats import wilson_interval
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned
 from codi_lens.thinking.run import ThoughtRun
-from codi_lens.workers import Workers
+from codi_lens.workers.spread import Workers
 
 
 def extract(
@@ -66,7 +66,7 @@ def extract(
         interventions: see `CodiModel.think`. Those that name no donors draw them among all the
             problems. A stored extraction knows its interventions by their names.
         progress: show a progress bar.
-        workers, ray_address: who thinks; see `codi_lens.workers.Spread`. A cluster's machines need
+        workers, ray_address: who thinks; see `codi_lens.workers.spread`. A cluster's machines need
             `out` on a file system that they share.
 
     Returns:

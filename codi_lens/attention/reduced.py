@@ -23,7 +23,7 @@ from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problems
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned
-from codi_lens.workers import Workers
+from codi_lens.workers.spread import Workers
 
 SCORES = "scores.zarr"
 _MOMENTS = ("n", "mean", "squares")

@@ -30,7 +30,8 @@ from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned, as_interventions
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
-from codi_lens.workers import Spread, Workers, each_done, spread_of
+from codi_lens.workers.cluster import each_done
+from codi_lens.workers.spread import Spread, Workers, spread_of
 
 Source = str | Path
 """The folder of an extraction, or of a command that keeps its attention."""
@@ -82,7 +83,7 @@ class Extraction:
 
         Args:
             model, problems, batch_size, max_new_tokens, interventions, progress: see above.
-            workers, ray_address: see `codi_lens.workers.Spread`.
+            workers, ray_address: see `codi_lens.workers.spread`.
             source: where attention is taken from.
             weighted: whether value-weighted attention is taken too.
 

@@ -32,7 +32,7 @@ from codi_lens.problems.problem import Problems
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.prompts import prepare_problems
-from codi_lens.workers import Workers, spread_of
+from codi_lens.workers.spread import Workers, spread_of
 
 Method = Literal["patching", "integrated"]
 """Attribution patching, or integrated gradients."""

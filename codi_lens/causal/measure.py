@@ -34,7 +34,7 @@ from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, for_rows, plan_all
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import context_of
-from codi_lens.workers import Spread, Workers, spread_of
+from codi_lens.workers.spread import Spread, Workers, spread_of
 
 
 class Decoding(Spread, total=False):
@@ -108,7 +108,7 @@ def measure(
         rows_at_once: (problem, intervention) pairs per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.
-        workers, ray_address: who runs them; see `codi_lens.workers.Spread`. A cluster's machines
+        workers, ray_address: who runs them; see `codi_lens.workers.spread`. A cluster's machines
             need `out` on a file system that they share.
         rivals: for the id of every problem that of another one of them: `logit_difference` is then
             over the number of that problem's clean answer, not over the run's own runner-up.

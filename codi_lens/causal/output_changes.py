@@ -37,7 +37,7 @@ from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.think import context_of, think
-from codi_lens.workers import Workers, spread_of
+from codi_lens.workers.spread import Workers, spread_of
 
 
 def output_changes(

@@ -19,7 +19,8 @@ import torch
 
 from codi_lens.errors import as_path
 from codi_lens.outputs import Kind, begin, clear_partials, held, in_place_of, resumes, to_json
-from codi_lens.workers import Spread, each_done
+from codi_lens.workers.cluster import each_done
+from codi_lens.workers.spread import Spread
 
 Task = TypeVar("Task")
 
@@ -105,7 +106,7 @@ class Results:
 
         Args:
             job: makes parts, by name; each is written where it is made, before the next.
-            tasks, device, spread: see `codi_lens.workers.each_done`.
+            tasks, device, spread: see `codi_lens.workers.cluster.each_done`.
             tell: hears of each task once its parts are kept.
         """
         done = each_done(partial(_written, self._parts, job), tasks, device, spread)

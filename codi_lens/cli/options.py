@@ -17,7 +17,7 @@ from codi_lens.problems.kinds import Kind
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.stories import Family
 from codi_lens.problems.words import word_problems
-from codi_lens.workers import Workers, spread_of
+from codi_lens.workers.spread import Workers, spread_of
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,7 +15,8 @@ from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.plan import Planned
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
-from codi_lens.workers import Workers, each_done, spread_of
+from codi_lens.workers.cluster import each_done
+from codi_lens.workers.spread import Workers, spread_of
 
 Found = TypeVar("Found")
 
@@ -48,7 +49,7 @@ def read_batches(
         max_new_tokens: longest answer.
         progress: show a progress bar.
         interventions: alive in every run.
-        workers, ray_address: who runs them; see `codi_lens.workers.Spread`.
+        workers, ray_address: who runs them; see `codi_lens.workers.spread`.
     """
     prompts, opening = prepare_problems(model, problems), len(model.config.opening)
     spread = spread_of(workers, ray_address)

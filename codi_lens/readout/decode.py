@@ -22,7 +22,7 @@ from codi_lens.readout.batches import read_batches
 from codi_lens.readout.states import read
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.run import Cache, ThoughtRun
-from codi_lens.workers import Workers
+from codi_lens.workers.spread import Workers
 
 
 def decode_thoughts(
@@ -53,7 +53,7 @@ def decode_thoughts(
         batch_size: problems per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.
-        workers, ray_address: who runs and reads; see `codi_lens.workers.Spread`.
+        workers, ray_address: who runs and reads; see `codi_lens.workers.spread`.
 
     Returns:
         One row per problem and state: `problem`, `row`, `position`, `tokens` (the k likeliest, as

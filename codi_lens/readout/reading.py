@@ -30,7 +30,7 @@ from codi_lens.readout.targets import Targets, chosen_targets, ways_to_write
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.ways import Way, in_way
-from codi_lens.workers import Workers
+from codi_lens.workers.spread import Workers
 
 
 @runtime_checkable
@@ -81,7 +81,7 @@ def logit_lens(
         batch_size: problems per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.
-        workers, ray_address: who runs and reads; see `codi_lens.workers.Spread`.
+        workers, ray_address: who runs and reads; see `codi_lens.workers.spread`.
 
     Returns:
         Over [problem, layer, position, rank]: `token` (text), `token_id` and `probability` of the

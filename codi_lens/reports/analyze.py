@@ -32,7 +32,7 @@ from codi_lens.reports.questions.reading_back import reading_back
 from codi_lens.study.heads import mean_and_std
 from codi_lens.study.summary import attention_stats, attention_summary
 from codi_lens.wording import percent
-from codi_lens.workers import Workers
+from codi_lens.workers.spread import Workers
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ def analyze(
         batch_size: see `extract`.
         max_new_tokens: see `CodiModel.think`.
         progress: show a progress bar.
-        workers, ray_address: who thinks; see `codi_lens.workers.Spread`.
+        workers, ray_address: who thinks; see `codi_lens.workers.spread`.
 
     Raises:
         OutputError: the folder holds other content or another analysis.

@@ -25,7 +25,7 @@ from codi_lens.reports.pages.facts import model_facts, name_of
 from codi_lens.reports.pages.folder import CausalReport, write_report
 from codi_lens.reports.pages.section import Section
 from codi_lens.wording import count, percent
-from codi_lens.workers import Workers
+from codi_lens.workers.spread import Workers
 
 HEADING = "What do the thoughts say?"
 _LEAD = (
@@ -61,7 +61,7 @@ def read_thoughts(
         batch_size: problems per forward pass.
         max_new_tokens: longest answer.
         progress: show progress bars.
-        workers, ray_address: who runs and reads; see `codi_lens.workers.Spread`.
+        workers, ray_address: who runs and reads; see `codi_lens.workers.spread`.
 
     Raises:
         ProblemError: no problems, or `k` out of range.

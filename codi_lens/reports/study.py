@@ -37,7 +37,7 @@ from codi_lens.study.measured import Measured, what_the_study_measured
 from codi_lens.study.run import Study, run_study
 from codi_lens.study.settings import StudyThresholds, check_models
 from codi_lens.wording import Stages
-from codi_lens.workers import Workers
+from codi_lens.workers.spread import Workers
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ def report_study(
             where all `problems` are built-in ones; 0 for none.
         png: also write static images, where kaleido and a browser are there.
         progress: show a progress bar and, in a terminal, what is computed.
-        workers, ray_address: who thinks; see `codi_lens.workers.Spread`.
+        workers, ray_address: who thinks; see `codi_lens.workers.spread`.
 
     Raises:
         OutputError: the folder holds other content or another study, or there are not one or two

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from codi_lens import CodiLensError, CodiModel, InterventionError, extract, extract_scores, workers
+from codi_lens import CodiLensError, CodiModel, InterventionError, extract, extract_scores
 from codi_lens.attention.blocks import BLOCK, Blocks
 from codi_lens.causal.attribution import attribute_heads
 from codi_lens.causal.measure import measure
@@ -22,6 +22,8 @@ from codi_lens.causal.sweeps import sweep_heads
 from codi_lens.cli.main import main
 from codi_lens.problems import word_problems
 from codi_lens.thinking.hooks import Intervention
+from codi_lens.workers import cluster
+from codi_lens.workers.packing import pack
 
 pytestmark = pytest.mark.ray
 MANY = word_problems(2 * BLOCK + 60, seed=3)
@@ -31,10 +33,10 @@ BOTH: list[dict[str, Any]] = [{}, {"workers": 2}]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
+def stopped() -> Iterator[None]:
     pytest.importorskip("ray", reason="Ray is not installed: make test-ray")
     yield
-    for pool in list(workers._POOLS):
+    for pool in list(cluster._POOLS):
         pool.stop()
 
 
@@ -58,7 +60,7 @@ def ours() -> list[psutil.Process]:
 
 def gone() -> bool:
     """Whether all workers were stopped."""
-    return workers._POOLS == [] and psutil.wait_procs(ours(), timeout=30)[1] == []
+    return cluster._POOLS == [] and psutil.wait_procs(ours(), timeout=30)[1] == []
 
 
 class Killer(threading.Thread):
@@ -118,8 +120,8 @@ def test_workers_share_the_weights_and_keep_threads_and_precision(tiny_gpt2: Cod
     ray = pytest.importorskip("ray")
 
     extract(tiny_gpt2, MANY[:1], workers=2, **BRIEF)
-    (pool,) = workers._POOLS
-    packed = [ray.put(workers._pack(lambda _: (torch.get_num_threads(), tiny_gpt2.fingerprint())))]
+    (pool,) = cluster._POOLS
+    packed = [ray.put(pack(lambda _: (torch.get_num_threads(), tiny_gpt2.fingerprint())))]
     told = ray.get([each.do.remote(packed, 0, None) for each in pool.workers])
     assert [result for _, result, _ in told] == [(1, tiny_gpt2.fingerprint())] * 2
 

@@ -1,10 +1,4 @@
-"""Work on many problems, done here or by workers of a Ray cluster: `codi_lens[ray]`.
-
-The one seam between codi_lens and Ray. A *job* is what is done, a *task* what it is done to: a
-block of problems, say. Ray holds the job once a node, starts the workers, and replaces one that
-dies; each task is done as it would be done here, by as many threads, so that the results are the
-same bit for bit.
-"""
+"""Jobs done to many tasks, here or by workers of a Ray cluster that are kept for the next."""
 
 from __future__ import annotations
 
@@ -14,77 +8,18 @@ import socket
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from importlib import import_module
-from importlib.util import find_spec
-from io import BytesIO
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
-from codi_lens.errors import CodiLensError, shown, whole_number
+from codi_lens.errors import CodiLensError, shown
+from codi_lens.workers.packing import pack, the_ray, unpack
+from codi_lens.workers.spread import Spread, Workers
 
-Workers = int | Literal["auto"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 _RETRIES = 3
 """How often a task is tried again whose worker died."""
-_OUTSIDE = 1 << 16
-"""Bytes from which an array is laid beside the pickle, where all workers of a node share it."""
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what becomes the default, without its warning
-}
-
-
-class Spread(TypedDict, total=False):
-    """Who does the work.
-
-    Attributes:
-        workers: how many workers of Ray: a number, or "auto", one for each GPU if the model is on
-            one, else one for each core (or as many cores as it has threads); by default none, and
-            the work is done here.
-        ray_address: of a running cluster, "auto" or "host:port"; by default Ray starts one on this
-            machine, which lasts as long as the process.
-    """
-
-    workers: Workers | None
-    ray_address: str | None
-
-
-def spread_of(workers: Any, ray_address: Any) -> Spread:
-    """Who does the work, checked; an address alone means workers="auto".
-
-    Args:
-        workers: see `Spread`.
-        ray_address: see `Spread`.
-
-    Raises:
-        CodiLensError: no such number of workers, no address, or Ray is not installed.
-
-    >>> spread_of(None, None)
-    {}
-    >>> spread_of(0, None)
-    Traceback (most recent call last):
-    codi_lens.errors.CodiLensError: workers must be at least 1, not 0.
-    """
-    if workers is None and ray_address is None:
-        return {}
-    if isinstance(workers, str) and workers != "auto":
-        raise CodiLensError(f'workers must be a whole number or "auto", not {shown(workers)}.')
-    if ray_address is not None and not (isinstance(ray_address, str) and ray_address.strip()):
-        raise CodiLensError(
-            f'ray_address is "auto" or the host:port of a cluster, not {shown(ray_address)}.'
-        )
-    if workers is not None and workers != "auto":
-        workers = whole_number("workers", workers, 1, 100_000, CodiLensError)
-    if find_spec("ray") is None:
-        raise CodiLensError(
-            "Workers need the `ray` package: pip install 'codi_lens[ray]'; or leave out workers "
-            "(--workers)."
-        )
-    return {"workers": workers or "auto", "ray_address": ray_address}
 
 
 def each_done(
@@ -115,12 +50,6 @@ def each_done(
         yield from _by_workers(job, tasks, _pool_for(spread, device))
 
 
-def _ray() -> Any:
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    return import_module("ray")
-
-
 @dataclass(frozen=True, eq=False)
 class _Pool:
     """Workers that wait for jobs, and what was asked for to have them."""
@@ -131,7 +60,7 @@ class _Pool:
 
     def stop(self) -> None:
         """Stop the workers, and the cluster where it was started for them."""
-        ray = _ray()
+        ray = the_ray()
         _POOLS.remove(self)
         if ray.is_initialized():
             for worker in self.workers:
@@ -147,10 +76,10 @@ _POOLS: list[_Pool] = []
 def _by_workers(
     job: Callable[[Task], Result], tasks: Sequence[Task], pool: _Pool
 ) -> Generator[tuple[Task, Result], None, None]:
-    ray = _ray()
+    ray = the_ray()
     said: dict[Any, Any] = {}
     try:
-        packed = [ray.put(_pack(job))]  # in a list it goes as it is, not as what it stands for
+        packed = [ray.put(pack(job))]  # in a list it goes as it is, not as what it stands for
         done = ray.util.ActorPool(pool.workers).map_unordered(
             lambda worker, i: worker.do.remote(packed, i, tasks[i]), range(len(tasks))
         )
@@ -188,7 +117,7 @@ def _pool_for(spread: Spread, device: torch.device) -> _Pool:
     unit, amount = ("GPU", 1) if device.type == "cuda" else ("CPU", threads)
     n, address = spread.get("workers"), spread.get("ray_address")
     own = _join(address, n, unit, amount)
-    ray = _ray()
+    ray = the_ray()
     has = int(ray.cluster_resources().get(unit, 0))
     n = max(1, has // amount) if n == "auto" or n is None else n
     if n * amount > has:
@@ -206,7 +135,7 @@ def _pool_for(spread: Spread, device: torch.device) -> _Pool:
 
 def _join(address: str | None, n: Workers | None, unit: str, amount: int) -> bool:
     """Be in a cluster; whether it was started here and now."""
-    ray = _ray()
+    ray = the_ray()
     if ray.is_initialized():  # by whoever calls
         return False
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -244,61 +173,9 @@ class _Worker:
         """Do a job to a task; its number, what came of it, and the warnings meanwhile."""
         if packed[0] != self._packed:
             self._job = None  # the last one's memory first
-            self._job, self._packed = _unpack(*_ray().get(packed[0])), packed[0]
+            self._job, self._packed = unpack(*the_ray().get(packed[0])), packed[0]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             result = self._job(task)
         said = [(each.message, each.category, each.filename, each.lineno) for each in caught]
         return i, result, said
-
-
-class _Bytes:
-    """The memory that tensors are views of: once in a pickle, however many they are."""
-
-    def __init__(self, array: np.ndarray, device: str) -> None:
-        self._array, self._device = array, device
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Bytes, (self._array, self._device)
-
-    @cached_property
-    def storage(self) -> torch.UntypedStorage:
-        """The same memory on a CPU, a copy on its device else."""
-        with warnings.catch_warnings():  # what workers share is read alone, as weights are
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            return torch.from_numpy(self._array).to(self._device).untyped_storage()
-
-
-def _typed(memory: _Bytes, dtype: torch.dtype) -> torch.TypedStorage:
-    return torch.TypedStorage(wrap_storage=memory.storage, dtype=dtype, _internal=True)
-
-
-def _pack(job: Any) -> tuple[bytes, list[np.ndarray]]:
-    """A job as bytes, and the large arrays in it beside them, tensors too; nothing twice."""
-    kept: dict[tuple[str, int], _Bytes] = {}
-    outside: list[np.ndarray] = []
-
-    class Packer(_ray().cloudpickle.CloudPickler):
-        def reducer_override(self, obj: Any) -> Any:
-            if type(obj) is not torch.TypedStorage:
-                return super().reducer_override(obj)
-            memory = obj._untyped_storage
-            key = str(memory.device), memory.data_ptr()
-            if key not in kept:
-                values = torch.empty(0, dtype=torch.uint8, device=memory.device).set_(memory)
-                kept[key] = _Bytes(values.cpu().numpy(), memory.device.type)
-            return _typed, (kept[key], obj.dtype)
-
-    def inside(buffer: Any) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes >= _OUTSIDE:
-            outside.append(np.frombuffer(raw, dtype=np.uint8))
-        return raw.nbytes < _OUTSIDE
-
-    with BytesIO() as file:
-        Packer(file, protocol=5, buffer_callback=inside).dump(job)
-        return file.getvalue(), outside
-
-
-def _unpack(pickled: bytes, outside: list[np.ndarray]) -> Any:
-    return _ray().cloudpickle.loads(pickled, buffers=outside)

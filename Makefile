@@ -13,7 +13,7 @@ QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.p
 	$(wildcard codi_lens/*.py) codi_lens/problems codi_lens/attention codi_lens/study
 
 .PHONY: demo test test-quick test-jupyter test-ray lint format js notebooks bench bench-loading bench-metrics \
-	bench-scale bench-gpu bench-sweeps bench-attribution faults fuzz parity verify-wrong docs docs-serve pictures clean
+	bench-scale bench-gpu bench-sweeps bench-attribution bench-workers faults fuzz parity verify-wrong docs docs-serve pictures clean
 
 # What the demo consists of: anything else in its folder is somebody's own.
 DEMO := codi_lens.json heads.csv heads_generation.csv summary.json findings.md details.npz lens.csv \
@@ -75,6 +75,10 @@ bench-sweeps: $(READY)  ## time a sweep over all heads against rerunning each
 
 bench-attribution: $(READY)  ## hold attribution against exact sweeps
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/attribution.py
+
+bench-workers: $(READY)  ## time extraction and sweeps by workers of Ray against here
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/workers.py
 
 faults: $(READY)  ## stop every command at its file operations, and run it again
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,13 @@ from codi_lens.causal.attribution import attribute_heads
 from codi_lens.causal.measure import measure
 from codi_lens.causal.sweeps import sweep_heads
 from codi_lens.cli.main import main
+from codi_lens.interventions import ablate_heads
 from codi_lens.problems import word_problems
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.workers import cluster
+from codi_lens.workers.cluster import each_done
 from codi_lens.workers.packing import pack
+from codi_lens.workers.spread import spread_of
 
 pytestmark = pytest.mark.ray
 MANY = word_problems(2 * BLOCK + 60, seed=3)
@@ -183,6 +188,32 @@ def test_an_interruption_stops_the_workers_and_the_rest_is_made_up_for(
     for name in ("one", "two"):
         extract(tiny_gpt2, MANY, tmp_path / name, **BRIEF)
     assert same_files(tmp_path / "one", tmp_path / "two")
+
+
+def test_hooks_of_the_model_and_donors_go_with_a_job(tiny_gpt2: CodiModel) -> None:
+    some = MANY[: BLOCK + 9]
+    plain = extract(tiny_gpt2, some, **BRIEF).load()
+    with tiny_gpt2.lens.hooks(fwd_hooks=[("blocks.0.attn.hook_z", lambda z, hook: 0 * z)]):
+        here, there = (extract(tiny_gpt2, some, **BRIEF, **asked).load() for asked in BOTH)
+    assert there.identical(here) and not here.identical(plain)
+    options: dict[str, Any] = {"interventions": [ablate_heads([(1, 2)], "resample")], **BRIEF}
+    here, there = (extract(tiny_gpt2, some, **options, **asked).load() for asked in BOTH)
+    assert there.identical(here) and not here.identical(plain)
+
+
+def test_warnings_are_heard_and_a_task_that_kills_every_worker_ends_in_a_sentence() -> None:
+    def warn(task: int) -> int:
+        warnings.warn(f"heard {task}", stacklevel=1)
+        return task
+
+    here = torch.device("cpu")
+    with pytest.warns(UserWarning) as heard:
+        done = list(each_done(warn, [1, 2], here, spread_of(2, None)))
+    assert sorted(done) == [(1, 1), (2, 2)]
+    assert sorted(str(each.message) for each in heard) == ["heard 1", "heard 2"]
+    with pytest.raises(CodiLensError, match="A worker died 4 times at the same task"):
+        list(each_done(lambda _: os._exit(1), [1], here, spread_of(2, None)))
+    assert gone()
 
 
 def test_no_cluster_is_one_sentence(tiny_gpt2: CodiModel) -> None:

@@ -12,8 +12,8 @@ QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.p
 	tests/test_stats.py tests/problems tests/attention tests/study \
 	$(wildcard codi_lens/*.py) codi_lens/problems codi_lens/attention codi_lens/study
 
-.PHONY: demo test test-quick test-jupyter lint format js notebooks bench bench-loading bench-metrics \
-	bench-scale bench-gpu bench-sweeps bench-attribution faults fuzz parity verify-wrong docs docs-serve pictures clean
+.PHONY: demo test test-quick test-jupyter test-ray lint format js notebooks bench bench-loading bench-metrics \
+	bench-scale bench-gpu bench-sweeps bench-attribution bench-workers faults fuzz parity verify-wrong docs docs-serve pictures clean
 
 # What the demo consists of: anything else in its folder is somebody's own.
 DEMO := codi_lens.json heads.csv heads_generation.csv summary.json findings.md details.npz lens.csv \
@@ -31,6 +31,11 @@ test-quick: $(READY)  ## for the inner loop: units, doctests of light modules, a
 test-jupyter: $(READY)  ## the explorer in a real JupyterLab, driven by a browser
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[notebooks]'
 	$(PYTEST) -m jupyter tests/jupyter
+
+# The hook that checks types is left out: what it makes of functions cannot be sent to workers.
+test-ray: $(READY)  ## commands and calls done by two workers of Ray, one of them killed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	$(PYTEST) -o addopts= -m ray tests/workers
 
 lint: $(READY)  ## ruff, pyright, and types, style and bundle of the explorer's JavaScript
 	$(BIN)/ruff check .
@@ -70,6 +75,10 @@ bench-sweeps: $(READY)  ## time a sweep over all heads against rerunning each
 
 bench-attribution: $(READY)  ## hold attribution against exact sweeps
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/attribution.py
+
+bench-workers: $(READY)  ## time extraction and sweeps by workers of Ray against here
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/workers.py
 
 faults: $(READY)  ## stop every command at its file operations, and run it again
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py

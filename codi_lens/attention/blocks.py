@@ -17,6 +17,7 @@ import numpy as np
 import zarr
 from jaxtyping import Bool
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.storage import MemoryStore
 
 BLOCK = 320
 """Problems of which an array is one file: what a killed process loses at most."""
@@ -89,6 +90,8 @@ class Blocks:
 
     Attributes:
         done: the problems that need not be run again.
+        unwritten: of the block that was filled last, what has to be written where the arrays are:
+            in another process than that which holds them in memory.
     """
 
     def __init__(
@@ -102,6 +105,12 @@ class Blocks:
         self.done = done
         self._arrays, self._kept = arrays, kept
         self._gathered, self._reduce = gathered or kept, reduce
+        self.unwritten: Values | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """In another process, arrays that are in memory here cannot be written."""
+        in_memory = isinstance(self._arrays["done"].store, MemoryStore)
+        return vars(self) | ({"_arrays": None} if in_memory else {})
 
     def unfinished(self) -> list[int]:
         """The blocks with problems that are not done."""
@@ -135,10 +144,33 @@ class Blocks:
         finally:
             if (done != before).any() and (self._reduce is None or done.all()):
                 kept = values if self._reduce is None else self._reduce(values)
-                # The first array says what is done, so it comes last.
-                for name in reversed([*self._kept]):
-                    self._arrays[name][self._kept[name].rows(block)] = kept[name]
-                self._arrays["done"][:] = self.done
+                if self._arrays is None:
+                    self.unwritten = kept
+                else:
+                    self._write(block, kept)
+
+    def settle(
+        self, block: int, done: Bool[np.ndarray, " problem"], unwritten: Values | None
+    ) -> int:
+        """Note what was filled, here or by another process; how many problems that were new.
+
+        Args:
+            block: was filled.
+            done: which of its problems are.
+            unwritten: see above.
+        """
+        if unwritten is not None:
+            self._write(block, unwritten)
+        mine = self.done[block * BLOCK : (block + 1) * BLOCK]  # a view
+        new = int((done & ~mine).sum())
+        mine[:] = done
+        self.note("done", self.done)
+        return new
+
+    def _write(self, block: int, values: Values) -> None:
+        # The first array says what is done, so it comes last.
+        for name in reversed([*self._kept]):
+            self._arrays[name][self._kept[name].rows(block)] = values[name]
 
     def read(self, name: str) -> np.ndarray:
         """A whole array."""

@@ -27,6 +27,7 @@ from codi_lens.stats import wilson_interval
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned
 from codi_lens.thinking.run import ThoughtRun
+from codi_lens.workers.spread import Workers
 
 
 def extract(
@@ -41,6 +42,8 @@ def extract(
     max_new_tokens: int = 64,
     interventions: Sequence[Intervention | Planned] = (),
     progress: bool = True,
+    workers: Workers | None = None,
+    ray_address: str | None = None,
 ) -> xr.DataArray:
     """Run all problems and keep the attention of every named position, and the answers.
 
@@ -63,6 +66,8 @@ def extract(
         interventions: see `CodiModel.think`. Those that name no donors draw them among all the
             problems. A stored extraction knows its interventions by their names.
         progress: show a progress bar.
+        workers, ray_address: who thinks; see `codi_lens.workers.spread`. A cluster's machines need
+            `out` on a file system that they share.
 
     Returns:
         Attention [problem, layer, head, query, key] as in `ThoughtRun.attention`, with the ids as
@@ -87,6 +92,7 @@ def extract(
     """
     running: dict[str, Any] = {"interventions": interventions, "progress": progress}
     running |= {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "source": source}
+    running |= {"workers": workers, "ray_address": ray_address}
     check_flags(value_weighted=value_weighted)
     asked = Extraction.of(model, problems, weighted=value_weighted, **running)
     told = {} if source is None else settings_in(source)

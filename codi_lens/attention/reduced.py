@@ -23,6 +23,7 @@ from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problems
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned
+from codi_lens.workers.spread import Workers
 
 SCORES = "scores.zarr"
 _MOMENTS = ("n", "mean", "squares")
@@ -39,6 +40,8 @@ def extract_scores(
     max_new_tokens: int = 64,
     interventions: Sequence[Intervention | Planned] = (),
     progress: bool = True,
+    workers: Workers | None = None,
+    ray_address: str | None = None,
 ) -> xr.Dataset:
     """Run all problems and keep what their attention comes to: every score, mean and spread.
 
@@ -53,6 +56,7 @@ def extract_scores(
         max_new_tokens: see `CodiModel.think`.
         interventions: see `extract`.
         progress: show a progress bar.
+        workers, ray_address: see `extract`.
 
     Returns:
         `mean` and `std` (population) over problems, [layer, head, query, key], of the problems that
@@ -70,6 +74,7 @@ def extract_scores(
     """
     running: dict[str, Any] = {"interventions": interventions, "progress": progress}
     running |= {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "source": source}
+    running |= {"workers": workers, "ray_address": ray_address}
     asked = Extraction.of(model, problems, **running)
     store = MemoryStore() if out is None else as_path("out", out)
     n_blocks, of_head, along = ceil(len(asked.problems) / BLOCK), DIMS[1:], DIMS[:1]

@@ -76,7 +76,8 @@ def open_store(
         _begin(store, {**settings, **told})
         # What equals the fill value is written too, so that a chunk that is not there is missing.
         with damage_named(store), zarr.config.set({"array.write_empty_chunks": True}):
-            group = zarr.open_group(store, mode="r+", use_consolidated=False)
+            place = store.absolute() if isinstance(store, Path) else store  # for other processes
+            group = zarr.open_group(place, mode="r+", use_consolidated=False)
             if group.attrs["questions"] != settings["questions"]:
                 group.attrs["questions"] = settings["questions"]
             n = len(settings["questions"])
@@ -88,7 +89,12 @@ def open_store(
             blocks = Blocks(arrays, kept, done, **reduced)
             blocks.note("done", done)
         with zarr.config.set({"array.write_empty_chunks": True}):
-            yield blocks
+            try:
+                yield blocks
+            finally:
+                if isinstance(store, Path):
+                    _clear(store)
+                blocks.note("done", blocks.done)
 
 
 def _begin(store: Store, attributes: dict[str, Any]) -> None:
@@ -99,13 +105,18 @@ def _begin(store: Store, attributes: dict[str, Any]) -> None:
         return
     wanted = _deciding({name: value for name, value in attributes.items() if name not in _TOLD})
     if resumes(store, _STORE, wanted, partial(_settings, names=wanted)):
-        for path in store.rglob("*.partial"):  # zarr's, of a stopped process
-            path.unlink(missing_ok=True)
+        _clear(store)
         return
     # Made beside its place and renamed, so that it never stands without saying what it is.
     with in_place_of(store) as unfinished:
         unfinished.mkdir()
         write_text(unfinished / "zarr.json", json.dumps(described, indent=2))
+
+
+def _clear(store: Path) -> None:
+    """Remove what zarr left half-written in a process that was stopped."""
+    for path in store.rglob("*.partial"):
+        path.unlink(missing_ok=True)
 
 
 def _settings(store: Path, names: Iterable[str]) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from tqdm import tqdm
 
-from codi_lens.attention.blocks import BLOCK, Blocks
+from codi_lens.attention.blocks import BLOCK, Blocks, Values
 from codi_lens.attention.opening import WEIGHTED, open_attention, store_in
 from codi_lens.attention.store import without_gold
 from codi_lens.errors import OutputError, as_path, check_flags, shown
@@ -29,6 +30,8 @@ from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned, as_interventions
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
+from codi_lens.workers.cluster import each_done
+from codi_lens.workers.spread import Spread, Workers, spread_of
 
 Source = str | Path
 """The folder of an extraction, or of a command that keeps its attention."""
@@ -48,6 +51,7 @@ class Extraction:
         interventions: alive in every run.
         taken: attention of these problems that is taken, instead of thinking.
         progress: show a progress bar.
+        spread: who thinks; what is taken is copied here.
     """
 
     model: CodiModel
@@ -58,6 +62,7 @@ class Extraction:
     interventions: Sequence[Intervention | Planned]
     taken: xr.DataArray | None
     progress: bool
+    spread: Spread
 
     @classmethod
     def of(
@@ -71,11 +76,14 @@ class Extraction:
         source: Source | None,
         weighted: bool = False,
         progress: bool,
+        workers: Workers | None,
+        ray_address: str | None,
     ) -> Extraction:
         """Check what is given.
 
         Args:
             model, problems, batch_size, max_new_tokens, interventions, progress: see above.
+            workers, ray_address: see `codi_lens.workers.spread`.
             source: where attention is taken from.
             weighted: whether value-weighted attention is taken too.
 
@@ -86,16 +94,17 @@ class Extraction:
         listed = problems_for(model, problems, "extract")
         check_problems(listed, "extract", batch_size=batch_size, max_new_tokens=max_new_tokens)
         check_flags(progress=progress)
+        spread = spread_of(workers, ray_address)
         acting = as_interventions(interventions)
         if acting:  # those that name no donors draw them among all the problems
             donors = Donors(model, listed, batch_size=int(batch_size))
             acting = [with_donors(each, donors) for each in acting]
         prompts = prepare_problems(model, listed)
         sizes = int(batch_size), int(max_new_tokens)
-        asked = cls(model, listed, prompts, *sizes, acting, None, progress)
+        asked = cls(model, listed, prompts, *sizes, acting, None, progress, spread)
         if source is None:
             return asked
-        return replace(asked, taken=taken_from(source, asked.settings, weighted))
+        return replace(asked, taken=taken_from(source, asked.settings, weighted), spread={})
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -139,20 +148,36 @@ class Extraction:
             keep: what the store keeps of each problem of a run, under the names of its arrays.
             names_filter: which activations `keep` needs.
         """
-        size = self.batch_size if self.taken is None else BLOCK
         n = len(self.problems)
         with tqdm(total=n, desc="thinking", unit="problem", disable=not self.progress) as bar:
             bar.update(int(blocks.done.sum()))
-            for block in blocks.unfinished():
-                with blocks.filling(block) as take:
-                    for batch in self._batches(block, size):
-                        if blocks.done[batch].all():
-                            continue
-                        if self.taken is None:
-                            found = keep(self._run(batch, names_filter))
-                        else:
-                            found = _rows(self.taken.isel(problem=batch))
-                        bar.update(take(batch, found))
+            tell = int if self.spread else bar.update  # of workers only whole blocks are heard
+            job = partial(self._fill, blocks, keep, names_filter, tell)
+            filled = each_done(job, blocks.unfinished(), self.model.device, self.spread)
+            with closing(filled):
+                for block, (done, unwritten) in filled:
+                    bar.update(blocks.settle(block, done, unwritten))
+
+    def _fill(
+        self,
+        blocks: Blocks,
+        keep: Callable[[ThoughtRun], Found],
+        names_filter: NamesFilter,
+        tell: Callable[[int], object],
+        block: int,
+    ) -> tuple[Bool[np.ndarray, " problem"], Values | None]:
+        """Fill a block: what `Blocks.settle` is told of it. `tell` hears of every batch."""
+        size = self.batch_size if self.taken is None else BLOCK
+        with blocks.filling(block) as take:
+            for batch in self._batches(block, size):
+                if blocks.done[batch].all():
+                    continue
+                if self.taken is None:
+                    found = keep(self._run(batch, names_filter))
+                else:
+                    found = _rows(self.taken.isel(problem=batch))
+                tell(take(batch, found))
+        return blocks.done[block * BLOCK : (block + 1) * BLOCK], blocks.unwritten
 
     def _batches(self, block: int, size: int) -> Iterator[Int[np.ndarray, " problem"]]:
         """The problems of a block, long questions first, beside those of similar length.

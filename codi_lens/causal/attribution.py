@@ -82,7 +82,8 @@ def attribute_heads(
             `codi_lens.causal.path.Refining`.
         seed: of donors.
         out: a folder for the attributions of every problem, resumable.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         One row per head: `layer`, `head`, `name`, and the columns of `summarise_attributions`.
@@ -156,7 +157,8 @@ def attribute_thoughts(
             `codi_lens.causal.path.Refining`.
         seed: of donors.
         out: a folder for the attributions of every problem, resumable.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         One row per thought and mode: `thought`, `mode`, and the columns of

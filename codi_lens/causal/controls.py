@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import get_args
 
-from codi_lens.causal.measure import Arm
+from codi_lens.causal.arms import Arm
 from codi_lens.errors import ProblemError, check_choice
 from codi_lens.head_names import Head
 from codi_lens.interventions.donors import Donors

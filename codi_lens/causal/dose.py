@@ -18,10 +18,11 @@ import pandas as pd
 from einops import rearrange
 from jaxtyping import Float
 
+from codi_lens.causal.arms import Arm
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import check_known, summarise
 from codi_lens.causal.means import mean_test
-from codi_lens.causal.measure import CLEAN, Arm, Running, measure
+from codi_lens.causal.measure import CLEAN, Running, measure
 from codi_lens.errors import InterventionError, listed
 from codi_lens.head_names import Head, all_heads, as_heads, head_name
 from codi_lens.interventions.donors import Donors
@@ -99,7 +100,8 @@ def dose_response(
         at: where, by name.
         donors: whose values replace the heads'; by default the problems themselves.
         seed: of donors and random orders.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Raises:
         InterventionError: no clean answer with a number, a ranking without every head, or a k it

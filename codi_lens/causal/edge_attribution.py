@@ -52,7 +52,7 @@ def attribute_edges(
         following: `method` "patching" (the gradient at the clean run) or "integrated" (its mean
             while all edges weaken together, so that they sum to the effect of cutting them all);
             `outcome`, `steps`, `tolerance`, `max_steps`, `out`, `problems_at_once`,
-            `rows_at_once`, `max_new_tokens`, `progress`.
+            `rows_at_once`, `max_new_tokens`, `progress`, `workers`, `ray_address`.
 
     Returns:
         One row per edge, all heads together: `query`, `key`, and the columns of

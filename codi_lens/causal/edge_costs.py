@@ -43,7 +43,8 @@ def edge_costs(
         problems: what to think about.
         out: a folder for the outcomes, resumable.
         only: "all" problems, or those whose clean answer is "right", or "wrong".
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         Nats by which the clean number becomes less likely, with dimensions problem, query, key; NaN
@@ -162,7 +163,8 @@ def known_against_others(
         out: a folder for the outcomes, resumable.
         level: of the intervals.
         seed: of the other edges.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         One row for all problems, and for those with so many operations, with one reference so many

@@ -61,7 +61,8 @@ def head_edge_scores(
         problems: what to think about.
         out: a folder for the attributions, resumable.
         source: see `extract`; with value-weighted attention.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         By name, arrays with dimensions problem, layer, head, query, key; NaN where the key does
@@ -132,7 +133,8 @@ def edge_scores(
         out: a folder for the outcomes of interventions, resumable.
         by_head: of `head_edge_scores`, where it is there already.
         seed: of the donors of resampled thoughts.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         By name, arrays with dimensions problem, query, key, as of `edge_costs`.

@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from codi_lens.causal.arms import Arm
 from codi_lens.causal.means import MIN_EFFECT, check_min_effect, mean_columns, mean_test
-from codi_lens.causal.measure import Arm, Running, measure
+from codi_lens.causal.measure import Running, measure
 from codi_lens.causal.outcomes import Outcome
 from codi_lens.causal.strata import CLEAN, Only, kept
 from codi_lens.errors import InterventionError
@@ -71,7 +72,8 @@ def compare_interventions(
         min_effect: the least effect of interest, in nats.
         only: "all" problems, or those whose clean answer is "right", or "wrong".
         seed: of nothing, since statistics are computed and not drawn; for calls that give it.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Raises:
         CodiLensError: see `measure`; a `min_effect` below 0.

@@ -99,7 +99,8 @@ def grade(
         source: see `head_edge_scores`.
         level: of the intervals.
         seed: of the other problems, donors, shuffles and the bootstrap.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         `scores` has one row per score of `edge_scores`: `auroc` and `average_precision` of the

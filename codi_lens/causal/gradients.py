@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,7 +22,7 @@ from codi_lens.causal.gates import Gates, Replacing
 from codi_lens.causal.measure import Running, answered_runs, check_work, context_for
 from codi_lens.causal.outcomes import CleanAnswer, Outcome, differentiable
 from codi_lens.causal.path import Integral, Refining, Slopes, integrate
-from codi_lens.causal.results import Results
+from codi_lens.causal.results import Results, parts_to_do
 from codi_lens.errors import check_choice
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode
@@ -32,6 +32,7 @@ from codi_lens.problems.problem import Problems
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.workers.spread import Workers, spread_of
 
 Method = Literal["patching", "integrated"]
 """Attribution patching, or integrated gradients."""
@@ -138,6 +139,8 @@ def gate_attributions(
     rows_at_once: int = 128,
     max_new_tokens: int = 64,
     progress: bool = True,
+    workers: Workers | None = None,
+    ray_address: str | None = None,
 ) -> Attributed:
     """Attributions of each unit at each hook and position; see `Following` and `Running`.
 
@@ -149,12 +152,14 @@ def gate_attributions(
         one_by_one: open the gates of one position at a time on the way of integrated gradients;
             by default those of all positions open together.
         method, outcome, steps, tolerance, max_steps, out: see `Following`.
-        problems_at_once, rows_at_once, max_new_tokens, progress: see `Running`.
+        problems_at_once, rows_at_once, max_new_tokens, progress, workers, ray_address: see
+            `Running`.
 
     Raises:
         CodiLensError: see `codi_lens.causal.measure.measure`; fewer than one step.
     """
     problems = problems_for(model, problems)
+    spread = spread_of(workers, ray_address)
     refining = Refining(steps, tolerance, max_steps).checked()
     apart = one_by_one and method == "integrated"
     opened = [[position] for position in positions] if apart else [positions]
@@ -174,15 +179,12 @@ def gate_attributions(
     }
     answered = partial(answered_runs, model, problems, prompts, max_new_tokens=max_new_tokens)
     with Results(out, settings) as results:
-        to_do = _to_do(results, order, problems_at_once)
-        for part, which in tqdm(to_do, desc="attributing", unit="batch", disable=not progress):
-            clean, answers = answered(which)
-            tables = []
-            for group in opened:
-                slopes_at = partial(_slopes, clean, answers, gates, group, outcome)
-                found = _attribute(slopes_at, len(which), method, refining, rows_at_once)
-                tables.append(_long(found, [ids[i] for i in which], group, gates.hook_names))
-            results.write(part, pd.concat(tables, ignore_index=True))
+        to_do = parts_to_do(results, order.tolist(), problems_at_once)
+        way = method, refining, rows_at_once
+        job = partial(_part, answered, gates, opened, outcome, way, ids)
+        bar = tqdm(total=len(to_do), desc="attributing", unit="batch", disable=not progress)
+        with bar:
+            results.fill(job, to_do, model.device, spread, lambda _: bar.update())
         table = results.finish()
     return Attributed.of(table, ids, positions, gates.hook_names)
 
@@ -231,13 +233,24 @@ class Attributed:
         return cls(values, *(each[:, :, 0, 0] for each in rest))
 
 
-def _to_do(
-    results: Results, order: Int[np.ndarray, " problem"], at_once: int
-) -> list[tuple[str, list[int]]]:
-    """The parts that are not done, and which problems each holds."""
-    starts = [] if results.finished else range(0, len(order), at_once)
-    parts = {f"{start:06d}": order[start : start + at_once].tolist() for start in starts}
-    return [(part, which) for part, which in parts.items() if part not in results]
+def _part(
+    answered: Callable[[Sequence[int]], tuple[CleanRuns, list[CleanAnswer]]],
+    gates: Gates,
+    opened: Sequence[Sequence[str]],
+    outcome: Outcome,
+    way: tuple[Method, Refining, int],
+    ids: Sequence[str],
+    task: tuple[str, list[int]],
+) -> list[tuple[str, pd.DataFrame]]:
+    """The attributions of some problems, as a part."""
+    part, which = task
+    clean, answers = answered(which)
+    tables: list[pd.DataFrame] = []
+    for group in opened:
+        slopes_at = partial(_slopes, clean, answers, gates, group, outcome)
+        found = _attribute(slopes_at, len(which), *way)
+        tables.append(_long(found, [ids[i] for i in which], group, gates.hook_names))
+    return [(part, pd.concat(tables, ignore_index=True))]
 
 
 def _attribute(

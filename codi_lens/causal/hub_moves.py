@@ -17,8 +17,9 @@ import xarray as xr
 
 from codi_lens.attention.hubs import hub_ratios
 from codi_lens.attention.views import thought_view
+from codi_lens.causal.arms import Arm
 from codi_lens.causal.effects import contrasts, summarise
-from codi_lens.causal.measure import Arm, Running, measure
+from codi_lens.causal.measure import Running, measure
 from codi_lens.errors import AttentionError, InterventionError
 from codi_lens.head_names import Head
 from codi_lens.interventions.edges import force_hub, knock_out, swap_columns
@@ -114,7 +115,8 @@ def hub_moves(
         out: a folder for the outcomes, resumable.
         heads: in these heads only; in all by default.
         seed: of nothing, since statistics are computed and not drawn; for calls that give it.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         One row per intervention: `what` ("cut", "exchanged", "forced") is done to which

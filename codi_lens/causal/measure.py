@@ -6,23 +6,23 @@ values at the first position they can touch, many (problem, intervention) pairs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
+from codi_lens.causal.arms import Arm, check_rivals, identity_of, named_arms
 from codi_lens.causal.clean_answers import CleanAnswer, clean_answers, with_rivals
 from codi_lens.causal.outcomes import score
 from codi_lens.causal.results import Results
 from codi_lens.causal.strata import CLEAN, Only, judged, kept
-from codi_lens.errors import InterventionError, check_choice, check_flags, shown
+from codi_lens.errors import InterventionError, check_choice, check_flags
 from codi_lens.model import CodiModel
 from codi_lens.positions import rank
 from codi_lens.problems.arguments import whole_number
@@ -31,16 +31,14 @@ from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import hooked_names
 from codi_lens.thinking.hooks import Intervention
-from codi_lens.thinking.plan import Context, Planned, as_interventions, for_rows, plan_all
+from codi_lens.thinking.plan import Context, Planned, for_rows, plan_all
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import context_of
-
-Arm = Intervention | Planned | Sequence[Intervention | Planned]
-"""One intervention, or several that act together."""
+from codi_lens.workers.spread import Spread, Workers, spread_of
 
 
-class Decoding(TypedDict, total=False):
-    """How answers are decoded: what `extract` takes as experiments do.
+class Decoding(Spread, total=False):
+    """How answers are decoded, and by whom: what `extract` takes as experiments do.
 
     Attributes:
         max_new_tokens: longest answer; 64 by default.
@@ -74,6 +72,10 @@ def decoding(running: Running) -> Decoding:
         found["max_new_tokens"] = running["max_new_tokens"]
     if "progress" in running:
         found["progress"] = running["progress"]
+    if "workers" in running:
+        found["workers"] = running["workers"]
+    if "ray_address" in running:
+        found["ray_address"] = running["ray_address"]
     return found
 
 
@@ -87,6 +89,8 @@ def measure(
     rows_at_once: int = 128,
     max_new_tokens: int = 64,
     progress: bool = True,
+    workers: Workers | None = None,
+    ray_address: str | None = None,
     rivals: Mapping[str, str] | None = None,
     only: Only = "all",
 ) -> pd.DataFrame:
@@ -104,6 +108,8 @@ def measure(
         rows_at_once: (problem, intervention) pairs per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.
+        workers, ray_address: who runs them; see `codi_lens.workers.spread`. A cluster's machines
+            need `out` on a file system that they share.
         rivals: for the id of every problem that of another one of them: `logit_difference` is then
             over the number of that problem's clean answer, not over the run's own runner-up.
         only: "all" problems, or those whose clean answer is "right", or "wrong". Every problem is
@@ -129,46 +135,48 @@ def measure(
     """
     check_choice("only", only, Only)
     problems = problems_for(model, problems)
-    named = _named(arms)
+    named = named_arms(arms)
     ids = check_work(model, problems, problems_at_once, rows_at_once, progress)
+    spread = spread_of(workers, ray_address)
     problems_at_once, rows_at_once = int(problems_at_once), int(rows_at_once)
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
     if rivals is not None:
-        _check_rivals(problems, rivals)
+        check_rivals(problems, rivals)
+    place = {each: i for i, each in enumerate(ids)}
     prompts = prepare_problems(model, problems)
     batches = list(_batches(prompts, named, problems_at_once, rows_at_once))
     settings = {
         "fingerprint": model.fingerprint(),
         # Without gold answers, which judge the outcomes and decide none of them.
         "problems": [each.identity for each in problems],
-        "arms": {name: _identity(arm) for name, arm in named.items()},
+        "arms": {name: identity_of(arm) for name, arm in named.items()},
         "batches": [problems_at_once, rows_at_once],
         "max_new_tokens": max_new_tokens,
         "outcomes": ["log_prob", "logit_difference", "logit_margin"],
     }
+    rival: list[int] | None = None
     if rivals is not None:
         settings["rivals"] = dict(rivals)
+        rival = [place[rivals[each]] for each in ids]
     answered = partial(answered_runs, model, problems, prompts, max_new_tokens=max_new_tokens)
     total = len(problems) * (len(named) + 1)
     bar = tqdm(total=total, desc="intervening", unit="run", disable=not progress)
     with Results(out, settings) as results, bar:
-        for which, group in groupby(enumerate(batches), key=lambda pair: pair[1].problems):
-            todo = [(f"{number:06d}", batch) for number, batch in group]
-            missing = [pair for pair in todo if not results.finished and pair[0] not in results]
-            bar.update(sum(len(batch) for part, batch in todo if (part, batch) not in missing))
-            if not missing:
-                continue
-            clean, answers = answered(which)
-            if rivals is not None:
-                others = [ids.index(rivals[ids[i]]) for i in which]
-                answers = with_rivals(answers, answered(others)[1])
-            for part, batch in missing:
-                results.write(part, _run(clean, answers, batch, named))
-                bar.update(len(batch))
+        todo = [] if results.finished else enumerate(batches)
+        parts = [(f"{number:06d}", batch) for number, batch in todo]
+        missing = [each for each in parts if each[0] not in results]
+        bar.update(total - sum(len(batch) for _, batch in missing))
+        job, tasks = _Job(answered, named, rival), _tasks(missing, _PARTS if spread else 1)
+        results.fill(
+            job,
+            tasks,
+            model.device,
+            spread,
+            lambda task: bar.update(sum(len(batch) for _, batch in task)),
+        )
         outcomes = judged(results.finish(), problems)
         results.keep(outcomes)
-    order = {name: place for place, name in enumerate([CLEAN, *named])}
-    place = {each: i for i, each in enumerate(ids)}
+    order = {name: i for i, name in enumerate([CLEAN, *named])}
     keys = np.lexsort((outcomes["problem"].map(place), outcomes["arm"].map(order)))
     return kept(outcomes.iloc[keys].reset_index(drop=True), only)
 
@@ -249,6 +257,48 @@ def _batches(
                 yield _Batch(which, tuple(together[i : i + size]), position)
 
 
+_PARTS = 8
+"""Batches of a worker's task, which begins with a clean run of its own unless it has it still."""
+_Task = list[tuple[str, _Batch]]
+
+
+def _tasks(parts: Sequence[tuple[str, _Batch]], size: int) -> list[_Task]:
+    """At most so many batches of the same problems each."""
+    tasks: list[_Task] = []
+    for _, group in groupby(parts, key=lambda each: each[1].problems):
+        together = list(group)
+        tasks += [together[i : i + size] for i in range(0, len(together), size)]
+    return tasks
+
+
+@dataclass
+class _Job:
+    """Runs batches of the same problems.
+
+    Attributes:
+        answered: makes clean runs of problems, with their answers.
+        arms: by name.
+        rival: of each problem, if they have rivals.
+    """
+
+    answered: Callable[[Sequence[int]], tuple[CleanRuns, list[CleanAnswer]]]
+    arms: Mapping[str, Sequence[Intervention | Planned]]
+    rival: Sequence[int] | None
+    _last: tuple[Sequence[int], tuple[CleanRuns, list[CleanAnswer]]] | None = None
+
+    def __call__(self, task: _Task) -> Iterator[tuple[str, pd.DataFrame]]:
+        which = task[0][1].problems
+        if self._last is None or self._last[0] != which:
+            self._last = None  # its memory first
+            clean, answers = self.answered(which)
+            if self.rival is not None:
+                others = self.answered([self.rival[i] for i in which])[1]
+                answers = with_rivals(answers, others)
+            self._last = which, (clean, answers)
+        given = self._last[1]
+        yield from ((part, _run(*given, batch, self.arms)) for part, batch in task)
+
+
 def _run(
     clean: CleanRuns,
     answers: Sequence[CleanAnswer],
@@ -272,36 +322,3 @@ def _run(
     return pd.DataFrame(
         [label | outcome for label, outcome in zip(labels, outcomes, strict=True)]
     ).astype({"changed": bool})
-
-
-def _identity(arm: Sequence[Intervention | Planned]) -> list[list[str]]:
-    """What a resumed measurement must find unchanged; fixed hooks are known by name only."""
-    return [[each.name, each.details if isinstance(each, Planned) else ""] for each in arm]
-
-
-def _named(arms: Any) -> dict[str, list[Intervention | Planned]]:
-    """The interventions of every arm, by name."""
-    if not isinstance(arms, Mapping):
-        raise InterventionError(f"The arms are a dict of interventions by name, not {shown(arms)}.")
-    if not arms:
-        raise InterventionError("There is no intervention to measure; give at least one.")
-    named: dict[str, list[Intervention | Planned]] = {}
-    for name, arm in arms.items():
-        if not isinstance(name, str):
-            raise InterventionError(f"The name of an arm is text, not {shown(name)}.")
-        named[name] = as_interventions(arm)
-        if not named[name] or name == CLEAN:
-            reason = "is the name of the runs without intervention" if named[name] else "is empty"
-            raise InterventionError(f"The arm {name!r} {reason}; give it an intervention.")
-    return named
-
-
-def _check_rivals(problems: Sequence[Problem], rivals: Mapping[str, str]) -> None:
-    ids = {problem.id for problem in problems}
-    for problem in problems:
-        rival = rivals.get(problem.id)
-        if rival not in ids or rival == problem.id:
-            raise InterventionError(
-                f"The rival of {problem.id!r} is {rival!r}; give the id of another problem of the "
-                "measurement."
-            )

@@ -9,6 +9,7 @@ of this change says nothing about what the head is for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from codi_lens.attention.values import value_norms
 from codi_lens.causal.controls import donors_for, head_hooks
 from codi_lens.causal.measure import check_work
-from codi_lens.causal.results import Results
+from codi_lens.causal.results import Results, parts_to_do
 from codi_lens.errors import check_choice
 from codi_lens.head_names import head_name
 from codi_lens.interventions.donors import Donors
@@ -36,6 +37,7 @@ from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.think import context_of, think
+from codi_lens.workers.spread import Workers, spread_of
 
 
 def output_changes(
@@ -51,6 +53,8 @@ def output_changes(
     rows_at_once: int = 128,
     max_new_tokens: int = 64,
     progress: bool = True,
+    workers: Workers | None = None,
+    ray_address: str | None = None,
 ) -> pd.DataFrame:
     """How far `sweep_heads` with the same arguments moves what each head writes.
 
@@ -67,8 +71,8 @@ def output_changes(
         donors: whose values replace the heads'; by default the problems themselves.
         seed: of donors.
         out: a folder for the changes on every problem, resumable.
-        problems_at_once, rows_at_once, max_new_tokens, progress: see `Running`; each problem is one
-            row here, so that the second changes nothing.
+        problems_at_once, rows_at_once, max_new_tokens, progress, workers, ray_address: see
+            `Running`; each problem is one row here, so that the second changes nothing.
 
     Returns:
         One row per head, layer by layer: `layer`, `head`, `name`, `n` problems, and
@@ -85,6 +89,7 @@ def output_changes(
     """
     check_choice("ablation mode", mode, Mode)
     check_seed(seed)
+    spread = spread_of(workers, ray_address)
     problems = problems_for(model, problems)
     donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
     positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
@@ -101,14 +106,10 @@ def output_changes(
     }
     bar = tqdm(total=len(ids), desc="comparing outputs", unit="run", disable=not progress)
     with Results(out, settings) as results, bar:
-        for start in range(0, len(order), size):
-            which = order[start : start + size]
-            part = f"{start:06d}"
-            if not (results.finished or part in results):
-                chosen = [prompts[i] for i in which], [ids[i] for i in which]
-                edited = (positions, mode, donors, seed)
-                results.write(part, _changes(model, *chosen, *edited, max_new_tokens=longest))
-            bar.update(len(which))
+        parts = parts_to_do(results, order, size)
+        bar.update(len(ids) - sum(len(which) for _, which in parts))
+        job = partial(_changes, model, prompts, ids, positions, mode, donors, seed, longest)
+        results.fill(job, parts, model.device, spread, lambda task: bar.update(len(task[1])))
         table = results.finish()
     found = table.groupby(["layer", "head"])["output_change"].mean().reset_index()
     pairs = zip(found["layer"].tolist(), found["head"].tolist(), strict=True)
@@ -126,10 +127,12 @@ def _changes(
     mode: Mode,
     donors: Donors | None,
     seed: int,
-    *,
     max_new_tokens: int,
-) -> pd.DataFrame:
-    """One row for each problem, layer and head of a batch."""
+    task: tuple[str, list[int]],
+) -> list[tuple[str, pd.DataFrame]]:
+    """A part: one row for each problem, layer and head of a batch."""
+    part, which = task
+    prompts, ids = [prompts[i] for i in which], [ids[i] for i in which]
     hooks = head_hooks(model.lens.cfg.n_layers)
     questions = [list(prompt[: -len(model.config.opening)]) for prompt in prompts]
     longest = max_new_tokens if "answer" in positions else 1
@@ -149,7 +152,8 @@ def _changes(
     index = pd.MultiIndex.from_product(
         [ids, *(range(size) for size in squares.shape[1:])], names=["problem", "layer", "head"]
     )
-    return pd.DataFrame({"output_change": squares.sqrt().numpy().ravel()}, index).reset_index()
+    table = pd.DataFrame({"output_change": squares.sqrt().numpy().ravel()}, index)
+    return [(part, table.reset_index())]
 
 
 def _columns(

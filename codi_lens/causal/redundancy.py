@@ -9,9 +9,10 @@ from typing import Unpack
 
 import pandas as pd
 
+from codi_lens.causal.arms import Arm
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import contrasts, mean_effects
-from codi_lens.causal.measure import CLEAN, Arm, Running, measure
+from codi_lens.causal.measure import CLEAN, Running, measure
 from codi_lens.errors import InterventionError
 from codi_lens.head_names import Head, head_name
 from codi_lens.interventions.donors import Donors
@@ -53,7 +54,8 @@ def redundancy(
         at: where, by name.
         donors: whose values replace the heads'; by default those of the problems themselves.
         seed: of donors.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         One row per pair: its heads `a` and `b`, their effects alone `effect_a` and `effect_b`, the

@@ -17,8 +17,9 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
+from codi_lens.causal.arms import Arm
 from codi_lens.causal.means import mean_test
-from codi_lens.causal.measure import CLEAN, Arm, Running, measure
+from codi_lens.causal.measure import CLEAN, Running, measure
 from codi_lens.errors import InterventionError, PositionError, check_choice
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.residual import (
@@ -74,7 +75,8 @@ def restore(
             measured together in any case.
         level: of the intervals.
         seed: of the bootstrap.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         One row per direction, layer and position: `fraction` with its bootstrap interval `_low`,

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
+import torch
 
 from codi_lens.errors import as_path
 from codi_lens.outputs import Kind, begin, clear_partials, held, in_place_of, resumes, to_json
+from codi_lens.workers.cluster import each_done
+from codi_lens.workers.spread import Spread
+
+Task = TypeVar("Task")
 
 RESULTS = Kind(
     marker="settings.json",
@@ -86,9 +92,32 @@ class Results:
 
     def write(self, part: str, table: pd.DataFrame) -> None:
         """Keep a finished part; on disk it appears whole or not at all."""
-        if self._folder is not None:
-            table = _write(self._folder / "parts" / f"{part}.parquet", table)
-        self._kept[part] = table
+        self._kept |= _written(self._parts, lambda task: [task], (part, table))
+
+    def fill(
+        self,
+        job: Callable[[Task], Iterable[tuple[str, pd.DataFrame]]],
+        tasks: Sequence[Task],
+        device: torch.device,
+        spread: Spread,
+        tell: Callable[[Task], object],
+    ) -> None:
+        """Do a job to each task, here or by workers, and write the parts that come of it.
+
+        Args:
+            job: makes parts, by name; each is written where it is made, before the next.
+            tasks, device, spread: see `codi_lens.workers.cluster.each_done`.
+            tell: hears of each task once its parts are kept.
+        """
+        done = each_done(partial(_written, self._parts, job), tasks, device, spread)
+        with closing(done):
+            for task, parts in done:
+                self._kept |= parts
+                tell(task)
+
+    @property
+    def _parts(self) -> Path | None:
+        return None if self._folder is None else self._folder.absolute() / "parts"
 
     def finish(self) -> pd.DataFrame:
         """All parts in the order of their names, as one table (and one file)."""
@@ -108,6 +137,31 @@ class Results:
             kept = _read(whole)
             if kept is None or not table.equals(kept):
                 _write(whole, table)
+
+
+def parts_to_do(
+    results: Results, order: Sequence[int], at_once: int
+) -> list[tuple[str, list[int]]]:
+    """The parts that are not done, and which problems each holds.
+
+    Args:
+        results: where they are kept.
+        order: all problems, in the order in which they are run.
+        at_once: problems of a part.
+    """
+    starts = [] if results.finished else range(0, len(order), at_once)
+    parts = [(f"{start:06d}", list(order[start : start + at_once])) for start in starts]
+    return [each for each in parts if each[0] not in results]
+
+
+def _written(
+    folder: Path | None, job: Callable[[Task], Iterable[tuple[str, pd.DataFrame]]], task: Task
+) -> dict[str, pd.DataFrame]:
+    """The parts that come of a task, as they are read back where there is a folder."""
+    return {
+        part: table if folder is None else _write(folder / f"{part}.parquet", table)
+        for part, table in job(task)
+    }
 
 
 def _write(path: Path, table: pd.DataFrame) -> pd.DataFrame:

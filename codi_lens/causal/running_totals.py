@@ -70,7 +70,8 @@ def operand_swaps(
         out: a folder for the outcomes, resumable.
         level: of the intervals.
         seed: of the unrelated donors.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         One row per `n_operations`, `donor` ("counterpart" or "unrelated"), `thought`, `swapped`
@@ -161,7 +162,8 @@ def total_swaps(
         out: a folder for the outcomes, resumable.
         level: of the intervals.
         seed: of the donors.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         One row per `n_operations`, `thought` and `operation` k (0 for the start): `predicted_share`

@@ -49,7 +49,8 @@ def served_edges(
         truth: of `truth_of`, for these problems.
         out: a folder for the outcomes, resumable.
         seed: of the donors.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         One row per `query` that at least five problems need an edge from and five do not, and per

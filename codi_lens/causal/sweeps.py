@@ -55,7 +55,7 @@ def sweep_heads(
             another one as its donor, run clean once.
         seed: of donors.
         running: `min_effect` and `only` of `compare_interventions`; `problems_at_once`,
-            `rows_at_once`, `max_new_tokens`, `progress`.
+            `rows_at_once`, `max_new_tokens`, `progress`, `workers`, `ray_address`.
 
     Returns:
         As `summarise`, with `layer`, `head`, `name` and `scope`; `q` and what `matters` are over
@@ -110,7 +110,7 @@ def sweep_edges(
         heads: in these heads only; in all by default.
         seed: of nothing, since statistics are computed and not drawn; for calls that give it.
         running: `min_effect` and `only` of `compare_interventions`; `problems_at_once`,
-            `rows_at_once`, `max_new_tokens`, `progress`.
+            `rows_at_once`, `max_new_tokens`, `progress`, `workers`, `ray_address`.
 
     Returns:
         One row per pair, with `query` and `key`.
@@ -160,7 +160,7 @@ def sweep_thoughts(
             another one as its donor.
         seed: of donors and noise.
         running: `min_effect` and `only` of `compare_interventions`; `problems_at_once`,
-            `rows_at_once`, `max_new_tokens`, `progress`.
+            `rows_at_once`, `max_new_tokens`, `progress`, `workers`, `ray_address`.
 
     Returns:
         One row per thought and mode, with `thought` and `mode`.
@@ -211,7 +211,7 @@ def sweep_layers(
             with another one as its donor.
         seed: of donors.
         running: `min_effect` and `only` of `compare_interventions`; `problems_at_once`,
-            `rows_at_once`, `max_new_tokens`, `progress`.
+            `rows_at_once`, `max_new_tokens`, `progress`, `workers`, `ray_address`.
 
     Returns:
         One row per layer and position, with `layer` and `position`.

@@ -20,9 +20,10 @@ from jaxtyping import Float
 
 from codi_lens.attention.labels import heads_in, labelled
 from codi_lens.attention.views import thought_view
+from codi_lens.causal.arms import Arm
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.effects import contrasts, mean_effects, summarise
-from codi_lens.causal.measure import Arm, Running, measure
+from codi_lens.causal.measure import Running, measure
 from codi_lens.errors import InterventionError
 from codi_lens.head_names import Head, check_heads, head_name
 from codi_lens.interventions.donors import Donors
@@ -94,7 +95,8 @@ def transplants(
         blocks: the foreign ones, by name.
         out: a folder for the outcomes, resumable.
         seed: of nothing, since statistics are computed and not drawn; for calls that give it.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         One row per block, `OWN` and `EVEN` first: `block`, the columns of
@@ -161,7 +163,8 @@ def stand_ins(
         at: of the ablation, by name.
         donors: whose values replace the head's; by default those of the problems themselves.
         seed: of donors.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         One row per stand-in: `name`; `ablated`, the effect of the ablation alone; `effect` of both;

@@ -17,6 +17,7 @@ from codi_lens.problems.kinds import Kind
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.stories import Family
 from codi_lens.problems.words import word_problems
+from codi_lens.workers.spread import Workers, spread_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -255,7 +256,25 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Batches(Running):
+class Spread(Running):
+    """How to run the model on many problems, here or by workers.
+
+    Attributes:
+        workers: How many workers of Ray do it (codi_lens[ray]); auto is one for each GPU or, on the
+            CPU, for each core; by default none, and it is done here.
+        ray_address: A running Ray cluster, auto or HOST:PORT; by default Ray starts here.
+    """
+
+    workers: Annotated[Workers | None, tyro.conf.arg(metavar="N|auto")] = None
+    ray_address: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT|auto")] = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, before anything is loaded."""
+        spread_of(self.workers, self.ray_address)
+
+
+@dataclass(frozen=True)
+class Batches(Spread):
     """How to run the model on every problem once.
 
     Attributes:
@@ -266,7 +285,7 @@ class Batches(Running):
 
 
 @dataclass(frozen=True)
-class Rows(Running):
+class Rows(Spread):
     """How to run the model on every problem many times.
 
     Attributes:

@@ -94,7 +94,8 @@ def generalise(
         out: a folder for the outcomes of each corpus, resumable.
         k: how many tokens of each row count as read.
         seed: of donors and the bootstrap.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Raises:
         ProblemError: fewer than two corpora, or than two problems in one.

@@ -29,7 +29,7 @@ from codi_lens.loading.loaded import Loaded
 from codi_lens.model import CodiModel
 from codi_lens.positions import key_names
 from codi_lens.problems.problem import Problems, check_problems
-from codi_lens.readout.batches import batched_runs
+from codi_lens.readout.batches import itself, read_batches
 from codi_lens.stats import mean_interval
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.run import Cache, ThoughtRun
@@ -86,7 +86,8 @@ def answer_attribution(
     problems = problems_for(model, problems, "attribute")
     ids = check_problems(problems, "attribute", batch_size=batch_size)
     parts: list[xr.Dataset] = []
-    for batch, run in batched_runs(
+    for batch, run in read_batches(
+        itself,
         model,
         problems,
         _kept,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -13,9 +15,14 @@ from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.plan import Planned
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
+from codi_lens.workers.cluster import each_done
+from codi_lens.workers.spread import Workers, spread_of
+
+Found = TypeVar("Found")
 
 
-def batched_runs(
+def read_batches(
+    read: Callable[[Sequence[int], ThoughtRun], Found],
     model: CodiModel,
     problems: Sequence[Problem],
     names_filter: NamesFilter,
@@ -25,10 +32,15 @@ def batched_runs(
     max_new_tokens: int,
     progress: bool,
     interventions: Sequence[Planned] = (),
-) -> Iterator[tuple[list[int], ThoughtRun]]:
-    """Each batch's problems, by their place in the list, and their run; long questions first.
+    workers: Workers | None = None,
+    ray_address: str | None = None,
+) -> Iterator[tuple[list[int], Found]]:
+    """Each batch's problems, by their place in the list, and what is read in their run.
+
+    Long questions come first; batches of workers in whichever order they are done.
 
     Args:
+        read: takes a batch's problems and their run; of workers, where the run is made.
         model: the model.
         problems: checked, with ids of their own.
         names_filter: which activations the runs keep.
@@ -37,20 +49,31 @@ def batched_runs(
         max_new_tokens: longest answer.
         progress: show a progress bar.
         interventions: alive in every run.
+        workers, ray_address: who runs them; see `codi_lens.workers.spread`.
     """
     prompts, opening = prepare_problems(model, problems), len(model.config.opening)
-    order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
-    starts = range(0, len(problems), batch_size)
-    for start in tqdm(starts, desc=desc, unit="batch", disable=not progress):
-        batch = order[start : start + batch_size].tolist()
-        yield (
-            batch,
-            model.think(
-                [prompts[i][: len(prompts[i]) - opening] for i in batch],
-                max_new_tokens=max_new_tokens,
-                names_filter=names_filter,
-                interventions=interventions,
-                ids=[problems[i].id for i in batch],
-                kind=[problems[i].form for i in batch],
-            ),
+    spread = spread_of(workers, ray_address)
+
+    def run(batch: list[int]) -> Found:
+        found = model.think(
+            [prompts[i][: len(prompts[i]) - opening] for i in batch],
+            max_new_tokens=max_new_tokens,
+            names_filter=names_filter,
+            interventions=interventions,
+            ids=[problems[i].id for i in batch],
+            kind=[problems[i].form for i in batch],
         )
+        return read(batch, found)
+
+    order = np.argsort([-len(prompt) for prompt in prompts], kind="stable").tolist()
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    bar = tqdm(total=len(batches), desc=desc, unit="batch", disable=not progress)
+    with bar, closing(each_done(run, batches, model.device, spread)) as done:
+        for each in done:
+            yield each
+            bar.update()
+
+
+def itself(_: Sequence[int], run: ThoughtRun) -> ThoughtRun:
+    """What `read_batches` takes for the runs themselves, to be read here."""
+    return run

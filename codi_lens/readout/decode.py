@@ -18,10 +18,11 @@ from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.parsing import is_correct
 from codi_lens.problems.problem import Problems, check_problems
-from codi_lens.readout.batches import batched_runs
+from codi_lens.readout.batches import read_batches
 from codi_lens.readout.states import read
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.run import Cache, ThoughtRun
+from codi_lens.workers.spread import Workers
 
 
 def decode_thoughts(
@@ -34,6 +35,8 @@ def decode_thoughts(
     batch_size: int = 16,
     max_new_tokens: int = 64,
     progress: bool = True,
+    workers: Workers | None = None,
+    ray_address: str | None = None,
 ) -> pd.DataFrame:
     """The authors' rows: what each state says that makes a thought, and what it attends to.
 
@@ -50,6 +53,7 @@ def decode_thoughts(
         batch_size: problems per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.
+        workers, ray_address: who runs and reads; see `codi_lens.workers.spread`.
 
     Returns:
         One row per problem and state: `problem`, `row`, `position`, `tokens` (the k likeliest, as
@@ -77,8 +81,25 @@ def decode_thoughts(
     last = f"blocks.{cfg.n_layers - 1}.hook_resid_post"
     layers = range(cfg.n_layers) if layer is None else [layer]
     patterns = [f"blocks.{each}.attn.hook_pattern" for each in layers]
+
+    def rows_of(batch: Sequence[int], run: ThoughtRun) -> list[list[dict[str, object]]]:
+        cache, found = run.cache(), []
+        for row, i in enumerate(batch):
+            answer = run.answers[row]
+            correct = None if problems[i].answer is None else is_correct(answer, problems[i])
+            attention = _attention(run, cache, patterns, row, head)
+            states = cache[last][row, run.layout.bot : run.layout.bot + len(attention)]
+            found.append(
+                [
+                    {"problem": ids[i]} | each | {"answer": answer, "correct": correct}
+                    for each in _rows(model, run.tokens[row], states, attention, k)
+                ]
+            )
+        return found
+
     found: dict[int, list[dict[str, object]]] = {}
-    for batch, run in batched_runs(
+    for batch, rows in read_batches(
+        rows_of,
         model,
         problems,
         [last, *patterns],
@@ -86,17 +107,10 @@ def decode_thoughts(
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         progress=progress,
+        workers=workers,
+        ray_address=ray_address,
     ):
-        cache = run.cache()
-        for row, i in enumerate(batch):
-            answer = run.answers[row]
-            correct = None if problems[i].answer is None else is_correct(answer, problems[i])
-            attention = _attention(run, cache, patterns, row, head)
-            states = cache[last][row, run.layout.bot : run.layout.bot + len(attention)]
-            found[i] = [
-                {"problem": ids[i]} | each | {"answer": answer, "correct": correct}
-                for each in _rows(model, run.tokens[row], states, attention, k)
-            ]
+        found.update(zip(batch, rows, strict=True))
     return pd.DataFrame([row for i in range(len(problems)) for row in found[i]])
 
 

@@ -21,7 +21,7 @@ from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.problem import Problem, Problems, check_problems
 from codi_lens.problems.words import WordProblem
-from codi_lens.readout.batches import batched_runs
+from codi_lens.readout.batches import itself, read_batches
 from codi_lens.stats import mean_interval
 from codi_lens.thinking.given import problems_for
 
@@ -87,7 +87,8 @@ def thought_geometry(
     if len(problems) < 2 or not names:
         raise ProblemError("The geometry of thoughts takes two problems or more, and thoughts.")
     thoughts = np.zeros((len(problems), len(names), model.lens.cfg.d_model))
-    for batch, run in batched_runs(
+    for batch, run in read_batches(
+        itself,
         model,
         problems,
         None,

@@ -16,14 +16,14 @@ import pandas as pd
 
 from codi_lens.attention.probes import probe_totals
 from codi_lens.causal.effects import share_of
-from codi_lens.causal.measure import Running
+from codi_lens.causal.measure import Running, decoding
 from codi_lens.causal.running_totals import total_swaps
 from codi_lens.errors import ProblemError, whole_number
 from codi_lens.model import CodiModel
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problems, check_problems
 from codi_lens.problems.words import built_in
-from codi_lens.readout.batches import batched_runs
+from codi_lens.readout.batches import itself, read_batches
 from codi_lens.readout.reading import logit_lens
 from codi_lens.thinking.given import problems_for
 from codi_lens.wording import percent
@@ -83,10 +83,7 @@ def readable_and_used(
     check_seed(seed)
     if n_swapped is not None:
         whole_number("n_swapped", n_swapped, 1, len(chosen), ProblemError)
-    shown: dict[str, Any] = {
-        "max_new_tokens": running.get("max_new_tokens", 64),
-        "progress": running.get("progress", True),
-    }
+    shown: dict[str, Any] = {"max_new_tokens": 64, "progress": True, **decoding(running)}
     lens = logit_lens(model, chosen, targets="totals", k=1, at="bot", layers=[0], **shown)
     others = chosen[-1:] + chosen[:-1]
     shifted = {
@@ -94,7 +91,8 @@ def readable_and_used(
     }
     chance = logit_lens(model, chosen, targets=shifted, k=1, at="bot", layers=[0], **shown)
     thoughts = np.zeros((len(chosen), model.config.n_thoughts, model.lens.cfg.d_model))
-    for batch, run in batched_runs(model, chosen, None, "thinking", batch_size=_BATCH, **shown):
+    runs = read_batches(itself, model, chosen, None, "thinking", batch_size=_BATCH, **shown)
+    for batch, run in runs:
         thoughts[batch] = run.thoughts.detach().double().cpu().numpy()
     probes = probe_totals(thoughts, chosen, level=level, seed=seed).set_index(["thought", "step"])
     swaps = total_swaps(model, chosen[:n_swapped], level=level, seed=seed, **running)

@@ -24,12 +24,13 @@ from codi_lens.errors import PositionError, ProblemError, shown, whole_number
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, thought_names
 from codi_lens.problems.problem import Problems, check_problems
-from codi_lens.readout.batches import batched_runs
+from codi_lens.readout.batches import read_batches
 from codi_lens.readout.states import Reading, label_rank, position_labels, read
 from codi_lens.readout.targets import Targets, chosen_targets, ways_to_write
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.ways import Way, in_way
+from codi_lens.workers.spread import Workers
 
 
 @runtime_checkable
@@ -56,6 +57,8 @@ def logit_lens(
     batch_size: int = 8,
     max_new_tokens: int = 64,
     progress: bool = True,
+    workers: Workers | None = None,
+    ray_address: str | None = None,
 ) -> xr.Dataset:
     """What the residual stream at every layer and named position says, in tokens.
 
@@ -78,6 +81,7 @@ def logit_lens(
         batch_size: problems per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.
+        workers, ray_address: who runs and reads; see `codi_lens.workers.spread`.
 
     Returns:
         Over [problem, layer, position, rank]: `token` (text), `token_id` and `probability` of the
@@ -109,8 +113,14 @@ def logit_lens(
     ways = {
         name: [ways_to_write(model, value) for value in values] for name, values in wanted.items()
     }
-    parts: list[xr.Dataset] = []
-    for batch, run in batched_runs(
+
+    def read_in(batch: Sequence[int], run: ThoughtRun) -> list[xr.Dataset]:
+        chosen = {name: [each[i] for i in batch] for name, each in ways.items()}
+        return _read_run(model, run, [ids[i] for i in batch], chosen, kept, k, at, translator)
+
+    found: dict[int, xr.Dataset] = {}
+    for batch, parts in read_batches(
+        read_in,
         model,
         problems,
         [f"blocks.{layer}.hook_resid_post" for layer in kept],
@@ -118,14 +128,15 @@ def logit_lens(
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         progress=progress,
+        workers=workers,
+        ray_address=ray_address,
     ):
-        chosen = {name: [each[i] for i in batch] for name, each in ways.items()}
-        names = [ids[i] for i in batch]
-        parts += _read_run(model, run, names, chosen, kept, k, at, translator)
+        found.update(zip(batch, parts, strict=True))
+    parts = [found[i] for i in range(len(problems))]
     labels = sorted({str(p) for part in parts for p in part["position"].values}, key=label_rank)
     filled = {"token": "", "text": "", "token_id": -1, "target_rank": 0}
     whole = [part.reindex(position=labels, fill_value=filled | _NAN) for part in parts]
-    table = xr.concat(whole, dim="problem").sel(problem=ids)
+    table = xr.concat(whole, dim="problem")
     questions = {id: problem.question for id, problem in zip(ids, problems, strict=True)}
     table = table.assign_coords(question=("problem", [questions[id] for id in ids]))
     table.attrs = {"model": model.config.source, "translated": int(translator is not None)}

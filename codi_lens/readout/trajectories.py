@@ -20,7 +20,7 @@ from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.parsing import is_correct
 from codi_lens.problems.problem import Problems, check_problems
-from codi_lens.readout.batches import batched_runs
+from codi_lens.readout.batches import itself, read_batches
 from codi_lens.readout.reading import Translator, logit_lens
 from codi_lens.readout.targets import Targets, Value, chosen_targets
 from codi_lens.thinking.given import problems_for
@@ -140,8 +140,8 @@ def stopped_answers(
     for kept, place in enumerate(places):
         answers = [""] * len(problems)
         stop = [truncate_thoughts(kept)] if kept < n else []
-        for batch, run in batched_runs(
-            model, problems, None, f"{kept} thoughts", interventions=stop, **running
+        for batch, run in read_batches(
+            itself, model, problems, None, f"{kept} thoughts", interventions=stop, **running
         ):
             for i, answer in zip(batch, run.answers, strict=True):
                 answers[i] = answer

@@ -31,7 +31,7 @@ from codi_lens.outputs import in_place_of
 from codi_lens.positions import Scope
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problem, Problems, check_problems
-from codi_lens.readout.batches import batched_runs
+from codi_lens.readout.batches import itself, read_batches
 from codi_lens.readout.fitting import Fit, fit_translators
 from codi_lens.readout.states import position_labels
 from codi_lens.thinking.given import check_model, problems_for
@@ -227,7 +227,8 @@ def _states(
     """The states after every layer at the named positions, and the problem of each."""
     names = [f"blocks.{layer}.hook_resid_post" for layer in range(model.lens.cfg.n_layers)]
     states: list[list[Tensor]] = [[] for _ in problems]
-    for batch, run in batched_runs(
+    for batch, run in read_batches(
+        itself,
         model,
         problems,
         names,

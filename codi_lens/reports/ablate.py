@@ -73,7 +73,8 @@ def ablate_set(
         min_effect: the least effect of interest, in nats.
         source: see `extract`.
         seed: of everything drawn.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Raises:
         CodiLensError: see `compare_interventions`; `out` holds something else.
@@ -124,7 +125,8 @@ def ablate_top(
         n_random: random orders of heads.
         source: see `extract`; with value-weighted attention.
         seed: of halves and everything drawn.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Raises:
         InterventionError: `top` outside 1 … all heads but one, or another number of thoughts in the
@@ -189,7 +191,8 @@ def ablate_all(
         min_effect: the least effect of interest, in nats.
         source: see `extract`; with value-weighted attention.
         seed: of halves and everything drawn.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Raises:
         CodiLensError: see `sweep_heads`; `out` holds something else.

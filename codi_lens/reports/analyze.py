@@ -19,6 +19,7 @@ from codi_lens.attention.profiles import average_heads, destinations
 from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.streaming import Source
 from codi_lens.attention.views import VIEWS, View, n_thoughts_of, thought_view
+from codi_lens.causal.measure import Decoding
 from codi_lens.explorer.explore import explorer_of
 from codi_lens.explorer.payload import Told
 from codi_lens.model import CodiModel
@@ -31,6 +32,7 @@ from codi_lens.reports.questions.reading_back import reading_back
 from codi_lens.study.heads import mean_and_std
 from codi_lens.study.summary import attention_stats, attention_summary
 from codi_lens.wording import percent
+from codi_lens.workers.spread import Workers
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,8 @@ def analyze(
     batch_size: int = 32,
     max_new_tokens: int = 64,
     progress: bool = True,
+    workers: Workers | None = None,
+    ray_address: str | None = None,
 ) -> Analysis:
     """Extract attention, rank the heads in both views and write the analysis folder.
 
@@ -80,11 +84,14 @@ def analyze(
         batch_size: see `extract`.
         max_new_tokens: see `CodiModel.think`.
         progress: show a progress bar.
+        workers, ray_address: who thinks; see `codi_lens.workers.spread`.
 
     Raises:
         OutputError: the folder holds other content or another analysis.
         ProblemError: see `extract`.
     """
+    running: Decoding = {"max_new_tokens": max_new_tokens, "progress": progress}
+    running |= {"workers": workers, "ray_address": ray_address}
     with open_report(out, "analyze") as folder:
         attention = extract(
             model,
@@ -92,16 +99,14 @@ def analyze(
             folder / ATTENTION,
             source=source,
             batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            progress=progress,
+            **running,
         )
         found = reading_back(
             model,
             attention,
             problems,
             folder / "outcomes" / "reading_back",
-            max_new_tokens=max_new_tokens,
-            progress=progress,
+            **running,
         )
         heads: dict[View, pd.DataFrame] = {each: ranked_heads(attention, each) for each in VIEWS}
         summary = summarize(attention, heads, corpus=corpus)

@@ -52,7 +52,8 @@ def generalise_model(
             `heads.csv`, `thoughts.csv`, `lens.csv`; see `Across`.
         k: how many tokens of each row count as read.
         seed: of donors and the bootstrap.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Raises:
         ProblemError: fewer than two corpora.

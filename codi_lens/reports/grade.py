@@ -60,7 +60,8 @@ def grade_model(
         used: the kinds of reference whose edge the model was shown to use; measured by default.
         source: see `extract`; with value-weighted attention.
         seed: of other edges, donors, shuffles and the bootstrap.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Raises:
         ProblemError: problems that need no edge.

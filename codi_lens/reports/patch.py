@@ -109,7 +109,8 @@ def patch_positions(
         min_effect: the least effect of interest of thoughts and edges, in nats.
         source: see `extract`; serves the question "hub", whose attention it holds.
         seed: of everything drawn.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Raises:
         InterventionError: an unknown question or component, none, a question that these problems

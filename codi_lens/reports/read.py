@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import xarray as xr
@@ -24,6 +25,7 @@ from codi_lens.reports.pages.facts import model_facts, name_of
 from codi_lens.reports.pages.folder import CausalReport, write_report
 from codi_lens.reports.pages.section import Section
 from codi_lens.wording import count, percent
+from codi_lens.workers.spread import Workers
 
 HEADING = "What do the thoughts say?"
 _LEAD = (
@@ -43,6 +45,8 @@ def read_thoughts(
     batch_size: int = 8,
     max_new_tokens: int = 64,
     progress: bool = True,
+    workers: Workers | None = None,
+    ray_address: str | None = None,
 ) -> CausalReport:
     """Read every state and thought of the problems, and write tables, texts and a page.
 
@@ -57,6 +61,7 @@ def read_thoughts(
         batch_size: problems per forward pass.
         max_new_tokens: longest answer.
         progress: show progress bars.
+        workers, ray_address: who runs and reads; see `codi_lens.workers.spread`.
 
     Raises:
         ProblemError: no problems, or `k` out of range.
@@ -64,7 +69,8 @@ def read_thoughts(
     """
     problems = list(problems)
     k = whole_number("k", k, 1, model.lens.cfg.d_vocab_out, error=ProblemError)
-    shared = {"max_new_tokens": max_new_tokens, "progress": progress}
+    shared: dict[str, Any] = {"max_new_tokens": max_new_tokens, "progress": progress}
+    shared |= {"workers": workers, "ray_address": ray_address}
     with open_report(out, "read") as folder:
         targets = _targets(model, problems)
         table = logit_lens(

@@ -37,6 +37,7 @@ from codi_lens.study.measured import Measured, what_the_study_measured
 from codi_lens.study.run import Study, run_study
 from codi_lens.study.settings import StudyThresholds, check_models
 from codi_lens.wording import Stages
+from codi_lens.workers.spread import Workers
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,8 @@ def report_study(
     n_probe: int = 600,
     png: bool = False,
     progress: bool = True,
+    workers: Workers | None = None,
+    ray_address: str | None = None,
 ) -> StudyReport:
     """Run the published study on one or two models, and write all that its reports contain.
 
@@ -101,6 +104,7 @@ def report_study(
             where all `problems` are built-in ones; 0 for none.
         png: also write static images, where kaleido and a browser are there.
         progress: show a progress bar and, in a terminal, what is computed.
+        workers, ray_address: who thinks; see `codi_lens.workers.spread`.
 
     Raises:
         OutputError: the folder holds other content or another study, or there are not one or two
@@ -110,7 +114,7 @@ def report_study(
     check_models(models)
     names = model_names([model.config.source for model in models])
     running: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    running["progress"] = progress
+    running |= {"progress": progress, "workers": workers, "ray_address": ray_address}
     taken = [source_of(sources, model) for model in models]
     probed = n_probe if all(isinstance(problem, WordProblem) for problem in problems) else 0
     with open_report(out, "study") as folder:

@@ -28,7 +28,7 @@ from codi_lens.model import CodiModel
 from codi_lens.outputs import write_text
 from codi_lens.positions import row_of
 from codi_lens.problems.problem import Problem
-from codi_lens.readout.batches import batched_runs
+from codi_lens.readout.batches import itself, read_batches
 from codi_lens.readout.reading import logit_lens
 from codi_lens.reports.questions.reading_back import ReadingBack
 
@@ -62,7 +62,8 @@ def details_kept(
         if list(kept) == ids:
             return kept
     strips: dict[str, Strip] = {}
-    for batch, run in batched_runs(
+    for batch, run in read_batches(
+        itself,
         model,
         shown,
         lambda name: name.endswith("hook_pattern"),

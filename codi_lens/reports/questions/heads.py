@@ -73,7 +73,8 @@ def attribution_section(
         donors: whose values replace the heads'; by default the problems themselves.
         max_steps: points of the path of integrated gradients, at most, for each problem.
         seed: of donors, bootstrap and permutations.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Raises:
         CodiLensError: see `attribute_heads` and `compare_with_exact`.

@@ -67,7 +67,8 @@ def restoration_section(
         components: points that are read and written.
         note: about these pairs, for the section's lead.
         seed: of bootstrap and permutations.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Raises:
         CodiLensError: see `restore`.
@@ -114,7 +115,8 @@ def running_totals_section(
         out: a folder for the outcomes, resumable.
         note: about these pairs, for the section's lead.
         seed: of unrelated donors, bootstrap and permutations.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Raises:
         CodiLensError: see `operand_swaps` and `total_swaps`.

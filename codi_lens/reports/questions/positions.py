@@ -10,10 +10,11 @@ from typing import Any, Unpack
 import pandas as pd
 import xarray as xr
 
+from codi_lens.causal.arms import Arm
 from codi_lens.causal.effects import check_known, compare_interventions, needed
 from codi_lens.causal.hub_moves import Hub, check_hub_question, hub_moves, hub_of
 from codi_lens.causal.means import MIN_EFFECT
-from codi_lens.causal.measure import Arm, Running
+from codi_lens.causal.measure import Running
 from codi_lens.causal.sweeps import sweep_edges, sweep_thoughts
 from codi_lens.interventions.edges import knock_out
 from codi_lens.interventions.thoughts import truncate_thoughts

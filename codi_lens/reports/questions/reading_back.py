@@ -63,7 +63,8 @@ def reading_back(
         attention: of `extract`, of these problems.
         problems: what it thought about.
         out: a folder for the outcomes of cutting, resumable.
-        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`.
+        running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
+            `ray_address`.
 
     Returns:
         None where no query has to read one thought in at least ten problems, and another one in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import NamesFilter, hooked_names
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned, as_interventions
-from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems
 from codi_lens.thinking.run import ThoughtRun
 
 Source = str | Path
@@ -43,7 +43,7 @@ class Extraction:
         model: the model.
         problems: checked.
         prompts: their tokens.
-        batch_size: problems per forward pass.
+        batch_size: problems of median length per forward pass.
         max_new_tokens: see `CodiModel.think`.
         interventions: alive in every run.
         taken: attention of these problems that is taken, instead of thinking.
@@ -139,13 +139,12 @@ class Extraction:
             keep: what the store keeps of each problem of a run, under the names of its arrays.
             names_filter: which activations `keep` needs.
         """
-        size = self.batch_size if self.taken is None else BLOCK
         n = len(self.problems)
         with tqdm(total=n, desc="thinking", unit="problem", disable=not self.progress) as bar:
             bar.update(int(blocks.done.sum()))
             for block in blocks.unfinished():
                 with blocks.filling(block) as take:
-                    for batch in self._batches(block, size):
+                    for batch in self._batches(block):
                         if blocks.done[batch].all():
                             continue
                         if self.taken is None:
@@ -154,14 +153,18 @@ class Extraction:
                             found = _rows(self.taken.isel(problem=batch))
                         bar.update(take(batch, found))
 
-    def _batches(self, block: int, size: int) -> Iterator[Int[np.ndarray, " problem"]]:
-        """The problems of a block, long questions first, beside those of similar length.
+    def _batches(self, block: int) -> list[Int[np.ndarray, " problem"]]:
+        """The problems of a block, long questions first, as many together as `batch_size` says.
 
-        They are those of the whole block, so that a resumed extraction gives the same bits.
+        They are those of the whole block, so that a resumed extraction gives the same bits; what is
+        taken comes at once.
         """
-        lengths = [-len(prompt) for prompt in self.prompts[block * BLOCK : (block + 1) * BLOCK]]
-        order = np.argsort(lengths, kind="stable") + block * BLOCK
-        yield from (order[start : start + size] for start in range(0, len(order), size))
+        start = block * BLOCK
+        prompts, config = self.prompts[start : start + BLOCK], self.model.config
+        if self.taken is not None:
+            return [np.arange(start, start + len(prompts))]
+        beyond = config.n_thoughts + len(config.closing)
+        return [each + start for each in batches_by_tokens(prompts, self.batch_size, beyond)]
 
     def _run(self, batch: Int[np.ndarray, " problem"], names_filter: NamesFilter) -> ThoughtRun:
         opening = len(self.model.config.opening)

@@ -259,7 +259,7 @@ class Batches(Running):
     """How to run the model on every problem once.
 
     Attributes:
-        batch_size: Problems per forward pass.
+        batch_size: Problems of median length per forward pass; more of short, fewer of long ones.
     """
 
     batch_size: int = 32

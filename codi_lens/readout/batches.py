@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 from tqdm import tqdm
 
 from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problem
 from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.plan import Planned
-from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems
 from codi_lens.thinking.run import ThoughtRun
 
 
@@ -33,16 +32,14 @@ def batched_runs(
         problems: checked, with ids of their own.
         names_filter: which activations the runs keep.
         desc: what the progress bar says.
-        batch_size: problems per forward pass.
+        batch_size: problems of median length per forward pass; see `batches_by_tokens`.
         max_new_tokens: longest answer.
         progress: show a progress bar.
         interventions: alive in every run.
     """
     prompts, opening = prepare_problems(model, problems), len(model.config.opening)
-    order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
-    starts = range(0, len(problems), batch_size)
-    for start in tqdm(starts, desc=desc, unit="batch", disable=not progress):
-        batch = order[start : start + batch_size].tolist()
+    batches = batches_by_tokens(prompts, batch_size)
+    for batch in tqdm([e.tolist() for e in batches], desc=desc, unit="batch", disable=not progress):
         yield (
             batch,
             model.think(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned, as_interventions
 from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems
 from codi_lens.thinking.run import ThoughtRun
+from codi_lens.work import Stage, moved
 
 Source = str | Path
 """The folder of an extraction, or of a command that keeps its attention."""
@@ -139,7 +140,7 @@ class Extraction:
             keep: what the store keeps of each problem of a run, under the names of its arrays.
             names_filter: which activations `keep` needs.
         """
-        n = len(self.problems)
+        n, stage = len(self.problems), Stage("thinking", len(self.interventions))
         with tqdm(total=n, desc="thinking", unit="problem", disable=not self.progress) as bar:
             bar.update(int(blocks.done.sum()))
             for block in blocks.unfinished():
@@ -148,7 +149,10 @@ class Extraction:
                         if blocks.done[batch].all():
                             continue
                         if self.taken is None:
-                            found = keep(self._run(batch, names_filter))
+                            cost = len(batch), self._tokens(batch)
+                            work = partial(self._kept, batch, keep, names_filter)
+                            found, own = stage("", *cost, work)
+                            found = found if own else _instead(found, batch)
                         else:
                             found = _rows(self.taken.isel(problem=batch))
                         bar.update(take(batch, found))
@@ -165,6 +169,19 @@ class Extraction:
             return [np.arange(start, start + len(prompts))]
         beyond = config.n_thoughts + len(config.closing)
         return [each + start for each in batches_by_tokens(prompts, self.batch_size, beyond)]
+
+    def _tokens(self, batch: Int[np.ndarray, " problem"]) -> int:
+        """What a batch feeds to the model before it answers, padding included."""
+        beyond = self.model.config.n_thoughts + len(self.model.config.closing)
+        return len(batch) * (max(len(self.prompts[i]) for i in batch) + beyond)
+
+    def _kept(
+        self,
+        batch: Int[np.ndarray, " problem"],
+        keep: Callable[[ThoughtRun], Found],
+        names_filter: NamesFilter,
+    ) -> Found:
+        return keep(self._run(batch, names_filter))
 
     def _run(self, batch: Int[np.ndarray, " problem"], names_filter: NamesFilter) -> ThoughtRun:
         opening = len(self.model.config.opening)
@@ -248,6 +265,11 @@ def settings_in(source: Source) -> dict[str, Any]:
     if "fingerprint" not in told:
         raise OutputError(f"{path} holds no extracted attention.")
     return told
+
+
+def _instead(found: Found, batch: Int[np.ndarray, " problem"]) -> Found:
+    """What is kept of another batch, for the problems of this one."""
+    return {name: moved(np.asarray(each)[batch % len(each)]) for name, each in found.items()}
 
 
 def _rows(some: xr.DataArray) -> Found:

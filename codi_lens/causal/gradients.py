@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -32,7 +32,10 @@ from codi_lens.problems.problem import Problems
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.work import Stage, made_up
 
+_SAMPLED = 4
+"""So many problems are followed in a rehearsal: each may take very many points."""
 Method = Literal["patching", "integrated"]
 """Attribution patching, or integrated gradients."""
 
@@ -173,16 +176,21 @@ def gate_attributions(
         "max_new_tokens": max_new_tokens,
     }
     answered = partial(answered_runs, model, problems, prompts, max_new_tokens=max_new_tokens)
+    stage = Stage("attributing")
+    way: tuple[Method, Refining, int] = (method, refining, rows_at_once)
     with Results(out, settings) as results:
         to_do = _to_do(results, order, problems_at_once)
         for part, which in tqdm(to_do, desc="attributing", unit="batch", disable=not progress):
-            clean, answers = answered(which)
-            tables = []
-            for group in opened:
-                slopes_at = partial(_slopes, clean, answers, gates, group, outcome)
-                found = _attribute(slopes_at, len(which), method, refining, rows_at_once)
-                tables.append(_long(found, [ids[i] for i in which], group, gates.hook_names))
-            results.write(part, pd.concat(tables, ignore_index=True))
+            some = which[:_SAMPLED] if stage.rehearsed else which
+            cost = len(which), len(which) * max(len(prompts[i]) for i in which)
+            work = partial(_table, partial(answered, some), gates, opened, outcome, way)
+            table, own = stage("", *cost, work, share=len(some) / len(which))
+            if not own or len(some) < len(which):
+                rows = table.groupby("problem").size().iloc[0]
+                names = np.repeat([ids[i] for i in which], rows)
+                together = table.sort_values("problem", kind="stable")
+                table = made_up(together, pd.DataFrame({"problem": names}))
+            results.write(part, table)
         table = results.finish()
     return Attributed.of(table, ids, positions, gates.hook_names)
 
@@ -238,6 +246,23 @@ def _to_do(
     starts = [] if results.finished else range(0, len(order), at_once)
     parts = {f"{start:06d}": order[start : start + at_once].tolist() for start in starts}
     return [(part, which) for part, which in parts.items() if part not in results]
+
+
+def _table(
+    answered: Callable[[], tuple[CleanRuns, list[CleanAnswer]]],
+    gates: Gates,
+    opened: Sequence[Sequence[str]],
+    outcome: Outcome,
+    way: tuple[Method, Refining, int],
+) -> pd.DataFrame:
+    """The attributions of a batch, one group of positions that open together after the other."""
+    clean, answers = answered()
+    ids = [each.problem.id for each in answers]
+    tables = []
+    for group in opened:
+        found = _attribute(partial(_slopes, clean, answers, gates, group, outcome), len(ids), *way)
+        tables.append(_long(found, ids, group, gates.hook_names))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _attribute(

@@ -22,18 +22,19 @@ from codi_lens.causal.clean_answers import CleanAnswer, clean_answers, with_riva
 from codi_lens.causal.outcomes import score
 from codi_lens.causal.results import Results
 from codi_lens.causal.strata import CLEAN, Only, judged, kept
-from codi_lens.errors import InterventionError, check_choice, check_flags, shown
+from codi_lens.errors import InterventionError, as_path, check_choice, check_flags, shown
 from codi_lens.model import CodiModel
 from codi_lens.positions import rank
 from codi_lens.problems.arguments import whole_number
 from codi_lens.problems.problem import Problem, Problems, check_problems
-from codi_lens.thinking.clean_runs import CleanRuns
+from codi_lens.thinking.clean_runs import CleanRuns, column_of
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import hooked_names
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, as_interventions, for_rows, plan_all
-from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.prompts import layout_of, prepare_problems
 from codi_lens.thinking.think import context_of
+from codi_lens.work import Stage, made_up
 
 Arm = Intervention | Planned | Sequence[Intervention | Planned]
 """One intervention, or several that act together."""
@@ -133,8 +134,6 @@ def measure(
     ids = check_work(model, problems, problems_at_once, rows_at_once, progress)
     problems_at_once, rows_at_once = int(problems_at_once), int(rows_at_once)
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
-    if rivals is not None:
-        _check_rivals(problems, rivals)
     prompts = prepare_problems(model, problems)
     batches = list(_batches(prompts, named, problems_at_once, rows_at_once))
     settings = {
@@ -147,10 +146,12 @@ def measure(
         "outcomes": ["log_prob", "logit_difference", "logit_margin"],
     }
     if rivals is not None:
+        _check_rivals(problems, rivals)
         settings["rivals"] = dict(rivals)
     answered = partial(answered_runs, model, problems, prompts, max_new_tokens=max_new_tokens)
     total = len(problems) * (len(named) + 1)
     bar = tqdm(total=total, desc="intervening", unit="run", disable=not progress)
+    stage = Stage("intervening" if out is None else as_path("out", out).name, len(named))
     with Results(out, settings) as results, bar:
         for which, group in groupby(enumerate(batches), key=lambda pair: pair[1].problems):
             todo = [(f"{number:06d}", batch) for number, batch in group]
@@ -158,19 +159,23 @@ def measure(
             bar.update(sum(len(batch) for part, batch in todo if (part, batch) not in missing))
             if not missing:
                 continue
-            clean, answers = answered(which)
+            fed = partial(_fed, model, prompts)
+            cost = len(which), fed(which, "question")
+            (clean, answers), fresh = stage(CLEAN, *cost, partial(answered, which))
             if rivals is not None:
                 others = [ids.index(rivals[ids[i]]) for i in which]
-                answers = with_rivals(answers, answered(others)[1])
+                cost = len(others), fed(others, "question")
+                (_, theirs), _ = stage("rivals", *cost, partial(answered, others))
+                answers = with_rivals(answers, theirs)
             for part, batch in missing:
-                results.write(part, _run(clean, answers, batch, named))
+                cost = batch.again, len(batch.arms) * fed(which, batch.first)
+                table, own = stage(batch.first, *cost, partial(_run, clean, answers, batch, named))
+                table = table if own and fresh else made_up(table, batch.labels(ids))
+                results.write(part, table)
                 bar.update(len(batch))
         outcomes = judged(results.finish(), problems)
         results.keep(outcomes)
-    order = {name: place for place, name in enumerate([CLEAN, *named])}
-    place = {each: i for i, each in enumerate(ids)}
-    keys = np.lexsort((outcomes["problem"].map(place), outcomes["arm"].map(order)))
-    return kept(outcomes.iloc[keys].reset_index(drop=True), only)
+    return kept(_ordered(outcomes, ids, [CLEAN, *named]), only)
 
 
 def check_work(
@@ -217,6 +222,14 @@ def context_for(clean: CleanRuns, answers: Sequence[CleanAnswer], rows: Sequence
     return context_of(clean.model, [clean.prompts[row] for row in rows], ids)
 
 
+def _ordered(outcomes: pd.DataFrame, ids: Sequence[str], arms: Sequence[str]) -> pd.DataFrame:
+    """Arm by arm, in the order of the problems."""
+    order = {name: place for place, name in enumerate(arms)}
+    place = {each: i for i, each in enumerate(ids)}
+    keys = np.lexsort((outcomes["problem"].map(place), outcomes["arm"].map(order)))
+    return outcomes.iloc[keys].reset_index(drop=True)
+
+
 @dataclass(frozen=True)
 class _Batch:
     """Which problems, under which arms, in one batch from one starting point."""
@@ -227,6 +240,16 @@ class _Batch:
 
     def __len__(self) -> int:
         return len(self.problems) * len(self.arms)
+
+    @property
+    def again(self) -> int:
+        """How many runs it is: clean ones are there already."""
+        return 0 if self.arms == (CLEAN,) else len(self)
+
+    def labels(self, ids: Sequence[str]) -> pd.DataFrame:
+        """The problem and the arm of every row."""
+        pairs = [(ids[i], arm) for arm in self.arms for i in self.problems]
+        return pd.DataFrame(pairs, columns=["problem", "arm"])
 
 
 def _batches(
@@ -247,6 +270,14 @@ def _batches(
             together = list(names)
             for i in range(0, len(together), size):
                 yield _Batch(which, tuple(together[i : i + size]), position)
+
+
+def _fed(
+    model: CodiModel, prompts: Sequence[Sequence[int]], which: Sequence[int], first: str
+) -> int:
+    """What a run of each of these problems feeds from `first` on, before it answers."""
+    layout = layout_of(model, [prompts[i] for i in which])
+    return len(which) * max(1, column_of(layout, "answer") - column_of(layout, first))
 
 
 def _run(

@@ -9,6 +9,8 @@ of this change says nothing about what the head is for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.think import context_of, think
+from codi_lens.work import Stage, made_up
 
 
 def output_changes(
@@ -100,6 +103,7 @@ def output_changes(
         "max_new_tokens": longest,
     }
     bar = tqdm(total=len(ids), desc="comparing outputs", unit="run", disable=not progress)
+    stage = Stage("comparing outputs")
     with Results(out, settings) as results, bar:
         for start in range(0, len(order), size):
             which = order[start : start + size]
@@ -107,7 +111,10 @@ def output_changes(
             if not (results.finished or part in results):
                 chosen = [prompts[i] for i in which], [ids[i] for i in which]
                 edited = (positions, mode, donors, seed)
-                results.write(part, _changes(model, *chosen, *edited, max_new_tokens=longest))
+                work = partial(_changes, model, *chosen, *edited, max_new_tokens=longest)
+                cost = len(which), len(which) * max(map(len, chosen[0]))
+                table, own = stage("", *cost, work)
+                results.write(part, table if own else made_up(table, _labels(model, chosen[1])))
             bar.update(len(which))
         table = results.finish()
     found = table.groupby(["layer", "head"])["output_change"].mean().reset_index()
@@ -146,10 +153,14 @@ def _changes(
         norms = value_norms((replace(z).to(z) - z).float(), weights.detach().float()).cpu()
         inside = torch.where(rearrange(member, "problem pos -> problem pos 1"), norms, 0.0)
         squares[:, layer] += inside.square().sum(dim=1)
-    index = pd.MultiIndex.from_product(
-        [ids, *(range(size) for size in squares.shape[1:])], names=["problem", "layer", "head"]
-    )
-    return pd.DataFrame({"output_change": squares.sqrt().numpy().ravel()}, index).reset_index()
+    return _labels(model, ids).assign(output_change=squares.sqrt().numpy().ravel())
+
+
+def _labels(model: CodiModel, ids: Sequence[str]) -> pd.DataFrame:
+    """The problem, layer and head of every row of a batch."""
+    cfg = model.lens.cfg
+    sizes = [ids, range(cfg.n_layers), range(cfg.n_heads)]
+    return pd.DataFrame(list(product(*sizes)), columns=["problem", "layer", "head"])
 
 
 def _columns(

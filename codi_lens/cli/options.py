@@ -243,6 +243,14 @@ class Corpus:
         return learnt[0] if learnt else "plain"
 
 
+DryRun = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(help="Only run a sample, and say what the command would come to."),
+]
+"""Whether a command is planned, not done."""
+
+
 @dataclass(frozen=True)
 class Running:
     """How to run the model.

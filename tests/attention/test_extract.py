@@ -48,6 +48,15 @@ def test_extracted_attention_equals_think(tiny_gpt2: CodiModel) -> None:
     assert attention["correct"].values.tolist() == correct.tolist()
 
 
+def test_bfloat16_gives_almost_the_same_attention(tiny_gpt2: CodiModel) -> None:
+    half = CodiModel.from_pretrained(tiny_gpt2.config.source, dtype="bfloat16")
+    exact, near = run(tiny_gpt2), run(half)
+    assert near["answer"].values.tolist() == exact["answer"].values.tolist()
+    np.testing.assert_allclose(near.values, exact.values, atol=0.1)
+    assert 0 < abs(near - exact).mean() < 1e-3
+    assert near.dtype == np.float32
+
+
 def test_disk_and_memory_hold_the_same(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
     stored = run(tiny_gpt2, tmp_path / "a.zarr")
     assert stored.load().identical(run(tiny_gpt2).load())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import platform
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.hooked import to_hooked_transformer
 from codi_lens.model import CodiModel
 from codi_lens.problems import Problem, parse_answer
+from codi_lens.work import rehearse
 
 HERE = Path(__file__).parent
 TOKENIZER = HERE.parent / "tests" / "fixtures" / "oracle" / "gpt2" / "base"
@@ -62,16 +64,36 @@ def random_model(quick: bool) -> CodiModel:
     return CodiModel(lens, projection, tokenizer, config, backbone)
 
 
+def questions(model: CodiModel, n: int) -> list[Problem]:
+    """Random words, as many as the study's questions have tokens."""
+    generator = torch.Generator().manual_seed(0)
+    pieces = [str(model.tokenizer.decode([i])) for i in range(len(model.tokenizer))]
+    words = [piece for piece in pieces if piece[:1] == " " and piece[1:].isalpha()]
+    lengths = [LENGTHS[i % len(LENGTHS)] for i in range(n)]
+    drawn = [torch.randint(len(words), (k,), generator=generator).tolist() for k in lengths]
+    texts = ["".join(words[i] for i in row) for row in drawn]
+    return [Problem(text, None, f"p{i}") for i, text in enumerate(texts)]
+
+
+def plan(quick: bool, n: int) -> str:
+    """What a sweep of all heads over n problems comes to, from a sample of it."""
+    model = random_model(quick)
+    problems, cfg = questions(model, n), model.lens.cfg
+    donors = Donors(model, problems)
+    donors.prepare([f"blocks.{i}.attn.hook_z" for i in range(cfg.n_layers)], later=True)
+    pairs = product(range(cfg.n_layers), range(cfg.n_heads))
+    arms = {f"L{i}H{j}": ablate_heads([(i, j)], donors=donors) for i, j in pairs}
+    with rehearse() as planned:
+        measure(model, problems, arms, max_new_tokens=NEW_TOKENS, progress=False)
+    return str(planned)
+
+
 def compare(quick: bool, every: int) -> list[str]:
     """Time both ways, check that they agree, and say so."""
     model = random_model(quick)
     cfg = model.lens.cfg
-    generator = torch.Generator().manual_seed(0)
-    pieces = [str(model.tokenizer.decode([i])) for i in range(len(model.tokenizer))]
-    words = [piece for piece in pieces if piece[:1] == " " and piece[1:].isalpha()]
-    drawn = [torch.randint(len(words), (k,), generator=generator).tolist() for k in LENGTHS]
-    texts = ["".join(words[i] for i in row) for row in drawn]
-    problems = [Problem(text, None, f"p{i}") for i, text in enumerate(texts)]
+    problems = questions(model, len(LENGTHS))
+    texts = [problem.question for problem in problems]
     donors = Donors(model, problems)
     donors.prepare([f"blocks.{layer}.attn.hook_z" for layer in range(cfg.n_layers)])
     heads = [(layer, head) for layer in range(cfg.n_layers) for head in range(cfg.n_heads)]
@@ -133,8 +155,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="a small model; writes nothing")
     parser.add_argument("--every", type=int, default=12, help="which heads to rerun")
+    parser.add_argument("--plan", type=int, metavar="N", help="only plan a sweep of N problems")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.plan:
+        print(plan(options.quick, options.plan))
+        return
     lines = [
         "# Sweeps of heads against rerunning one head at a time",
         "",

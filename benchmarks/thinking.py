@@ -23,6 +23,8 @@ from saving import save
 from shapes import SHORT_LLAMA_1B
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
+from codi_lens.thinking.prompts import batches_by_tokens
+
 HERE = Path(__file__).parent
 BATCH, LARGER = 16, 32
 
@@ -78,6 +80,9 @@ def measure(size: Size) -> list[str]:
     batches, larger = (
         [problems[i : i + n] for i in range(0, len(problems), n)] for n in (BATCH, LARGER)
     )
+    beyond = model.config.n_thoughts + len(model.config.closing)
+    cut = batches_by_tokens([[*each, model.config.bot] for each in problems], LARGER, beyond)
+    by_tokens = [[problems[i] for i in batch] for batch in cut]
     some = problems[size.every // 2 :: size.every]
     settings = (model.projection, model.config)
 
@@ -98,7 +103,7 @@ def measure(size: Size) -> list[str]:
             lambda: think(model, batches, False),
             len(problems),
         ),
-        f"(d) `model.think(…, fused=True)`, as `extract` runs it, batches of {BATCH}": (
+        f"(d) `model.think(…, fused=True)`, batches of {BATCH}": (
             lambda: think(model, batches, True),
             len(problems),
         ),
@@ -111,6 +116,8 @@ def measure(size: Size) -> list[str]:
             lambda: [ways.floor(sdpa, model.config, batch) for batch in larger],
             len(problems),
         ),
+        f"(h) as (d), batches of as many tokens as {LARGER} questions of median length, as "
+        "`extract` makes them": (lambda: think(model, by_tokens, True), len(problems)),
     }
     agree(unmerged, plain, model, some[0])
     times: dict[str, list[float]] = {name: [] for name in timed}
@@ -120,7 +127,7 @@ def measure(size: Size) -> list[str]:
             way()
             times[name].append(1000 * (time.thread_time() - begin) / n)
     medians = [statistics.median(found) for found in times.values()]
-    first, _, exact, ours, floor, *_ = medians
+    first, _, exact, ours, floor, larger_ones, _, cut_by_tokens = medians
     lines = [
         f"## {size.title}",
         "",
@@ -139,10 +146,18 @@ def measure(size: Size) -> list[str]:
         "",
         f"Fused, `model.think` takes {ours / floor:.2f} times the floor and is "
         f"{first / ours:.1f} times as fast as the study's way; bit for bit {exact / floor:.2f} and "
-        f"{first / exact:.1f}.",
+        f"{first / exact:.1f}. Batches of as many tokens take {cut_by_tokens / larger_ones:.2f} "
+        f"times what batches of {LARGER} take, and {cut_by_tokens / ours:.2f} times what those of "
+        f"{BATCH} take; the largest holds {padded(by_tokens):,} tokens, of {LARGER} problems "
+        f"{padded(larger):,}.",
         bfloat16(model, half, some[:2]),
         "",
     ]
+
+
+def padded(batches: Sequence[ways.Batch]) -> int:
+    """Tokens of the questions of the largest batch, padding included."""
+    return max(len(batch) * max(map(len, batch)) for batch in batches)
 
 
 def agree(unmerged: Any, plain: Any, model: Any, question: Sequence[int]) -> None:

@@ -82,6 +82,8 @@ from codi_lens.thinking.plan import for_rows as for_rows
 from codi_lens.thinking.run import ThoughtRun as ThoughtRun
 from codi_lens.verification.verify import Verification as Verification
 from codi_lens.verification.verify import verify as verify
+from codi_lens.work import Plan as Plan
+from codi_lens.work import rehearse as rehearse
 
 __version__: str
 

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from codi_lens import __version__
 from codi_lens.errors import CodiLensError, OutputError, as_path
+from codi_lens.work import check_may_write
 
 VERSION = "codi_lens"
 """Under this name work says which version began it; another version may go on with it."""
@@ -121,8 +122,9 @@ def held(folder: Path) -> Iterator[None]:
     Where the place cannot be written to or its file system knows no locks, nothing is kept.
 
     Raises:
-        OutputError: another process keeps it.
+        OutputError: another process keeps it, or `check_may_write` refuses it.
     """
+    check_may_write(folder)
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.codi_lens.lock"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HOUSE = (
-    "errors positions head_names metrics stats outputs wording problems workers < loading"
+    "errors positions head_names metrics stats outputs wording work problems workers < loading"
     " < thinking < interventions verification < model < attention < study < causal < readout"
     " < plots < explorer < reports < cli"
 )

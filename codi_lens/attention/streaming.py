@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -28,8 +28,9 @@ from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import NamesFilter, hooked_names
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned, as_interventions
-from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems
 from codi_lens.thinking.run import ThoughtRun
+from codi_lens.work import Stage, moved
 from codi_lens.workers.cluster import each_done
 from codi_lens.workers.spread import Spread, Workers, spread_of
 
@@ -46,7 +47,7 @@ class Extraction:
         model: the model.
         problems: checked.
         prompts: their tokens.
-        batch_size: problems per forward pass.
+        batch_size: problems of median length per forward pass.
         max_new_tokens: see `CodiModel.think`.
         interventions: alive in every run.
         taken: attention of these problems that is taken, instead of thinking.
@@ -148,11 +149,11 @@ class Extraction:
             keep: what the store keeps of each problem of a run, under the names of its arrays.
             names_filter: which activations `keep` needs.
         """
-        n = len(self.problems)
+        n, stage = len(self.problems), Stage("thinking", len(self.interventions))
         with tqdm(total=n, desc="thinking", unit="problem", disable=not self.progress) as bar:
             bar.update(int(blocks.done.sum()))
             tell = int if self.spread else bar.update  # of workers only whole blocks are heard
-            job = partial(self._fill, blocks, keep, names_filter, tell)
+            job = partial(self._fill, blocks, keep, names_filter, tell, stage)
             filled = each_done(job, blocks.unfinished(), self.model.device, self.spread)
             with closing(filled):
                 for block, (done, unwritten) in filled:
@@ -164,29 +165,49 @@ class Extraction:
         keep: Callable[[ThoughtRun], Found],
         names_filter: NamesFilter,
         tell: Callable[[int], object],
+        stage: Stage,
         block: int,
     ) -> tuple[Bool[np.ndarray, " problem"], Values | None]:
         """Fill a block: what `Blocks.settle` is told of it. `tell` hears of every batch."""
-        size = self.batch_size if self.taken is None else BLOCK
         with blocks.filling(block) as take:
-            for batch in self._batches(block, size):
+            for batch in self._batches(block):
                 if blocks.done[batch].all():
                     continue
                 if self.taken is None:
-                    found = keep(self._run(batch, names_filter))
+                    cost = len(batch), self._tokens(batch)
+                    work = partial(self._kept, batch, keep, names_filter)
+                    found, own = stage("", *cost, work)
+                    found = found if own else _instead(found, batch)
                 else:
                     found = _rows(self.taken.isel(problem=batch))
                 tell(take(batch, found))
         return blocks.done[block * BLOCK : (block + 1) * BLOCK], blocks.unwritten
 
-    def _batches(self, block: int, size: int) -> Iterator[Int[np.ndarray, " problem"]]:
-        """The problems of a block, long questions first, beside those of similar length.
+    def _batches(self, block: int) -> list[Int[np.ndarray, " problem"]]:
+        """The problems of a block, long questions first, as many together as `batch_size` says.
 
-        They are those of the whole block, so that a resumed extraction gives the same bits.
+        They are those of the whole block, so that a resumed extraction gives the same bits; what is
+        taken comes at once.
         """
-        lengths = [-len(prompt) for prompt in self.prompts[block * BLOCK : (block + 1) * BLOCK]]
-        order = np.argsort(lengths, kind="stable") + block * BLOCK
-        yield from (order[start : start + size] for start in range(0, len(order), size))
+        start = block * BLOCK
+        prompts, config = self.prompts[start : start + BLOCK], self.model.config
+        if self.taken is not None:
+            return [np.arange(start, start + len(prompts))]
+        beyond = config.n_thoughts + len(config.closing)
+        return [each + start for each in batches_by_tokens(prompts, self.batch_size, beyond)]
+
+    def _tokens(self, batch: Int[np.ndarray, " problem"]) -> int:
+        """What a batch feeds to the model before it answers, padding included."""
+        beyond = self.model.config.n_thoughts + len(self.model.config.closing)
+        return len(batch) * (max(len(self.prompts[i]) for i in batch) + beyond)
+
+    def _kept(
+        self,
+        batch: Int[np.ndarray, " problem"],
+        keep: Callable[[ThoughtRun], Found],
+        names_filter: NamesFilter,
+    ) -> Found:
+        return keep(self._run(batch, names_filter))
 
     def _run(self, batch: Int[np.ndarray, " problem"], names_filter: NamesFilter) -> ThoughtRun:
         opening = len(self.model.config.opening)
@@ -270,6 +291,11 @@ def settings_in(source: Source) -> dict[str, Any]:
     if "fingerprint" not in told:
         raise OutputError(f"{path} holds no extracted attention.")
     return told
+
+
+def _instead(found: Found, batch: Int[np.ndarray, " problem"]) -> Found:
+    """What is kept of another batch, for the problems of this one."""
+    return {name: moved(np.asarray(each)[batch % len(each)]) for name, each in found.items()}
 
 
 def _rows(some: xr.DataArray) -> Found:

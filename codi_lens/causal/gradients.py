@@ -32,8 +32,11 @@ from codi_lens.problems.problem import Problems
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.work import Stage, made_up
 from codi_lens.workers.spread import Workers, spread_of
 
+_SAMPLED = 4
+"""So many problems are followed in a rehearsal: each may take very many points."""
 Method = Literal["patching", "integrated"]
 """Attribution patching, or integrated gradients."""
 
@@ -178,10 +181,12 @@ def gate_attributions(
         "max_new_tokens": max_new_tokens,
     }
     answered = partial(answered_runs, model, problems, prompts, max_new_tokens=max_new_tokens)
+    stage = Stage("attributing")
+    way: tuple[Method, Refining, int] = (method, refining, rows_at_once)
     with Results(out, settings) as results:
         to_do = parts_to_do(results, order.tolist(), problems_at_once)
-        way = method, refining, rows_at_once
-        job = partial(_part, answered, gates, opened, outcome, way, ids)
+        lengths = [len(prompt) for prompt in prompts]
+        job = partial(_part, answered, gates, opened, outcome, way, ids, stage, lengths)
         bar = tqdm(total=len(to_do), desc="attributing", unit="batch", disable=not progress)
         with bar:
             results.fill(job, to_do, model.device, spread, lambda _: bar.update())
@@ -240,17 +245,39 @@ def _part(
     outcome: Outcome,
     way: tuple[Method, Refining, int],
     ids: Sequence[str],
+    stage: Stage,
+    lengths: Sequence[int],
     task: tuple[str, list[int]],
 ) -> list[tuple[str, pd.DataFrame]]:
-    """The attributions of some problems, as a part."""
+    """The attributions of some problems, as a part; in a rehearsal those of a few of them."""
     part, which = task
-    clean, answers = answered(which)
-    tables: list[pd.DataFrame] = []
+    some = which[:_SAMPLED] if stage.rehearsed else which
+    cost = len(which), len(which) * max(lengths[i] for i in which)
+    work = partial(_table, partial(answered, some), gates, opened, outcome, way)
+    table, own = stage("", *cost, work, share=len(some) / len(which))
+    if not own or len(some) < len(which):
+        rows = table.groupby("problem").size().iloc[0]
+        names = np.repeat([ids[i] for i in which], rows)
+        together = table.sort_values("problem", kind="stable")
+        table = made_up(together, pd.DataFrame({"problem": names}))
+    return [(part, table)]
+
+
+def _table(
+    answered: Callable[[], tuple[CleanRuns, list[CleanAnswer]]],
+    gates: Gates,
+    opened: Sequence[Sequence[str]],
+    outcome: Outcome,
+    way: tuple[Method, Refining, int],
+) -> pd.DataFrame:
+    """The attributions of a batch, one group of positions that open together after the other."""
+    clean, answers = answered()
+    ids = [each.problem.id for each in answers]
+    tables = []
     for group in opened:
-        slopes_at = partial(_slopes, clean, answers, gates, group, outcome)
-        found = _attribute(slopes_at, len(which), *way)
-        tables.append(_long(found, [ids[i] for i in which], group, gates.hook_names))
-    return [(part, pd.concat(tables, ignore_index=True))]
+        found = _attribute(partial(_slopes, clean, answers, gates, group, outcome), len(ids), *way)
+        tables.append(_long(found, ids, group, gates.hook_names))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _attribute(

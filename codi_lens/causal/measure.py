@@ -22,18 +22,19 @@ from codi_lens.causal.clean_answers import CleanAnswer, clean_answers, with_riva
 from codi_lens.causal.outcomes import score
 from codi_lens.causal.results import Results
 from codi_lens.causal.strata import CLEAN, Only, judged, kept
-from codi_lens.errors import InterventionError, check_choice, check_flags
+from codi_lens.errors import InterventionError, as_path, check_choice, check_flags
 from codi_lens.model import CodiModel
 from codi_lens.positions import rank
 from codi_lens.problems.arguments import whole_number
 from codi_lens.problems.problem import Problem, Problems, check_problems
-from codi_lens.thinking.clean_runs import CleanRuns
+from codi_lens.thinking.clean_runs import CleanRuns, column_of
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import hooked_names
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, for_rows, plan_all
-from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.prompts import layout_of, prepare_problems
 from codi_lens.thinking.think import context_of
+from codi_lens.work import Stage, made_up
 from codi_lens.workers.spread import Spread, Workers, spread_of
 
 
@@ -161,12 +162,14 @@ def measure(
     answered = partial(answered_runs, model, problems, prompts, max_new_tokens=max_new_tokens)
     total = len(problems) * (len(named) + 1)
     bar = tqdm(total=total, desc="intervening", unit="run", disable=not progress)
+    stage = Stage("intervening" if out is None else as_path("out", out).name, len(named))
     with Results(out, settings) as results, bar:
         todo = [] if results.finished else enumerate(batches)
         parts = [(f"{number:06d}", batch) for number, batch in todo]
         missing = [each for each in parts if each[0] not in results]
         bar.update(total - sum(len(batch) for _, batch in missing))
-        job, tasks = _Job(answered, named, rival), _tasks(missing, _PARTS if spread else 1)
+        fed = partial(_fed, model, prompts)
+        job, tasks = _Job(answered, named, rival, ids, fed, stage), _tasks(missing, spread)
         results.fill(
             job,
             tasks,
@@ -176,9 +179,7 @@ def measure(
         )
         outcomes = judged(results.finish(), problems)
         results.keep(outcomes)
-    order = {name: i for i, name in enumerate([CLEAN, *named])}
-    keys = np.lexsort((outcomes["problem"].map(place), outcomes["arm"].map(order)))
-    return kept(outcomes.iloc[keys].reset_index(drop=True), only)
+    return kept(_ordered(outcomes, ids, [CLEAN, *named]), only)
 
 
 def check_work(
@@ -225,6 +226,14 @@ def context_for(clean: CleanRuns, answers: Sequence[CleanAnswer], rows: Sequence
     return context_of(clean.model, [clean.prompts[row] for row in rows], ids)
 
 
+def _ordered(outcomes: pd.DataFrame, ids: Sequence[str], arms: Sequence[str]) -> pd.DataFrame:
+    """Arm by arm, in the order of the problems."""
+    order = {name: place for place, name in enumerate(arms)}
+    place = {each: i for i, each in enumerate(ids)}
+    keys = np.lexsort((outcomes["problem"].map(place), outcomes["arm"].map(order)))
+    return outcomes.iloc[keys].reset_index(drop=True)
+
+
 @dataclass(frozen=True)
 class _Batch:
     """Which problems, under which arms, in one batch from one starting point."""
@@ -235,6 +244,16 @@ class _Batch:
 
     def __len__(self) -> int:
         return len(self.problems) * len(self.arms)
+
+    @property
+    def again(self) -> int:
+        """How many runs it is: clean ones are there already."""
+        return 0 if self.arms == (CLEAN,) else len(self)
+
+    def labels(self, ids: Sequence[str]) -> pd.DataFrame:
+        """The problem and the arm of every row."""
+        pairs = [(ids[i], arm) for arm in self.arms for i in self.problems]
+        return pd.DataFrame(pairs, columns=["problem", "arm"])
 
 
 def _batches(
@@ -262,9 +281,10 @@ _PARTS = 8
 _Task = list[tuple[str, _Batch]]
 
 
-def _tasks(parts: Sequence[tuple[str, _Batch]], size: int) -> list[_Task]:
-    """At most so many batches of the same problems each."""
+def _tasks(parts: Sequence[tuple[str, _Batch]], spread: Spread) -> list[_Task]:
+    """Batches of the same problems each: few for a worker, one by one here."""
     tasks: list[_Task] = []
+    size = _PARTS if spread else 1
     for _, group in groupby(parts, key=lambda each: each[1].problems):
         together = list(group)
         tasks += [together[i : i + size] for i in range(0, len(together), size)]
@@ -279,24 +299,48 @@ class _Job:
         answered: makes clean runs of problems, with their answers.
         arms: by name.
         rival: of each problem, if they have rivals.
+        ids: of the problems.
+        fed: how many positions runs of some problems feed, from one position on.
+        stage: runs each batch, or a sample of them.
     """
 
     answered: Callable[[Sequence[int]], tuple[CleanRuns, list[CleanAnswer]]]
     arms: Mapping[str, Sequence[Intervention | Planned]]
     rival: Sequence[int] | None
-    _last: tuple[Sequence[int], tuple[CleanRuns, list[CleanAnswer]]] | None = None
+    ids: Sequence[str]
+    fed: Callable[[Sequence[int], str], int]
+    stage: Stage
+    _last: tuple[Sequence[int], tuple[CleanRuns, list[CleanAnswer]], bool] | None = None
 
     def __call__(self, task: _Task) -> Iterator[tuple[str, pd.DataFrame]]:
         which = task[0][1].problems
         if self._last is None or self._last[0] != which:
             self._last = None  # its memory first
-            clean, answers = self.answered(which)
-            if self.rival is not None:
-                others = self.answered([self.rival[i] for i in which])[1]
-                answers = with_rivals(answers, others)
-            self._last = which, (clean, answers)
-        given = self._last[1]
-        yield from ((part, _run(*given, batch, self.arms)) for part, batch in task)
+            self._last = which, *self._clean(which)
+        _, given, fresh = self._last
+        for part, batch in task:
+            cost = batch.again, len(batch.arms) * self.fed(which, batch.first)
+            table, own = self.stage(batch.first, *cost, partial(_run, *given, batch, self.arms))
+            yield part, table if own and fresh else made_up(table, batch.labels(self.ids))
+
+    def _clean(self, which: Sequence[int]) -> tuple[tuple[CleanRuns, list[CleanAnswer]], bool]:
+        """The clean runs, and whether they are those of these problems."""
+        cost = len(which), self.fed(which, "question")
+        (clean, answers), fresh = self.stage(CLEAN, *cost, partial(self.answered, which))
+        if self.rival is not None:
+            others = [self.rival[i] for i in which]
+            cost = len(others), self.fed(others, "question")
+            (_, theirs), _ = self.stage("rivals", *cost, partial(self.answered, others))
+            answers = with_rivals(answers, theirs)
+        return (clean, answers), fresh
+
+
+def _fed(
+    model: CodiModel, prompts: Sequence[Sequence[int]], which: Sequence[int], first: str
+) -> int:
+    """What a run of each of these problems feeds from `first` on, before it answers."""
+    layout = layout_of(model, [prompts[i] for i in which])
+    return len(which) * max(1, column_of(layout, "answer") - column_of(layout, first))
 
 
 def _run(

@@ -8,8 +8,9 @@ of this change says nothing about what the head is for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.think import context_of, think
+from codi_lens.work import Stage, made_up
 from codi_lens.workers.spread import Workers, spread_of
 
 
@@ -105,10 +107,12 @@ def output_changes(
         "max_new_tokens": longest,
     }
     bar = tqdm(total=len(ids), desc="comparing outputs", unit="run", disable=not progress)
+    stage = Stage("comparing outputs")
     with Results(out, settings) as results, bar:
         parts = parts_to_do(results, order, size)
         bar.update(len(ids) - sum(len(which) for _, which in parts))
-        job = partial(_changes, model, prompts, ids, positions, mode, donors, seed, longest)
+        work = partial(_changes, model, prompts, ids, positions, mode, donors, seed, longest)
+        job = partial(_part, stage, work, prompts, partial(_labels, model, ids))
         results.fill(job, parts, model.device, spread, lambda task: bar.update(len(task[1])))
         table = results.finish()
     found = table.groupby(["layer", "head"])["output_change"].mean().reset_index()
@@ -116,6 +120,19 @@ def output_changes(
     found.insert(2, "name", [head_name(pair) for pair in pairs])
     found.insert(3, "n", len(ids))
     return found
+
+
+def _part(
+    stage: Stage,
+    work: Callable[[Sequence[int]], pd.DataFrame],
+    prompts: Sequence[Sequence[int]],
+    labels: Callable[[Sequence[int]], pd.DataFrame],
+    task: tuple[str, list[int]],
+) -> list[tuple[str, pd.DataFrame]]:
+    part, which = task
+    cost = len(which), len(which) * max(len(prompts[i]) for i in which)
+    table, own = stage("", *cost, partial(work, which))
+    return [(part, table if own else made_up(table, labels(which)))]
 
 
 @torch.no_grad()
@@ -128,17 +145,16 @@ def _changes(
     donors: Donors | None,
     seed: int,
     max_new_tokens: int,
-    task: tuple[str, list[int]],
-) -> list[tuple[str, pd.DataFrame]]:
-    """A part: one row for each problem, layer and head of a batch."""
-    part, which = task
-    prompts, ids = [prompts[i] for i in which], [ids[i] for i in which]
+    which: Sequence[int],
+) -> pd.DataFrame:
+    """One row for each problem, layer and head of a batch."""
+    prompts, own_ids = [prompts[i] for i in which], [ids[i] for i in which]
     hooks = head_hooks(model.lens.cfg.n_layers)
     questions = [list(prompt[: -len(model.config.opening)]) for prompt in prompts]
     longest = max_new_tokens if "answer" in positions else 1
     run = think(model, questions, names_filter=hooks, max_new_tokens=longest)
     clean = run.cache()
-    context = context_of(model, prompts, ids)
+    context = context_of(model, prompts, own_ids)
     squares = torch.zeros(len(prompts), model.lens.cfg.n_layers, model.lens.cfg.n_heads)
     edits = replacements(context, hooks, positions, mode, donors, seed)
     for (hook, position), replace in edits.items():
@@ -149,11 +165,14 @@ def _changes(
         norms = value_norms((replace(z).to(z) - z).float(), weights.detach().float()).cpu()
         inside = torch.where(rearrange(member, "problem pos -> problem pos 1"), norms, 0.0)
         squares[:, layer] += inside.square().sum(dim=1)
-    index = pd.MultiIndex.from_product(
-        [ids, *(range(size) for size in squares.shape[1:])], names=["problem", "layer", "head"]
-    )
-    table = pd.DataFrame({"output_change": squares.sqrt().numpy().ravel()}, index)
-    return [(part, table.reset_index())]
+    return _labels(model, ids, which).assign(output_change=squares.sqrt().numpy().ravel())
+
+
+def _labels(model: CodiModel, ids: Sequence[str], which: Sequence[int]) -> pd.DataFrame:
+    """The problem, layer and head of every row of a batch."""
+    cfg = model.lens.cfg
+    sizes = [[ids[i] for i in which], range(cfg.n_layers), range(cfg.n_heads)]
+    return pd.DataFrame(list(product(*sizes)), columns=["problem", "layer", "head"])
 
 
 def _columns(

@@ -5,6 +5,7 @@ What costs seconds to import is imported once the options have been checked.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -14,6 +15,7 @@ from codi_lens.cli.options import (
     Batches,
     Corpus,
     Count,
+    DryRun,
     Flat,
     Folder,
     From,
@@ -26,6 +28,7 @@ from codi_lens.cli.options import (
     scope,
     split_names,
 )
+from codi_lens.cli.planning import print_plan
 from codi_lens.cli.printing import print_findings, print_folder, print_report, print_table
 from codi_lens.errors import CodiLensError
 from codi_lens.outputs import check_output
@@ -125,6 +128,7 @@ def ablate(
     min_effect: MinEffect = 0.1,
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
     source: From = None,
+    dry_run: DryRun = False,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -156,22 +160,24 @@ def ablate(
 
     asked: dict[str, Any] = {"mode": mode, "at": scope(at), "seed": corpus.seed, **vars(running)}
     asked |= {"min_effect": min_effect, "source": source}
-    title = f"Effect of ablation at {at}"
     if all:
-        report = ablate_all(loaded, chosen, out, by_position=by_position, **asked)
-        print_report(console, report, "heads", "name", title)
-        return
-    asked["candidates"] = corpus.donor_candidates(chosen, model)
+        make = partial(ablate_all, loaded, chosen, by_position=by_position, **asked)
+    else:
+        asked["candidates"] = corpus.donor_candidates(chosen, model)
     if top is not None:
         other = None
         if transplant_from is not None:
             other = loading.of_another().load(transplant_from, console, loaded)
-        report = ablate_top(loaded, chosen, top, out, other=other, **asked)
-    else:
+        make = partial(ablate_top, loaded, chosen, top, other=other, **asked)
+    elif heads is not None:
         cfg = loaded.lens.cfg
-        names = parse_heads(heads or "", cfg.n_layers, cfg.n_heads)
-        report = ablate_set(loaded, chosen, names, out, **asked)
-    print_report(console, report, "controls", "arm", title)
+        names = parse_heads(heads, cfg.n_layers, cfg.n_heads)
+        make = partial(ablate_set, loaded, chosen, names, **asked)
+    if dry_run:
+        print_plan(console, len(chosen), partial(make, progress=False))
+        return
+    main = ("heads", "name") if all else ("controls", "arm")
+    print_report(console, make(out=out), *main, f"Effect of ablation at {at}")
 
 
 def patch(
@@ -185,6 +191,7 @@ def patch(
     n_pairs: Count = None,
     min_effect: MinEffect = 0.1,
     source: From = None,
+    dry_run: DryRun = False,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -205,10 +212,10 @@ def patch(
     from codi_lens.reports.patch import patch_positions
 
     points: Any = split_names(components)
-    report = patch_positions(
+    make = partial(
+        patch_positions,
         loaded,
         chosen,
-        out,
         questions=None if questions is None else split_names(questions),
         at=scope(at),
         components=points,
@@ -218,7 +225,10 @@ def patch(
         seed=corpus.seed,
         **vars(running),
     )
-    print_report(console, report)
+    if dry_run:
+        print_plan(console, len(chosen), partial(make, progress=False))
+        return
+    print_report(console, make(out=out))
 
 
 def read(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
-from codi_lens.cli.options import Batches, Corpus, Flat, From, Loading, Model
+from codi_lens.cli.options import Batches, Corpus, DryRun, Flat, From, Loading, Model
+from codi_lens.cli.planning import print_plan
 from codi_lens.cli.printing import print_table
 from codi_lens.errors import CodiLensError
 from codi_lens.outputs import check_output, open_report
@@ -26,6 +28,7 @@ def extract(
     value_weighted: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     half: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     source: From = None,
+    dry_run: DryRun = False,
     running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -53,19 +56,23 @@ def extract(
     from codi_lens.attention.reduced import SCORES, extract_scores
 
     options: dict[str, Any] = {"source": source, **vars(running)}
+    if not scores_only:
+        options |= {"value_weighted": value_weighted, "dtype": "float16" if half else None}
+    way, name = (extract_scores, SCORES) if scores_only else (extract_attention, ATTENTION)
+    if dry_run:
+        dry = partial(way, loaded, chosen, progress=False, **options)
+        print_plan(console, len(chosen), dry)
+        return
     with open_report(out, command) as folder:
-        place = folder / (SCORES if scores_only else ATTENTION)
-        if scores_only:
-            found = extract_scores(loaded, chosen, place, **options)
-            columns = ("name", "band", "type", "composite")
-            rows = [
-                (row["name"], row["band"], row["type"], f"{row['composite']:.2f}")
-                for row in ranked_heads(found).head(10).to_dict("records")
-            ]
-            print_table(console, "Top heads, position view", columns, rows)
-        else:
-            options |= {"value_weighted": value_weighted, "dtype": "float16" if half else None}
-            found = extract_attention(loaded, chosen, place, **options)
+        place = folder / name
+        found = way(loaded, chosen, place, **options)
+    if scores_only:
+        columns = ("name", "band", "type", "composite")
+        rows = [
+            (row["name"], row["band"], row["type"], f"{row['composite']:.2f}")
+            for row in ranked_heads(found).head(10).to_dict("records")
+        ]
+        print_table(console, "Top heads, position view", columns, rows)
     files = [path for path in place.rglob("*") if path.is_file()]
     megabytes = sum(path.stat().st_size for path in files) / 1e6
     sentences = [f"{place} holds {len(chosen)} problems: {megabytes:.1f} MB in {len(files)} files."]

@@ -244,6 +244,14 @@ class Corpus:
         return learnt[0] if learnt else "plain"
 
 
+DryRun = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(help="Only run a sample, and say what the command would come to."),
+]
+"""Whether a command is planned, not done."""
+
+
 @dataclass(frozen=True)
 class Running:
     """How to run the model.
@@ -278,7 +286,7 @@ class Batches(Spread):
     """How to run the model on every problem once.
 
     Attributes:
-        batch_size: Problems per forward pass.
+        batch_size: Problems of median length per forward pass; more of short, fewer of long ones.
     """
 
     batch_size: int = 32

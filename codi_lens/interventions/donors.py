@@ -21,6 +21,7 @@ from codi_lens.errors import (
     whole_number,
 )
 from codi_lens.interventions.checks import check_mapping
+from codi_lens.interventions.clean_values import clean_values
 from codi_lens.loading.loaded import Loaded
 from codi_lens.positions import rank, thought_names
 from codi_lens.problems.kinds import NUMBER, Answer, alike
@@ -32,7 +33,6 @@ from codi_lens.thinking.hook_names import has_hook, hooked_names
 from codi_lens.thinking.hooks import position_axis
 from codi_lens.thinking.plan import Context, digest
 from codi_lens.thinking.prompts import prepare_problems
-from codi_lens.thinking.think import think
 from codi_lens.thinking.ways import Way, in_way, way_of
 
 _GROUPS = ("question", "answer")
@@ -315,7 +315,6 @@ class Donors:
             "with other problems."
         )
 
-    @torch.no_grad()
     def _run(self, hook_names: list[str], groups: tuple[str, ...]) -> None:
         """One clean run of the corpus, of which the named positions are kept."""
         hooked = hooked_names(self._model.lens)
@@ -323,26 +322,14 @@ class Donors:
             raise InterventionError(
                 f"Donors run clean, but {hooked[0]} carries a plain hook; take donors outside it."
             )
-        answers: list[Answer | None] = []
         decode: dict[str, Any] = {"max_new_tokens": 1}
         if not self._answers or "answer" in groups:
             decode = {}
-        found: dict[tuple[str, str], list[Tensor]] = {}
-        for start in range(0, len(self), self._batch_size):
-            prompts = self._prompts[start : start + self._batch_size]
-            opening = len(self._model.config.opening)
-            questions = [list(prompt[: len(prompt) - opening]) for prompt in prompts]
-            run = think(self._model, questions, names_filter=hook_names or None, **decode)
-            answers += map(parsed, run.answers, self._forms[start:])
-            cache = run.cache() if hook_names else {}
-            for name in hook_names:
-                for position in (*self._singles(), *groups):
-                    found.setdefault((name, position), []).extend(
-                        cache[name][row, columns].clone()
-                        for row, columns in enumerate(run.span(position))
-                    )
+        places = (*self._singles(), *groups)
+        given = self._model, self._prompts, self._batch_size
+        written, found = clean_values(*given, hook_names, places, **decode)
         if not decode:
-            self._answers[:] = answers
+            self._answers[:] = map(parsed, written, self._forms)
         for key, values in found.items():
             if not all(len(value) for value in values):
                 raise InterventionError(f"A donor has no token at {key[1]!r}.")

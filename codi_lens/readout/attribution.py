@@ -56,7 +56,7 @@ def answer_attribution(
         problems: what to think about.
         against: "runner-up" attributes the logit minus that of the second likeliest token, in which
             what every token gains alike cancels; "nothing" the logit itself.
-        batch_size: problems per forward pass.
+        batch_size: problems of median length per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.
 

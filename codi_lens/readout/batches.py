@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import TypeVar
 
-import numpy as np
 from tqdm import tqdm
 
 from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problem
 from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.plan import Planned
-from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.workers.cluster import each_done
 from codi_lens.workers.spread import Workers, spread_of
@@ -45,7 +44,7 @@ def read_batches(
         problems: checked, with ids of their own.
         names_filter: which activations the runs keep.
         desc: what the progress bar says.
-        batch_size: problems per forward pass.
+        batch_size: problems of median length per forward pass; see `batches_by_tokens`.
         max_new_tokens: longest answer.
         progress: show a progress bar.
         interventions: alive in every run.
@@ -65,8 +64,7 @@ def read_batches(
         )
         return read(batch, found)
 
-    order = np.argsort([-len(prompt) for prompt in prompts], kind="stable").tolist()
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches = [each.tolist() for each in batches_by_tokens(prompts, batch_size)]
     bar = tqdm(total=len(batches), desc=desc, unit="batch", disable=not progress)
     with bar, closing(each_done(run, batches, model.device, spread)) as done:
         for each in done:

@@ -50,7 +50,7 @@ def decode_thoughts(
         k: how many tokens of each row.
         layer, head: attention of one layer, one head, or one head of one layer; by default the mean
             over all, as the authors have it.
-        batch_size: problems per forward pass.
+        batch_size: problems of median length per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.
         workers, ray_address: who runs and reads; see `codi_lens.workers.spread`.

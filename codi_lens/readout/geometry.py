@@ -69,7 +69,7 @@ def thought_geometry(
         level: of the intervals of cosines.
         n_resamples: bootstrap resamples of problems.
         seed: of the bootstrap.
-        batch_size: problems per forward pass.
+        batch_size: problems of median length per forward pass.
         progress: show a progress bar.
 
     Raises:

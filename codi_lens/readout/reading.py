@@ -78,7 +78,7 @@ def logit_lens(
         translator: a tuned lens.
         way: "think", "skip" or "explain": which runs are read; see `CodiModel`. Those of "explain"
             have the positions `step0` … too, and no positions of thoughts.
-        batch_size: problems per forward pass.
+        batch_size: problems of median length per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.
         workers, ray_address: who runs and reads; see `codi_lens.workers.spread`.

@@ -96,7 +96,7 @@ def stopped_answers(
         targets: the values that an answer may be, as of `logit_lens`; "answer" is always one.
         translator: a tuned lens.
         level: of the Wilson intervals.
-        batch_size: problems per forward pass.
+        batch_size: problems of median length per forward pass.
         max_new_tokens: longest answer.
         progress: show progress bars.
 

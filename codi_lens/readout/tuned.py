@@ -130,7 +130,7 @@ def train_tuned_lens(
         max_epochs: most passes over the training states.
         patience: epochs without improvement of any layer after which training ends.
         rows_at_once: states per step.
-        batch_size: problems per forward pass.
+        batch_size: problems of median length per forward pass.
         max_new_tokens: longest answer.
         seed: of the split and of the order of states.
         progress: show progress bars.

@@ -58,7 +58,7 @@ def read_thoughts(
             `decoded_latent.txt` (their text format), `lens.csv` (the likeliest tokens at every
             layer and position), `known.csv` (how often known values are the likeliest token).
         k: how many tokens of each place.
-        batch_size: problems per forward pass.
+        batch_size: problems of median length per forward pass.
         max_new_tokens: longest answer.
         progress: show progress bars.
         workers, ray_address: who runs and reads; see `codi_lens.workers.spread`.

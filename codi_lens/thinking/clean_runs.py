@@ -18,7 +18,7 @@ from torch import Tensor
 
 from codi_lens.errors import PositionError
 from codi_lens.loading.loaded import Loaded
-from codi_lens.positions import rank, resolve, thought_names
+from codi_lens.positions import Layout, rank, resolve, thought_names
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.loop import Loop
 from codi_lens.thinking.plan import kept_thoughts
@@ -89,7 +89,7 @@ class CleanRuns:
         True
         """
         prompts = [self.prompts[row] for row in rows]
-        loop = self.loop.fork(rows, self._start(first), interventions)
+        loop = self.loop.fork(rows, column_of(self.loop.layout, first), interventions)
         index = torch.tensor(list(rows), device=self.logits.device)
         kept = kept_thoughts(interventions, len(prompts), self.model.config.n_thoughts)
         with torch.set_grad_enabled(gradient), loop.hooks():
@@ -109,17 +109,6 @@ class CleanRuns:
             yield Resumed(loop, thoughts, logits)
         loop.check_fired()
 
-    def _start(self, first: str) -> int:
-        """The column at which a run that first differs at this position starts."""
-        layout = self.loop.layout
-        thoughts = thought_names(layout.n_thoughts)
-        starts = {"question": 0, "bot": layout.bot}
-        starts |= {name: layout.bot + 1 + i for i, name in enumerate(thoughts)}
-        starts |= {"eot": layout.bot + 1 + layout.n_thoughts, "answer": layout.eot + 1}
-        if first not in starts:
-            raise PositionError(f"A run cannot start at {first!r}; it can at {', '.join(starts)}.")
-        return starts[first]
-
 
 @dataclass(frozen=True, eq=False)
 class Resumed:
@@ -134,6 +123,21 @@ class Resumed:
     loop: Loop
     thoughts: Float[Tensor, "row thought d_model"]
     logits: Float[Tensor, "row vocab"]
+
+
+def column_of(layout: Layout, first: str) -> int:
+    """The column at which a run that first differs at this position starts.
+
+    Raises:
+        PositionError: no such position.
+    """
+    thoughts = thought_names(layout.n_thoughts)
+    starts = {"question": 0, "bot": layout.bot}
+    starts |= {name: layout.bot + 1 + i for i, name in enumerate(thoughts)}
+    starts |= {"eot": layout.bot + 1 + layout.n_thoughts, "answer": layout.eot + 1}
+    if first not in starts:
+        raise PositionError(f"A run cannot start at {first!r}; it can at {', '.join(starts)}.")
+    return starts[first]
 
 
 def touched(intervention: Intervention, n_thoughts: int) -> list[str]:

@@ -21,6 +21,7 @@ from codi_lens.thinking.finite import first_broken
 from codi_lens.thinking.hook_names import NamesFilter, check_hook_name, hooked_names, matching
 from codi_lens.thinking.hooks import HookFunction, Intervention, position_axis, scoped
 from codi_lens.thinking.lock import locked
+from codi_lens.work import note_pass
 
 
 class Loop:
@@ -119,11 +120,11 @@ class Loop:
             queries: those of them whose attention `rows` keeps; the last by default.
         """
         past, size = self.mask.shape[1], vectors.shape[1]
-        length = past + size
+        note_pass(vectors.shape[0] * size)
         added = torch.ones_like(vectors[..., 0], dtype=torch.int64) if mask is None else mask
         self.mask = torch.cat([self.mask, added], dim=1)
         self._columns = torch.full_like(self._problems, size - 1) if queries is None else queries
-        self._names = self.layout.names(length)
+        self._names = self.layout.names(past + size)
         for number, (_, _, positions) in enumerate(self._interventions):
             self._expected[number] += not positions.isdisjoint(self._names[past:])
         embedded = self.engine.enter(vectors)
@@ -252,8 +253,7 @@ class Loop:
                     else "never fired: the run holds none of its positions"
                 )
                 raise InterventionError(f"The hook at {name} (at {sorted(positions)}) {reason}.")
-        silent = [name for name in self._kept_names if name not in self._kept]
-        if silent:
+        if silent := [name for name in self._kept_names if name not in self._kept]:
             raise InterventionError(
                 f"names_filter asks for {silent[0]}, a hook that never fired in this run."
             )

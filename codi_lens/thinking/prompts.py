@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -129,6 +130,33 @@ def answer_rooms(model: Loaded, prompts: Sequence[Sequence[int]]) -> list[int]:
     """How many answer tokens the context has room for, behind each prompt and its thoughts."""
     around = model.config.n_thoughts + len(model.config.closing)
     return [model.lens.cfg.n_ctx - len(prompt) - around for prompt in prompts]
+
+
+def batches_by_tokens(
+    prompts: Sequence[Sequence[int]], batch_size: int, beyond: int = 0
+) -> list[Int[np.ndarray, " problem"]]:
+    """Prompts cut into batches, long ones first, each of about as many tokens, padding included.
+
+    Args:
+        prompts: as `prepare` makes them.
+        batch_size: how many of median length a batch holds: more of short ones, and fewer of long
+            ones; 1 is one at a time.
+        beyond: tokens that follow every prompt.
+
+    Returns:
+        The places of each batch's prompts.
+
+    >>> [batch.tolist() for batch in batches_by_tokens([[0] * n for n in (2, 8, 4, 4, 2, 2)], 2)]
+    [[1], [2, 3], [0, 4, 5]]
+    """
+    lengths = np.array([len(prompt) + beyond for prompt in prompts])
+    order, found, start = np.argsort(-lengths, kind="stable"), [], 0
+    while start < len(order):
+        fitting = batch_size * np.median(lengths) / lengths[order[start]]
+        size = 1 if batch_size == 1 else max(1, round(float(fitting)))
+        found.append(order[start : start + size])
+        start += size
+    return found
 
 
 def left_pad(

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from codi_lens.errors import CodiLensError, shown
+from codi_lens.work import rehearsing
 from codi_lens.workers.packing import pack, the_ray, unpack
 from codi_lens.workers.spread import Spread, Workers
 
@@ -34,7 +35,8 @@ def each_done(
         job: goes to every worker with all that it refers to, models too.
         tasks: small, since they are sent one by one.
         device: where the job's models run; workers of a model on a GPU have one each.
-        spread: of `spread_of`; an empty one does the work here, task by task, in their order.
+        spread: of `spread_of`; an empty one does the work here, task by task, in their order, and
+            so does a rehearsal.
 
     Raises:
         CodiLensError: there is no such cluster, it has too few GPUs or cores, or a task's worker
@@ -44,7 +46,7 @@ def each_done(
     >>> list(each_done(abs, [-2, 3], torch.device("cpu"), {}))
     [(-2, 2), (3, 3)]
     """
-    if not spread:
+    if not spread or rehearsing():
         yield from ((task, job(task)) for task in tasks)
     elif tasks:
         yield from _by_workers(job, tasks, _pool_for(spread, device))

@@ -48,6 +48,15 @@ def test_extracted_attention_equals_think(tiny_gpt2: CodiModel) -> None:
     assert attention["correct"].values.tolist() == correct.tolist()
 
 
+def test_bfloat16_gives_almost_the_same_attention(tiny_gpt2: CodiModel) -> None:
+    half = CodiModel.from_pretrained(tiny_gpt2.config.source, dtype="bfloat16")
+    exact, near = run(tiny_gpt2), run(half)
+    assert near["answer"].values.tolist() == exact["answer"].values.tolist()
+    np.testing.assert_allclose(near.values, exact.values, atol=0.1)
+    assert 0 < abs(near - exact).mean() < 1e-3
+    assert near.dtype == np.float32
+
+
 def test_disk_and_memory_hold_the_same(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
     stored = run(tiny_gpt2, tmp_path / "a.zarr")
     assert stored.load().identical(run(tiny_gpt2).load())
@@ -107,13 +116,15 @@ def test_stopped_extraction_resumes_without_recomputing(
     monkeypatch.setattr(CodiModel, "think", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_gpt2, tmp_path / "a.zarr", batch_size=3)
-    with pytest.raises(OutputError, match="holds 6 of 9 problems"):
+    with pytest.raises(OutputError, match=f"holds {sum(seen)} of 9 problems"):
         open_attention(tmp_path / "a.zarr")
     monkeypatch.setattr(CodiModel, "think", lambda *a, **k: (seen.append(0), think(*a, **k))[1])
     resumed = run(tiny_gpt2, tmp_path / "a.zarr", batch_size=3)
-    assert len(seen) == 3, "one batch was missing"
+    made = len(seen)
+    whole = run(tiny_gpt2, batch_size=3)
+    assert len(seen) - made == made, "those that were there are not made again"
     monkeypatch.undo()
-    assert resumed.load().identical(run(tiny_gpt2, batch_size=3).load())
+    assert resumed.load().identical(whole.load())
 
 
 MANY = word_problems(2 * BLOCK + 40, seed=3)
@@ -135,21 +146,23 @@ def test_a_killed_extraction_loses_no_block_and_goes_on(
     tiny_gpt2: CodiModel, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, think, seen = tmp_path / "a.zarr", CodiModel.think, []
-    whole = files_in(many)
+    whole, parent = files_in(many), os.getpid()
+
+    def counted(*given: Any, **options: Any) -> Any:
+        if os.getpid() != parent and sum(seen) > BLOCK:
+            os._exit(9)
+        seen.append(len(given[1]))
+        return think(*given, **options)
+
+    monkeypatch.setattr(CodiModel, "think", counted)
     if (pid := os.fork()) == 0:
-        monkeypatch.setattr(
-            CodiModel,
-            "think",
-            lambda *a, **k: os._exit(9) if len(seen) == 7 else (seen.append(0), think(*a, **k))[1],
-        )
         run(tiny_gpt2, out, **BRIEF)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
     with pytest.raises(OutputError, match=f"holds {BLOCK} of {len(MANY)} problems"):
         open_attention(out)
-    monkeypatch.setattr(CodiModel, "think", lambda *a, **k: (seen.append(0), think(*a, **k))[1])
     run(tiny_gpt2, out, **BRIEF)
-    assert len(seen) == 6, "the second block and the third"
+    assert sum(seen) == len(MANY) - BLOCK, "the second block and the third"
     assert files_in(out) == whole
 
 
@@ -213,21 +226,22 @@ def test_an_interrupted_block_goes_on_with_the_same_bits(
     def stop_at_the_third(*given: Any, **options: Any) -> Any:
         if len(seen) == 2:
             raise KeyboardInterrupt
-        seen.append(0)
+        seen.append(len(given[1]))
         return think(*given, **options)
 
     monkeypatch.setattr(CodiModel, "think", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_gpt2, out, batch_size=4)
     monkeypatch.undo()
-    with pytest.raises(OutputError, match="holds 8 of 9 problems"):
+    with pytest.raises(OutputError, match=f"holds {sum(seen)} of 9 problems"):
         open_attention(out)
     resumed = run(tiny_gpt2, out, batch_size=4).load()
     assert resumed.identical(run(tiny_gpt2, batch_size=4).load())
 
 
-def test_batches_hold_questions_of_similar_length(
-    tiny_gpt2: CodiModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_batches_hold_questions_of_similar_length_and_as_many_tokens(
+    tiny_gpt2: CodiModel, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
     think = CodiModel.think
     lengths: list[list[int]] = []
@@ -237,10 +251,19 @@ def test_batches_hold_questions_of_similar_length(
         return think(self, questions, **options)
 
     monkeypatch.setattr(CodiModel, "think", watch)
-    run(tiny_gpt2, batch_size=4)
+    sizes = [*[2] * 14, *[10] * 16, *[40] * 8]
+    problems = [Problem("Leo" + " coins" * (n - 1), None, f"p{i}") for i, n in enumerate(sizes)]
+    run(tiny_gpt2, problems=problems, batch_size=batch_size, max_new_tokens=1)
     flat = [length for batch in lengths for length in batch]
     assert flat == sorted(flat, reverse=True)
-    assert len(set(flat)) > 1
+    if batch_size == 1:
+        assert len(lengths) == len(problems)
+        return
+    around = 1 + 6 + 1  # bot, thoughts, eot
+    budget = batch_size * (np.median(flat) + around)
+    for batch in lengths:
+        assert abs(len(batch) * (batch[0] + around) - budget) <= (batch[0] + around) / 2
+    assert len(lengths[0]) < batch_size < len(lengths[-1])
 
 
 def test_another_extraction_is_never_overwritten(tiny_gpt2: CodiModel, tmp_path: Path) -> None:

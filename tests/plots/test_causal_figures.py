@@ -64,6 +64,14 @@ def test_the_causal_map_marks_what_is_sure_and_what_is_not() -> None:
         causal_map(effects(query=["ct1"]))
 
 
+@pytest.mark.parametrize("figure", [causal_map, edge_matrix])
+def test_a_table_without_rows_is_refused(figure: Any) -> None:
+    labels: dict[str, Any] = {"layer": [0], "head": [0], "scope": "ct1"}
+    table = effects(query=["ct1"]).assign(key="bot", **labels)
+    with pytest.raises(InterventionError, match="The table has no row; give what the sweep"):
+        figure(table.iloc[:0])
+
+
 def test_the_causal_map_of_several_scopes_has_a_panel_for_each_on_one_scale() -> None:
     places = ["thinking", "question", "bot", "ct0"]
     tables = [

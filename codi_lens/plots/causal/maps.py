@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 
 from codi_lens.causal.effects import needed
 from codi_lens.causal.means import MIN_EFFECT
-from codi_lens.errors import needs
+from codi_lens.errors import InterventionError, needs
 from codi_lens.head_names import check_rows
 from codi_lens.plots.drawing import style
 from codi_lens.plots.drawing.panels import cell_labels
@@ -45,7 +45,7 @@ def causal_map(effects: pd.DataFrame) -> go.Figure:
         effects: of `sweep_heads`.
 
     Raises:
-        InterventionError: a table without heads or scopes.
+        InterventionError: a table without heads or scopes, or without rows.
 
     >>> effects = pd.DataFrame({"layer": 0, "head": [0, 1], "effect": [-2.0, 0.1],
     ...     "effect_low": [-3.0, -0.2], "effect_high": [-1.0, 0.3], "effect_median": [-1.5, 0.0],
@@ -54,7 +54,7 @@ def causal_map(effects: pd.DataFrame) -> go.Figure:
     >>> causal_map(effects).data[1].text.tolist()
     ['•<br>−2.00', '○<br>0.10']
     """
-    needs(effects, "layer", "head", "scope", *_COLUMNS, advice=_TABLE)
+    _check(effects, "layer", "head", "scope")
     rows = [f"L{layer}" for layer in sorted(effects["layer"].unique())]
     columns = [f"H{head}" for head in sorted(effects["head"].unique())]
     table = effects.assign(
@@ -81,7 +81,7 @@ def edge_matrix(effects: pd.DataFrame) -> go.Figure:
         effects: of `sweep_edges`.
 
     Raises:
-        InterventionError: a table without edges.
+        InterventionError: a table without edges, or without rows.
 
     >>> effects = pd.DataFrame({"query": ["ct0", "ct1"], "key": "bot", "effect": [-2.0, 0.1],
     ...     "effect_low": [-3.0, -0.2], "effect_high": [-1.0, 0.3], "effect_median": [-1.5, 0.0],
@@ -91,7 +91,7 @@ def edge_matrix(effects: pd.DataFrame) -> go.Figure:
     >>> figure.data[0].y, figure.data[0].z.tolist()
     (('ct0', 'ct1'), [[-2.0], [0.1]])
     """
-    needs(effects, "query", "key", *_COLUMNS, advice=_TABLE)
+    _check(effects, "query", "key")
     table = effects.assign(row=effects["query"], column=effects["key"])
     return _matrix(
         table,
@@ -102,6 +102,13 @@ def edge_matrix(effects: pd.DataFrame) -> go.Figure:
         f"<br>{_marks(effects)}; × = not cut",
         axes=(style.QUERY_TITLE, style.KEY_TITLE),
     )
+
+
+def _check(effects: pd.DataFrame, *columns: str) -> None:
+    """Refuse a table that lacks columns, or has no row."""
+    needs(effects, *columns, *_COLUMNS, advice=_TABLE)
+    if not len(effects):
+        raise InterventionError(f"The table has no row; {_TABLE}.")
 
 
 def _panels(

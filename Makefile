@@ -22,8 +22,10 @@ DEMO := codi_lens.json heads.csv heads_generation.csv summary.json findings.md d
 demo: $(READY)  ## the head of tiny-recall that reads back, and all others: writes demo/index.html
 	$(BIN)/codi-lens analyze tiny-recall --n 100 --out demo
 
+# In this order, from long files to short ones, so that both processes end at about the same time.
 test: lint  ## everything: lint, types, unit tests, doctests, notebooks
-	$(PYTEST) --numprocesses 2 --dist loadfile --nbmake --nbmake-timeout=600 tests codi_lens notebooks
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=600 \
+		notebooks tests codi_lens
 
 test-quick: $(READY)  ## for the inner loop: units, doctests of light modules, architecture
 	$(PYTEST) -m "not slow" --exitfirst $(QUICK)

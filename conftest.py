@@ -1,11 +1,12 @@
-"""What keeps the tests cheap: models loaded once, and jaxtyping only where there are axes.
+"""What keeps the tests cheap: models loaded once, and the types of a call checked once.
 
-Around every call jaxtyping binds the signature to remember axes, which for the many small functions
-without arrays costs more than they do. beartype alone checks those.
+jaxtyping alone checks the arguments twice, before a call and again with what it returns, and binds
+the signature for its message. beartype does once all that is needed, in a scope of axes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import typing
@@ -16,28 +17,35 @@ import jaxtyping
 import pytest
 from jaxtyping import config, jaxtyped
 
+AXES = jaxtyped("context")  # what an axis is called holds for all arguments and the result
+
 
 def checked(fn: Any = None, *, typechecker: Any) -> Any:
     """What jaxtyping's import hook decorates functions and classes by."""
     if fn is None:
         return functools.partial(checked, typechecker=typechecker)
-    if not inspect.isfunction(fn) or may_name_axes(fn):
+    named = names_axes(fn) if inspect.isfunction(fn) else None
+    if named is None or (named and inspect.isgeneratorfunction(fn)):
         return jaxtyped(fn, typechecker=typechecker)
     with_checks = typechecker(fn)
+    scope = AXES if named else contextlib.nullcontext()
 
     @functools.wraps(fn)
     def run(*args: Any, **kwargs: Any) -> Any:
-        return (fn if config.jaxtyping_disable else with_checks)(*args, **kwargs)
+        if config.jaxtyping_disable:
+            return fn(*args, **kwargs)
+        with scope:
+            return with_checks(*args, **kwargs)
 
     return run
 
 
-def may_name_axes(fn: Callable[..., Any]) -> bool:
-    """Whether its signature speaks of arrays, or cannot be read yet."""
+def names_axes(fn: Callable[..., Any]) -> bool | None:
+    """Whether its signature speaks of arrays; None if it cannot be read yet."""
     try:
         return "jaxtyping." in str(typing.get_type_hints(fn))
     except NameError:  # a name that is imported for pyright alone
-        return True
+        return None
 
 
 jaxtyping.jaxtyped = checked

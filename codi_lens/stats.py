@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
@@ -107,6 +108,11 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[flo
     n = whole_number("The number of trials", n, 1, error=CodiLensError)
     successes = whole_number("The number of successes", successes, 0, n, CodiLensError)
     check_level(level)
+    return _wilson_interval(successes, n, level)
+
+
+@cache
+def _wilson_interval(successes: int, n: int, level: float) -> tuple[float, float]:
     interval = scipy_stats.binomtest(successes, n).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import jaxtyping
+import numpy as np
 import pytest
+from beartype import beartype
+from beartype.roar import BeartypeCallHintViolation
+from jaxtyping import Float
 from support.oracle import ROOT
 
 UNCHECKED = {f"codi_lens.problems.{name}" for name in ("operations", "stories", "words")}
@@ -18,3 +23,21 @@ def test_every_module_is_checked_but_those_that_draw_problems(pytestconfig: pyte
     }
     under = {m for m in modules for name in checked if f"{m}.".startswith(f"{name}.")}
     assert modules - under == UNCHECKED
+
+
+@jaxtyping.jaxtyped(typechecker=beartype)
+def halved(
+    values: Float[np.ndarray, " value"], weights: Float[np.ndarray, " value"], n: int
+) -> Float[np.ndarray, " value"]:
+    return (values * weights[: len(values)] / 2)[:n]
+
+
+def test_an_axis_has_one_length_in_all_arguments_and_the_result() -> None:
+    assert halved(np.ones(3), np.ones(3), 3).tolist() == [0.5, 0.5, 0.5]
+    assert halved(np.ones(2), np.ones(2), 2).tolist() == [0.5, 0.5], "a call forgets the last one"
+    with pytest.raises(BeartypeCallHintViolation, match="weights"):
+        halved(np.ones(3), np.ones(4), 3)
+    with pytest.raises(BeartypeCallHintViolation, match="return"):
+        halved(np.ones(3), np.ones(3), 2)
+    with pytest.raises(BeartypeCallHintViolation, match="n="):
+        halved(np.ones(3), np.ones(3), "3")  # pyright: ignore[reportArgumentType]

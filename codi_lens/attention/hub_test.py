@@ -149,25 +149,24 @@ def permutation_test(
     if n < 3:
         return p.reshape(*shape, n), smallest.reshape(*shape, n)
     orders = _permutations(n, n_permutations, most_exact, seed)
-    n_orders = len(orders[n - 1])
+    n_orders = orders[n - 1].shape[1]
     exact = n_orders == prod(factorial(i) for i in range(2, n))
     for head, matrix in enumerate(pattern.reshape(-1, n, n)):
         rows = {i: matrix[i, :i] for i in range(2, n)}
         scale = np.sqrt([sum(row.var() for i, row in rows.items() if i > j) for j in range(n - 1)])
         flat = scale < 1e-12  # equal entries: no order of them differs
         scale[flat] = np.inf
-        excess = np.zeros((n_orders, n - 1))
+        excess = np.zeros((n - 1, n_orders))
         best = np.zeros(n - 1)
         observed = np.zeros(n - 1)
         for i, row in rows.items():
             centred = row - row.mean()
-            excess[:, :i] += centred[orders[i]]
+            excess[:i] += centred[orders[i]]
             observed[:i] += centred
             best[:i] += centred.max()
-        largest = np.sort((excess / scale).max(axis=1))
+        largest = (excess / scale[:, None]).max(axis=0)
         for result, statistic in ((p, observed), (smallest, best)):
-            below = np.searchsorted(largest, statistic / scale - 1e-9)
-            reached = n_orders - below
+            reached = np.array([(largest >= each).sum() for each in statistic / scale - 1e-9])
             share = reached / n_orders if exact else (1 + reached) / (1 + n_orders)
             result[head, : n - 1] = np.where(flat, 1.0, share)
     return p.reshape(*shape, n), smallest.reshape(*shape, n)
@@ -176,15 +175,17 @@ def permutation_test(
 @lru_cache(maxsize=4)  # the enumeration takes longer than the test of a model
 def _permutations(
     n: int, n_drawn: int, most_exact: int, seed: int
-) -> dict[int, Int[np.ndarray, "order key"]]:
+) -> dict[int, Int[np.ndarray, "key order"]]:
     """For each row i that sees several keys, an order of its keys in each joint permutation."""
     rows = range(2, n)
     if prod(factorial(i) for i in rows) <= most_exact:
         orders = {i: np.array(list(permutations(range(i)))) for i in rows}
         joint = np.array(list(product(*(range(len(orders[i])) for i in rows))))
-        return {i: orders[i][joint[:, place]] for place, i in enumerate(rows)}
-    draw = np.random.default_rng(seed)
-    return {i: draw.permuted(np.tile(np.arange(i), (n_drawn, 1)), axis=1) for i in rows}
+        drawn = {i: orders[i][joint[:, place]] for place, i in enumerate(rows)}
+    else:
+        draw = np.random.default_rng(seed)
+        drawn = {i: draw.permuted(np.tile(np.arange(i), (n_drawn, 1)), axis=1) for i in rows}
+    return {i: np.ascontiguousarray(each.T) for i, each in drawn.items()}
 
 
 def _profiles(n: int) -> list[Float[np.ndarray, " key"]]:

@@ -250,10 +250,10 @@ def _by_arm(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.DataFram
     clean = outcomes[outcomes["arm"] == CLEAN].set_index("problem")
     if not len(clean):
         raise InterventionError(f"The outcomes hold no {CLEAN!r} runs to compare with.")
-    names = [name for name in outcomes["arm"].unique() if name != CLEAN]
     return clean, {
-        name: outcomes[outcomes["arm"] == name].set_index("problem").loc[clean.index]
-        for name in names
+        str(name): runs.set_index("problem").loc[clean.index]
+        for name, runs in outcomes.groupby("arm", sort=False, observed=True)
+        if name != CLEAN
     }
 
 

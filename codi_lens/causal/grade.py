@@ -21,13 +21,13 @@ import pandas as pd
 import xarray as xr
 from einops import rearrange
 from jaxtyping import Float
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from codi_lens.attention.streaming import Source
 from codi_lens.causal.edge_costs import costs_by_reference, edge_costs
 from codi_lens.causal.edge_scores import edge_scores, head_edge_scores
 from codi_lens.causal.means import mean_of
 from codi_lens.causal.measure import Running
+from codi_lens.causal.recovery import recovery
 from codi_lens.causal.references import (
     graded_edges,
     referring,
@@ -200,9 +200,8 @@ def grade_scores(
     rows: list[dict[str, Any]] = []
     for name, each in scores.items():
         values = _on_candidates(each, problems)
-        found = _per_problem(roc_auc_score, labels, values)
-        precise = _per_problem(average_precision_score, labels, values)
-        elsewhere = np.mean([_per_problem(roc_auc_score, w, values) for w in shuffled], axis=0)
+        found, precise = _per_problem(labels, values)
+        elsewhere = np.mean([_per_problem(each, values)[0] for each in shuffled], axis=0)
         row: dict[str, Any] = {"score": name, "n": len(labels)}
         row |= _mean("auroc", found, level)
         row |= _mean("average_precision", precise, level)
@@ -210,7 +209,7 @@ def grade_scores(
         row |= _mean("shuffled_auroc", elsewhere, level)
         row |= _mean("beyond_shuffled", found - elsewhere, level)
         if control is not None:
-            against = _per_problem(roc_auc_score, labels, _on_candidates(control[name], problems))
+            against, _ = _per_problem(labels, _on_candidates(control[name], problems))
             row |= _mean("control_auroc", against, level)
             row |= _mean("beyond_control", found - against, level)
         row["chance_average_precision"] = float(labels.mean())
@@ -246,11 +245,10 @@ def _on_candidates(
 
 
 def _per_problem(
-    measure_of: Any,
-    labels: Float[np.ndarray, "problem edge"],
-    values: Float[np.ndarray, "problem edge"],
-) -> Float[np.ndarray, " problem"]:
-    return np.asarray(measure_of(labels.T, values.T, average=None), dtype=float).reshape(-1)
+    labels: Float[np.ndarray, "problem edge"], values: Float[np.ndarray, "problem edge"]
+) -> Float[np.ndarray, "measure problem"]:
+    """The area under each problem's ROC curve, and its average precision."""
+    return np.array([recovery(*each) for each in zip(labels, values, strict=True)]).T
 
 
 def _shuffled(truth: xr.DataArray, problems: Sequence[WordProblem], seed: int) -> xr.DataArray:
@@ -278,17 +276,13 @@ def _pooled(
 ) -> dict[str, float]:
     """Over all edges of all problems, with intervals over resampled problems."""
     weights = resample_weights(len(labels), n_resamples=_RESAMPLES, seed=seed)
-    flat = [rearrange(each, "problem edge -> (problem edge)") for each in (labels, values)]
+    every, value = (rearrange(it, "problem edge -> (problem edge)") for it in (labels, values))
+    repeated = (np.repeat(each, labels.shape[1]).astype(float) for each in weights)
+    low, high = percentile_interval(
+        np.array([recovery(every, value, each) for each in repeated]), level=level
+    )
     row: dict[str, float] = {}
-    for name, measure_of in (
-        ("pooled_auroc", roc_auc_score),
-        ("pooled_average_precision", average_precision_score),
-    ):
-        found = [
-            measure_of(*flat, sample_weight=np.repeat(each, labels.shape[1]).astype(float))
-            for each in weights
-        ]
-        low, high = percentile_interval(np.array(found)[:, None], level=level)
-        row[name] = float(measure_of(*flat))
-        row |= {f"{name}_low": float(low[0]), f"{name}_high": float(high[0])}
+    for i, found in enumerate(recovery(every, value)):
+        name = ("pooled_auroc", "pooled_average_precision")[i]
+        row |= {name: found, f"{name}_low": float(low[i]), f"{name}_high": float(high[i])}
     return row

@@ -47,6 +47,7 @@ def test_averaging_heads_first_changes_no_number() -> None:
         pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_answers_by_length_need_built_in_problems() -> None:
     problems = word_problems(30, seed=2)
     attention = random_attention(30).assign_coords(problem=[p.id for p in problems])
@@ -77,6 +78,7 @@ def test_probed_thoughts_are_those_of_the_problems(tiny_gpt2: CodiModel) -> None
     assert probes["n"].max() <= 180
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::codi_lens.ConstantMetricWarning")
 @pytest.mark.parametrize("n", [1, 2])
 def test_any_number_of_thoughts_has_evidence(n: int) -> None:

@@ -30,6 +30,8 @@ from codi_lens.attention.values import question_tokens, value_weighted_attention
 from codi_lens.outputs import held
 from codi_lens.problems import Problem, word_problems
 
+pytestmark = pytest.mark.slow  # a model thinks in nearly all of them
+
 PROBLEMS = word_problems(9, seed=1)
 
 

@@ -146,6 +146,7 @@ def test_permuting_each_problem_alone_would_call_shared_patterns_hubs() -> None:
     assert rejected / 40 > 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hub", [None, "ct1"])
 def test_the_interval_of_the_highest_ratio_covers_though_it_was_picked(hub: str | None) -> None:
     """Without a hub the percentile interval of the highest alone covers the truth in 88 %."""

@@ -108,6 +108,7 @@ QUANTITIES: dict[str, Callable[[xr.DataArray], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_the_order_of_labels_changes_no_number(quantity: str) -> None:
     expected = QUANTITIES[quantity](FULL)
@@ -116,6 +117,7 @@ def test_the_order_of_labels_changes_no_number(quantity: str) -> None:
         pd.testing.assert_frame_equal(found, expected, check_exact=False, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_every_table_of_a_selection_names_its_heads() -> None:
     for name in ("heads out of order", "one layer", "one layer, as a scalar"):
         chosen = SELECTIONS[name](FULL)

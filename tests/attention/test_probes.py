@@ -36,6 +36,7 @@ def planted() -> pd.DataFrame:
     return probe_totals(thoughts, problems).set_index(["thought", "step"])
 
 
+@pytest.mark.slow
 def test_a_planted_total_is_found_and_only_in_its_thought(planted: pd.DataFrame) -> None:
     assert number(planted, ("ct0", 1), "accuracy") > 0.98
     assert number(planted, ("ct0", 1), "accuracy_distinct") > 0.98

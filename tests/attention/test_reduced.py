@@ -43,6 +43,7 @@ def store(tiny_gpt2: CodiModel, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
+@pytest.mark.slow
 def test_scores_mean_and_spread_are_those_of_the_attention(
     attention: xr.DataArray, store: Path
 ) -> None:
@@ -74,6 +75,7 @@ def test_heads_rank_by_scores_alone(attention: xr.DataArray, store: Path) -> Non
         rank_heads(xr.Dataset({"hub": 1}))
 
 
+@pytest.mark.slow
 def test_a_stopped_reduction_goes_on_with_whole_blocks(
     tiny_gpt2: CodiModel, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

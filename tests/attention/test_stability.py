@@ -192,6 +192,7 @@ def structureless(kind: str, seed: int) -> xr.DataArray:
     return from_blocks(np.moveaxis(heads, 2, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gradient", "random"])
 def test_heads_without_groups_are_no_clusters_however_stable(kind: str) -> None:
     found = [cluster_heads(structureless(kind, s), n_splits=5, n_draws=49) for s in range(10)]

@@ -24,6 +24,7 @@ from codi_lens.causal.edge_costs import (
 from codi_lens.causal.edge_scores import attention_scores
 from codi_lens.causal.grade import grade_scores
 from codi_lens.causal.measure import measure
+from codi_lens.causal.recovery import recovery
 from codi_lens.causal.references import (
     candidate_edges,
     truth_of,
@@ -257,3 +258,16 @@ def test_costs_are_those_of_cutting_edges(model: CodiModel) -> None:
 def test_problems_without_edges_are_refused(model: CodiModel) -> None:
     with pytest.raises(ProblemError, match="needs no edge; give problems of"):
         known_against_others(model, word_problems(3), progress=False)
+
+
+def test_recovery_is_scikit_learns_to_the_bit() -> None:
+    draw = np.random.default_rng(0)
+    for n in [3, 10, 21, 300] * 20:
+        labels = draw.permutation(np.arange(n) % 3 == 0).astype(float)
+        values = draw.integers(0, n, n) / 7  # with ties
+        weights = draw.integers(0, 4, n).astype(float)
+        weights[[labels.argmax(), labels.argmin()]] = 1.0
+        for each in (None, weights):
+            area = roc_auc_score(labels, values, sample_weight=each)
+            precision = average_precision_score(labels, values, sample_weight=each)
+            assert recovery(labels, values, each) == (area, precision)

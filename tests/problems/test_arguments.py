@@ -180,6 +180,7 @@ def test_bad_records_are_one_sentence_with_the_line(
     refused(path, message)
 
 
+@pytest.mark.slow
 def test_lists_load_in_linear_time(tmp_path: Path) -> None:
     path = tmp_path / "problems.json"
     took: list[float] = []

@@ -114,6 +114,7 @@ def test_what_a_step_refers_to_stands_nowhere_else(family: Family) -> None:
                 assert f"{value}" in problem.solution
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", REFERRING)
 def test_without_the_references_answers_are_right_at_chance(family: Family) -> None:
     problems = word_problems(1000, family=family, seed=1)

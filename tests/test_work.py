@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from codi_lens import CodiModel, OutputError, extract, rehearse, sweep_heads
-from codi_lens.causal import measure as measuring
+from codi_lens.causal import batches as measuring
 from codi_lens.cli.main import main
 from codi_lens.interventions import clean_values
 from codi_lens.problems import word_problems

@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from codi_lens.causal.batches import context_for
 from codi_lens.causal.controls import donors_for
 from codi_lens.causal.gates import Gates, Replacing
-from codi_lens.causal.measure import Running, answered_runs, check_work, context_for
+from codi_lens.causal.measure import Running, answered_runs, check_work
 from codi_lens.causal.outcomes import CleanAnswer, Outcome, differentiable
 from codi_lens.causal.path import Integral, Refining, Slopes, integrate
 from codi_lens.causal.results import Results, parts_to_do

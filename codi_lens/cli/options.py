@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
 
+from codi_lens.cli.threads import cores, default_threads
 from codi_lens.errors import CodiLensError, ProblemError, shown
 from codi_lens.loading.sources import check_source, learnt_family, shipped_models
 from codi_lens.problems.corpora import gsm8k, load_problems, sample_indices
@@ -57,7 +57,6 @@ MinEffect = Annotated[
     ),
 ]
 _MOST_THREADS = 1024
-_LARGE = 50_000_000
 Flat = tyro.conf.arg(name="")
 """The fields of a dataclass as options without a prefix."""
 
@@ -303,25 +302,6 @@ class Rows(Spread):
     rows_at_once: int = 128
 
 
-def default_threads(n_parameters: int) -> int:
-    """How many CPU threads a model of this size gets, where none are asked for.
-
-    Source: `ablate --all` of tiny-gpt2, two threads: 15 s on two idle cores against 17 s of one
-    thread, 275 s against 20 s on two busy ones.
-    """
-    small = n_parameters < _LARGE and _asked_of_openmp() is None
-    return 1 if small else cores()
-
-
-def cores() -> int:
-    """The cores that this process may use, no more than OMP_NUM_THREADS."""
-    if hasattr(os, "sched_getaffinity"):
-        allowed = len(os.sched_getaffinity(0))
-    else:
-        allowed = os.cpu_count() or 1
-    return min(_asked_of_openmp() or allowed, allowed)
-
-
 def scope(text: str) -> str | list[str]:
     """Positions by name, as an intervention takes them."""
     return split_names(text) if "," in text else text.strip()
@@ -342,12 +322,6 @@ def split_names(text: str) -> list[str]:
 def _token(text: str | None) -> str | int | None:
     # A number of more digits is no id, and Python does not read one of thousands.
     return int(text) if text is not None and text.isdecimal() and len(text) < 10 else text
-
-
-def _asked_of_openmp() -> int | None:
-    """OMP_NUM_THREADS, the outermost level of "4,2"; None where it holds no number."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() and 0 < len(first) < 10 and int(first) > 0 else None
 
 
 def _n_parameters(model: CodiModel) -> int:

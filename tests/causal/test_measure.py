@@ -15,7 +15,7 @@ import xarray as xr
 from support.oracle import ROOT
 from support.reading import number
 
-import codi_lens.causal.measure as measuring
+import codi_lens.causal.batches as measuring
 from codi_lens import CodiModel, Intervention
 from codi_lens.causal.attribution import attribute_heads, attribute_thoughts
 from codi_lens.causal.controls import halves, head_controls, matched_heads

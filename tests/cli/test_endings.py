@@ -17,9 +17,10 @@ from support.oracle import ROOT
 from codi_lens.cli import main as entry
 from codi_lens.cli import options
 from codi_lens.cli.main import main
-from codi_lens.cli.options import Loading, cores, default_threads
+from codi_lens.cli.options import Loading
 from codi_lens.cli.printing import print_folder, print_table
 from codi_lens.cli.streams import one_line, spell_what_cannot_be_printed
+from codi_lens.cli.threads import cores, default_threads
 
 TINY = str(ROOT / "checkpoints" / "tiny-gpt2")
 

@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+VENV4 := .venv-tl4
+READY4 := $(VENV4)/.installed
 
 # Bytecode that is not kept is compiled again in every process of the tests.
 unexport PYTHONDONTWRITEBYTECODE
@@ -12,7 +14,7 @@ QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.p
 	tests/test_stats.py tests/problems tests/attention tests/study \
 	$(wildcard codi_lens/*.py) codi_lens/problems codi_lens/attention codi_lens/study
 
-.PHONY: demo test test-quick test-jupyter test-ray lint format js notebooks bench bench-loading bench-metrics \
+.PHONY: demo test test-quick test-jupyter test-ray test-tl4 lint format js notebooks bench bench-loading bench-metrics \
 	bench-scale bench-gpu bench-sweeps bench-attribution bench-workers faults fuzz parity verify-wrong docs docs-serve pictures clean
 
 # What the demo consists of: anything else in its folder is somebody's own.
@@ -38,6 +40,11 @@ test-jupyter: $(READY)  ## the explorer in a real JupyterLab, driven by a browse
 test-ray: $(READY)  ## commands and calls done by two workers of Ray, one of them killed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	$(PYTEST) -o addopts= -m ray tests/workers
+
+# What concerns the model and what is made of it, in an environment with TransformerLens 4.
+test-tl4: $(READY4)  ## loop, interventions, readouts, analyses and verification on TransformerLens 4
+	OMP_NUM_THREADS=1 $(VENV4)/bin/pytest --numprocesses 2 --dist loadfile tests/thinking tests/interventions \
+		tests/verification tests/readout tests/attention tests/causal --nbmake notebooks/11_backends.ipynb
 
 lint: $(READY)  ## ruff, pyright, and types, style and bundle of the explorer's JavaScript
 	$(BIN)/ruff check .
@@ -114,8 +121,13 @@ pictures: $(READY)  ## draw the pictures of README and docs from real runs
 clean:  ## remove everything that can be made again
 	test ! -f demo/codi_lens.json || (cd demo && rm -rf attention.zarr outcomes $(DEMO))
 	rmdir demo 2>/dev/null || true
-	rm -rf $(VENV) .training .pytest_cache .ruff_cache .hypothesis .cache build dist
+	rm -rf $(VENV) $(VENV4) .training .pytest_cache .ruff_cache .hypothesis .cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY4): pyproject.toml constraints-tl4.txt
+	test -x $(VENV4)/bin/python || $(PYTHON) -m venv $(VENV4)
+	$(VENV4)/bin/python -m pip install --quiet --constraint constraints-tl4.txt --editable '.[dev]'
+	touch $@
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -70,6 +70,7 @@ def measure(size: Size) -> list[str]:
     weights = ways.merged(unmerged)
     tokenizer = str(ways.TOKENIZERS / size.backbone.model_type / "base")
     model = ways.codi_model(size.backbone, weights, tokenizer, torch.float32)
+    bridge = ways.codi_model(size.backbone, weights, tokenizer, torch.float32, "bridge")
     half = ways.codi_model(size.backbone, weights, tokenizer, torch.bfloat16)
     plain = ways.plain_lens(model.lens)
     sdpa = AutoModelForCausalLM.from_config(size.backbone, attn_implementation="sdpa").eval()
@@ -118,8 +119,12 @@ def measure(size: Size) -> list[str]:
         ),
         f"(h) as (d), batches of as many tokens as {LARGER} questions of median length, as "
         "`extract` makes them": (lambda: think(model, by_tokens, True), len(problems)),
+        f"(i) as (c), on a `TransformerBridge`, batches of {BATCH}": (
+            lambda: think(bridge, batches, False),
+            len(problems),
+        ),
     }
-    agree(unmerged, plain, model, some[0])
+    agree(unmerged, plain, bridge, model, some[0])
     times: dict[str, list[float]] = {name: [] for name in timed}
     for _ in range(size.rounds):
         for name, (way, n) in timed.items():
@@ -127,7 +132,7 @@ def measure(size: Size) -> list[str]:
             way()
             times[name].append(1000 * (time.thread_time() - begin) / n)
     medians = [statistics.median(found) for found in times.values()]
-    first, _, exact, ours, floor, larger_ones, _, cut_by_tokens = medians
+    first, _, exact, ours, floor, larger_ones, _, cut_by_tokens, bridged = medians
     lines = [
         f"## {size.title}",
         "",
@@ -149,7 +154,8 @@ def measure(size: Size) -> list[str]:
         f"{first / exact:.1f}. Batches of as many tokens take {cut_by_tokens / larger_ones:.2f} "
         f"times what batches of {LARGER} take, and {cut_by_tokens / ours:.2f} times what those of "
         f"{BATCH} take; the largest holds {padded(by_tokens):,} tokens, of {LARGER} problems "
-        f"{padded(larger):,}.",
+        f"{padded(larger):,}. On a `TransformerBridge` it takes {bridged / exact:.2f} times what it "
+        "takes on a `HookedTransformer`, bit for bit.",
         bfloat16(model, half, some[:2]),
         "",
     ]
@@ -160,12 +166,13 @@ def padded(batches: Sequence[ways.Batch]) -> int:
     return max(len(batch) * max(map(len, batch)) for batch in batches)
 
 
-def agree(unmerged: Any, plain: Any, model: Any, question: Sequence[int]) -> None:
+def agree(unmerged: Any, plain: Any, bridge: Any, model: Any, question: Sequence[int]) -> None:
     """The ways compared compute the same logits, or the comparison means nothing."""
     logits = model.think([question], max_new_tokens=1).logits
     for other in (
         ways.study(unmerged, model.projection, model.config, question),
         ways.by_hand(plain, model.projection, model.config, question),
+        bridge.think([question], max_new_tokens=1).logits,
     ):
         torch.testing.assert_close(other, logits, atol=1e-2, rtol=0)
 

@@ -15,9 +15,9 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PretrainedConfig
 
 from codi_lens import CodiModel
-from codi_lens.loading.backends import Lens
+from codi_lens.loading.backends import Backend, Lens
 from codi_lens.loading.config import CodiConfig
-from codi_lens.loading.hooked import to_hooked_transformer
+from codi_lens.loading.language_model import build_lens
 from codi_lens.loading.projection import to_projection
 from codi_lens.loading.releases import cached
 
@@ -95,14 +95,19 @@ def random_projection(d_model: int) -> dict[str, Tensor]:
 
 
 def codi_model(
-    backbone: PretrainedConfig, weights: dict[str, Tensor], tokenizer: str, dtype: torch.dtype
+    backbone: PretrainedConfig,
+    weights: dict[str, Tensor],
+    tokenizer: str,
+    dtype: torch.dtype,
+    backend: Backend = "hooked",
 ) -> CodiModel:
+    own = AutoTokenizer.from_pretrained(tokenizer)
     n = backbone.vocab_size
     config = CodiConfig("random", 6, True, 32.0, LORA_RANK, n - 3, n - 2, n - 1, n - 4)
     return CodiModel(
-        to_hooked_transformer(backbone, weights, dtype=dtype),
+        build_lens(backend, backbone, weights, own, device="cpu", dtype=dtype),
         to_projection(random_projection(backbone.hidden_size), dtype=dtype),
-        AutoTokenizer.from_pretrained(tokenizer),
+        own,
         config,
         backbone,
     )

@@ -77,6 +77,8 @@ class Loading:
         cache_dir: Where files from the hub are kept; by default its usual cache.
         device: Where to run, such as cpu or cuda; auto takes cuda where it is there.
         dtype: Of weights and activations.
+        backend: TransformerLens' HookedTransformer or TransformerBridge; by default the first that
+            is installed.
         threads: CPU threads; by default OMP_NUM_THREADS or, where that is not set, every core that
             the process may use, but one for models of less than 50 million parameters, whose
             threads would wait for each other.
@@ -92,6 +94,7 @@ class Loading:
     cache_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu"
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    backend: Literal["hooked", "bridge"] | None = None
     threads: Count = None
 
     def check(self, *models: str) -> None:
@@ -118,6 +121,7 @@ class Loading:
             "remove_eos": None if self.remove_eos is None else self.remove_eos == "yes",
             "bot": _token(self.bot),
             "eot": _token(self.eot),
+            "backend": self.backend,
         }
 
     def load(self, model: str, console: Console, *beside: CodiModel) -> CodiModel:

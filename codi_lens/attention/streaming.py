@@ -237,7 +237,7 @@ def taken_from(source: Source, settings: Mapping[str, Any], weighted: bool) -> x
     if told["fingerprint"] != settings["fingerprint"]:
         raise OutputError(
             f"{source} holds attention of another model ({told['model']}) than {settings['model']} "
-            "as it is loaded here; give the folder of the same model with the same settings."
+            "as it is loaded here; give the folder of the same model, settings and backend."
         )
     for name in ("max_new_tokens", "hooks", "interventions"):
         if told.get(name, []) != settings[name]:

@@ -75,6 +75,8 @@ BRIDGED: dict[str, tuple[str, dict[str, Any]]] = {
 """The same of backbones that no HookedTransformer computes; a bridge refuses the last three."""
 TARGETS: dict[str, tuple[str, ...]] = {
     "gpt2": ("c_attn", "c_proj", "c_fc"),
+    "phi": ("q_proj", "v_proj", "dense", "fc1", "fc2"),
+    "falcon": ("query_key_value", "dense"),
     "gpt_neox": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
 }
 GATED_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj")

@@ -154,8 +154,8 @@ def measure(size: Size) -> list[str]:
         f"{first / exact:.1f}. Batches of as many tokens take {cut_by_tokens / larger_ones:.2f} "
         f"times what batches of {LARGER} take, and {cut_by_tokens / ours:.2f} times what those of "
         f"{BATCH} take; the largest holds {padded(by_tokens):,} tokens, of {LARGER} problems "
-        f"{padded(larger):,}. On a `TransformerBridge` it takes {bridged / exact:.2f} times as long "
-        "as on a `HookedTransformer`, bit for bit.",
+        f"{padded(larger):,}. On a `TransformerBridge` it takes {bridged / exact:.2f} times as "
+        "long as on a `HookedTransformer`, bit for bit.",
         bfloat16(model, half, some[:2]),
         "",
     ]

@@ -16,9 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-import numpy as np
-import pandas as pd
-
 from codi_lens.errors import OutputError
 from codi_lens.wording import count
 
@@ -305,29 +302,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def made_up(sample: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """A table as long as these labels: rows of a sample over and over, a little moved."""
-    rows = sample.iloc[np.arange(len(labels)) % len(sample)].reset_index(drop=True)
-    for name in rows.columns.difference(labels.columns):
-        rows[name] = moved(rows[name].to_numpy())
-    return rows.assign(**{str(name): labels[name].to_numpy() for name in labels})
-
-
-def moved(values: np.ndarray) -> np.ndarray:
-    """Values that were made up from others: what is no whole number is moved a little.
-
-    No two runs give the same numbers, and files of equal ones would be smaller.
-
-    >>> moved(np.array([1.0, 0.0])).tolist(), bool(moved(np.array([0.5]))[0] == 0.5)
-    ([1.0, 0.0], False)
-    """
-    if values.dtype.kind != "f" or (values[np.isfinite(values)] % 1 == 0).all():
-        return values
-    noise = np.random.default_rng(0).standard_normal(values.shape, dtype=np.float32)
-    return values * (1 + 1e-3 * noise)
-
-
-def duration(seconds: float) -> str:
+def duration(seconds: int | float) -> str:
     """A time as a sentence gives it.
 
     >>> [duration(each) for each in (0.25, 12.4, 300, 7200, 5e5)]

@@ -24,13 +24,14 @@ from codi_lens.interventions.giving import with_donors
 from codi_lens.model import CodiModel
 from codi_lens.positions import key_names, query_names
 from codi_lens.problems.problem import Problem, Problems, check_problems
+from codi_lens.stand_ins import moved
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import NamesFilter, hooked_names
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned, as_interventions
 from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems
 from codi_lens.thinking.run import ThoughtRun
-from codi_lens.work import Stage, moved
+from codi_lens.work import Stage
 from codi_lens.workers.cluster import each_done
 from codi_lens.workers.spread import Spread, Workers, spread_of
 

@@ -16,12 +16,13 @@ from codi_lens.causal.outcomes import score
 from codi_lens.causal.strata import CLEAN
 from codi_lens.model import CodiModel
 from codi_lens.positions import rank
+from codi_lens.stand_ins import made_up
 from codi_lens.thinking.clean_runs import CleanRuns, column_of
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, for_rows, plan_all
 from codi_lens.thinking.prompts import layout_of
 from codi_lens.thinking.think import context_of
-from codi_lens.work import Stage, made_up
+from codi_lens.work import Stage
 from codi_lens.workers.spread import Spread
 
 

@@ -30,10 +30,11 @@ from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problems
+from codi_lens.stand_ins import made_up
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.prompts import prepare_problems
-from codi_lens.work import Stage, made_up
+from codi_lens.work import Stage
 from codi_lens.workers.spread import Workers, spread_of
 
 _SAMPLED = 4

@@ -120,6 +120,7 @@ def measure(
             a rival among the problems, or no problem that `only` keeps.
         OutputError: `out` holds something else.
 
+    >>> from codi_lens import Intervention
     >>> from codi_lens.problems import word_problems
     >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
     >>> silence = Intervention([("blocks.0.attn.hook_z", lambda z, hook: 0 * z)], at="ct2")

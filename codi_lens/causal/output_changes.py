@@ -34,11 +34,12 @@ from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, rank, resolve
 from codi_lens.problems.arguments import check_seed, whole_number
 from codi_lens.problems.problem import Problems
+from codi_lens.stand_ins import made_up
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.think import context_of, think
-from codi_lens.work import Stage, made_up
+from codi_lens.work import Stage
 from codi_lens.workers.spread import Workers, spread_of
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import pandas as pd
@@ -76,7 +76,11 @@ def test_the_baseline_does_not_depend_on_batches_and_goes_on_where_it_was(
     asked: dict[str, Any] = {"at": "answer", "problems_at_once": 2, "out": tmp_path / "o", **QUIET}
     apart = output_changes(tiny_gpt2, PROBLEMS, **asked)
     np.testing.assert_allclose(together["output_change"], apart["output_change"], rtol=1e-4)
-    monkeypatch.setattr("codi_lens.causal.output_changes._changes", None)
+
+    def again(*given: Any) -> Never:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("codi_lens.causal.output_changes._changes", again)
     pd.testing.assert_frame_equal(output_changes(tiny_gpt2, PROBLEMS, **asked), apart)
 
 

@@ -137,7 +137,7 @@ class BridgeEngine:
         return given[0].masked_fill(masked & ~self._blind, -torch.inf)
 
     def _pattern(self, point: HookPoint, given: tuple[Tensor]) -> Tensor:
-        return given[0].masked_fill(self._blind, 0)
+        return given[0].masked_fill(self._blind | given[0].isnan(), 0)  # NaN as there
 
 
 class _Skip:

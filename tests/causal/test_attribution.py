@@ -31,6 +31,7 @@ from codi_lens.causal.sweeps import sweep_heads, sweep_thoughts
 from codi_lens.errors import InterventionError, PositionError, ProblemError
 from codi_lens.head_names import all_heads
 from codi_lens.interventions import Donors, ablate_heads, patch_thoughts, scale_heads
+from codi_lens.loading.backends import backend_of
 from codi_lens.plots.causal.attribution import attribution_scatter, thought_attributions_figure
 from codi_lens.problems import word_problems
 from codi_lens.reports.questions.heads import attribution_section
@@ -45,7 +46,10 @@ STEP = 1e-4  # of central differences; their error is of order 1e-8 in float64
 
 @pytest.fixture(scope="module", params=["tiny-gpt2", "tiny-llama"])
 def precise(request: pytest.FixtureRequest) -> CodiModel:
-    return CodiModel.from_pretrained(ROOT / "checkpoints" / request.param, dtype=torch.float64)
+    model = CodiModel.from_pretrained(ROOT / "checkpoints" / request.param, dtype=torch.float64)
+    if backend_of(model.lens) == "bridge" and request.param == "tiny-llama":
+        pytest.skip("Hugging Face's LLaMA computes norms and patterns in float32")
+    return model
 
 
 def log_probs(

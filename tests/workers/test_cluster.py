@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,11 @@ def same_files(one: Path, other: Path) -> bool:
 
 def ours() -> list[psutil.Process]:
     """The worker processes of this one."""
-    found = psutil.Process().children(recursive=True)
-    return [each for each in found if "ray::_Worker" in "".join(each.cmdline()[:1])]
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # one that ended meanwhile
+            found += [each] if "ray::_Worker" in "".join(each.cmdline()[:1]) else []
+    return found
 
 
 def gone() -> bool:

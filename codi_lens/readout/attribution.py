@@ -23,7 +23,8 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from codi_lens.errors import ProblemError, check_choice, needs
+from codi_lens.errors import CheckpointError, ProblemError, check_choice, needs
+from codi_lens.loading.architectures import supported
 from codi_lens.loading.language_model import output_bias
 from codi_lens.loading.loaded import Loaded
 from codi_lens.model import CodiModel
@@ -83,6 +84,12 @@ def answer_attribution(
     True
     """
     check_choice("against", against, Against, ProblemError)
+    if model.backbone.model_type not in supported():
+        raise CheckpointError(
+            f"What the layers of {model.backbone.model_type} models write is not taken apart, as "
+            "norms or scales may come between them and the answer's logit; that of "
+            f"{', '.join(supported())} models is."
+        )
     problems = problems_for(model, problems, "attribute")
     ids = check_problems(problems, "attribute", batch_size=batch_size)
     parts: list[xr.Dataset] = []

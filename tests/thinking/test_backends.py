@@ -304,3 +304,10 @@ def test_what_a_bridge_would_compute_otherwise_is_refused(
     folder = make(tmp_path / "m", Recipe(backbone=backbone, lora=()))
     with pytest.raises(CheckpointError, match=message):
         CodiModel.from_pretrained(folder, backend="bridge")
+
+
+def test_what_the_layers_of_others_write_is_not_taken_apart(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m", Recipe(backbone="olmo2", lora=()))
+    model = CodiModel.from_pretrained(folder, backend="bridge")
+    with pytest.raises(CheckpointError, match="olmo2 models write is not taken apart"):
+        answer_attribution(model, PROBLEMS, progress=False)

@@ -107,12 +107,9 @@ class StagePlan:
         return round(sum(each))
 
     @property
-    def told(self) -> list[str]:
-        """Interventions, runs, batches, tokens and time, for a reader."""
-        counts = (count(self.interventions, "intervention"), count(self.runs, "run"))
-        batches = f"{self.batches:,} batch{'es' if self.batches != 1 else ''}"
-        time = duration(self.seconds(_mean))
-        return [*counts, batches, count(self.tokens, "token"), time]
+    def time(self) -> str:
+        """How long it takes, by its sample."""
+        return duration(self.seconds(_mean))
 
     def seconds(self, pick: Callable[[Sequence[float]], float]) -> float:
         """How long it takes, by one of the times that each kind's sample took."""
@@ -170,8 +167,9 @@ class Plan:
     def __str__(self) -> str:
         """One line a stage, and the sum."""
         lines = [
-            f"{stage.name}: {', '.join(stage.told[:2])} in {stage.told[2]}, about {stage.told[3]}, "
-            f"{stage.told[4]}"
+            f"{stage.name}: {count(stage.interventions, 'intervention')}, "
+            f"{count(stage.runs, 'run')} in {stage.batches:,} batch{'es' * (stage.batches != 1)}, "
+            f"about {count(stage.tokens, 'token')}, {stage.time}"
             for stage in self.stages
         ]
         return "\n".join([*lines, self.summary])

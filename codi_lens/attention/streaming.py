@@ -191,16 +191,20 @@ class Extraction:
         taken comes at once.
         """
         start = block * BLOCK
-        prompts, config = self.prompts[start : start + BLOCK], self.model.config
+        prompts = self.prompts[start : start + BLOCK]
         if self.taken is not None:
             return [np.arange(start, start + len(prompts))]
-        beyond = config.n_thoughts + len(config.closing)
-        return [each + start for each in batches_by_tokens(prompts, self.batch_size, beyond)]
+        batches = batches_by_tokens(prompts, self.batch_size, self._beyond)
+        return [each + start for each in batches]
 
     def _tokens(self, batch: Int[np.ndarray, " problem"]) -> int:
         """What a batch feeds to the model before it answers, padding included."""
-        beyond = self.model.config.n_thoughts + len(self.model.config.closing)
-        return len(batch) * (max(len(self.prompts[i]) for i in batch) + beyond)
+        return len(batch) * (max(len(self.prompts[i]) for i in batch) + self._beyond)
+
+    @property
+    def _beyond(self) -> int:
+        """How many positions follow a prompt before the answer."""
+        return self.model.config.n_thoughts + len(self.model.config.closing)
 
     def _kept(
         self,

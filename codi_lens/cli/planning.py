@@ -8,6 +8,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from codi_lens.cli.printing import print_findings, print_table
+from codi_lens.wording import count
 
 
 def print_plan(console: Console, n_problems: int, run: Callable[..., object]) -> None:
@@ -23,13 +24,15 @@ def print_plan(console: Console, n_problems: int, run: Callable[..., object]) ->
     with console.status("running a sample"), rehearse() as plan:
         run(out=plan.folder / "out")
     columns = ("stage", "interventions", "runs", "batches", "tokens, about", "time")
-    rows = [
-        (stage.name, *(text.split()[0] for text in stage.told[:4]), stage.told[4])
-        for stage in plan.stages
-    ]
+    rows = []
+    for stage in plan.stages:
+        counts = (stage.interventions, stage.runs, stage.batches, stage.tokens)
+        rows.append((stage.name, *(f"{each:,}" for each in counts), stage.time))
     print_table(console, f"Plan for {n_problems:,} problems", columns, rows)
+    acting = plan.interventions > 0
     sentences = [
-        f"{plan.interventions:,} interventions and the clean runs: {plan.summary}",
+        (f"{count(plan.interventions, 'intervention')} and the clean runs: " if acting else "")
+        + plan.summary,
         f"{plan.bytes / 1e6:.1f} MB in {plan.files:,} files would be written; nothing was.",
     ]
     if peak := _peak():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from codi_lens.workers.spread import allowed_cores
+
 _LARGE = 50_000_000
 
 
@@ -19,10 +21,7 @@ def default_threads(n_parameters: int) -> int:
 
 def cores() -> int:
     """The cores that this process may use, no more than OMP_NUM_THREADS."""
-    if hasattr(os, "sched_getaffinity"):
-        allowed = len(os.sched_getaffinity(0))
-    else:
-        allowed = os.cpu_count() or 1
+    allowed = allowed_cores()
     return min(_asked_of_openmp() or allowed, allowed)
 
 

@@ -104,10 +104,11 @@ def check_said(backbone: PretrainedConfig, values: Mapping[str, Any], name: str)
     Raises:
         CheckpointError: names what the config does not say.
     """
-    architecture = _ARCHITECTURES.get(backbone.model_type, _OTHER)
+    architecture = _ARCHITECTURES.get(backbone.model_type)
+    said, usual = (architecture.said, architecture.usual) if architecture else (_LEAST, ())
     aliases = {own: other for other, own in backbone.attribute_map.items()}
     aliases |= backbone.attribute_map
-    missing = [key for key in architecture.said if not {key, aliases.get(key)} & values.keys()]
+    missing = [key for key in said if not {key, aliases.get(key)} & values.keys()]
     if missing:
         raise CheckpointError(
             f"The config.json of {name} does not say {missing[0]}, which the weights cannot tell; "
@@ -118,7 +119,7 @@ def check_said(backbone: PretrainedConfig, values: Mapping[str, Any], name: str)
     return tuple(
         f"The config.json of {name} does not say {key}; the default of {backbone.model_type}, "
         f"{taken.get(key)}, is used."
-        for key in architecture.usual
+        for key in usual
         if not _NAMES.get(key, {key}) & given
     )
 
@@ -283,8 +284,8 @@ _POSITIVE = {
     "NTK_original_ctx_len": "original_max_position_embeddings",
 }
 """What must be above zero, and what a config calls it."""
-_OTHER = Architecture(vars, ("num_attention_heads",))
-"""One that runs on a bridge alone: Hugging Face's config is what computes it."""
+_LEAST = ("num_attention_heads",)
+"""What the config of any other must say, which runs on a bridge alone."""
 _ARCHITECTURES: dict[str, Architecture] = {
     "gpt2": Architecture(_gpt2, ("n_head", "activation_function", "layer_norm_epsilon")),
     "gpt_neox": Architecture(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import inspect
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -32,7 +31,7 @@ from transformers import (
 from codi_lens.errors import CheckpointError
 from codi_lens.loading.files import first_line
 from codi_lens.loading.keys import tied_names
-from codi_lens.loading.releases import cached
+from codi_lens.loading.releases import arguments_of, cached
 from codi_lens.loading.wrappers import some_of
 
 _PARAMETERS: WeakKeyDictionary[TransformerBridge, dict[str, Tensor]] = WeakKeyDictionary()
@@ -121,9 +120,9 @@ def run_below_head(
     """
     model: Any = lens.original_model
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -vectors.shape[1] :]
-    taken = inspect.signature(model.base_model.forward).parameters
     given = cached(model.base_model, cache)
-    given |= {"position_ids": positions} if "position_ids" in taken else {}
+    if "position_ids" in arguments_of(type(model.base_model)):
+        given["position_ids"] = positions
     output = model.base_model(inputs_embeds=vectors, attention_mask=mask, use_cache=True, **given)
     if cache.get_seq_length() != mask.shape[1]:
         raise CheckpointError(

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any
+
+from torch import nn
+
+
+@cache
+def arguments_of(kind: type[nn.Module]) -> frozenset[str]:
+    """The names of what a module's forward pass takes."""
+    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def cached(model: Any, cache: Any) -> dict[str, Any]:
@@ -17,5 +26,4 @@ def cached(model: Any, cache: Any) -> dict[str, Any]:
     """
     while hasattr(model, "get_base_model"):  # PEFT hands arguments on
         model = model.get_base_model()
-    taken = inspect.signature(model.forward).parameters
-    return {"cache" if "cache" in taken else "past_key_values": cache}
+    return {"cache" if "cache" in arguments_of(type(model)) else "past_key_values": cache}

@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -92,8 +91,8 @@ class BridgeEngine:
                     after = self.points[name.replace("_mid", "_post")]
                     opened.callback(after.register_forward_pre_hook(skip.add).remove)
                     function = skip.edit
-                named: Any = partial(_call, function, name)
-                self.points[name].add_hook(named, level=level)
+                hook: Any = function
+                self.points[name].add_hook(hook, level=level, alias_names=[name])
                 opened.callback(self.points[name].remove_hooks, level=level)
             yield
 
@@ -170,21 +169,3 @@ class _Skip:
         """To the residual stream after the block."""
         added, self._added = self._added, torch.zeros(1)
         return given[0] + added.to(given[0])
-
-
-class _Named:
-    """A hook point under its classic name."""
-
-    def __init__(self, point: HookPoint, name: str) -> None:
-        self._point, self.name = point, name
-
-    def layer(self) -> int:
-        """Of the block that it is in."""
-        return int(self.name.split(".")[1])
-
-    def __getattr__(self, key: str) -> Any:
-        return getattr(self._point, key)
-
-
-def _call(function: HookFunction, name: str, activation: Tensor, hook: HookPoint) -> Any:
-    return function(activation, hook=_Named(hook, name))

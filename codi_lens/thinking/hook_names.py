@@ -29,7 +29,7 @@ def check_hook_name(lens: Lens, name: Any) -> None:
     if not has_hook(lens, name):
         raise InterventionError(
             f"There is no hook {shown(name)} in this model (layers 0..{lens.cfg.n_layers - 1}); "
-            "`model.lens.hook_dict` lists them all."
+            "hooks go by TransformerLens' classic names, such as 'blocks.0.attn.hook_z'."
         )
 
 

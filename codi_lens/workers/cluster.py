@@ -15,7 +15,7 @@ import torch
 from codi_lens.errors import CodiLensError, shown
 from codi_lens.work import rehearsing
 from codi_lens.workers.packing import pack, the_ray, unpack
-from codi_lens.workers.spread import Spread, Workers
+from codi_lens.workers.spread import Spread, Workers, allowed_cores
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -144,9 +144,7 @@ def _join(address: str | None, n: Workers | None, unit: str, amount: int) -> boo
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address is None:
         if unit == "CPU":
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-            cores = cores or os.cpu_count() or 1
-            quiet["num_cpus"] = max(cores, amount * (n if isinstance(n, int) else 1))
+            quiet["num_cpus"] = max(allowed_cores(), amount * (n if isinstance(n, int) else 1))
         ray.init(address="local", include_dashboard=False, **quiet)
         return True
     try:

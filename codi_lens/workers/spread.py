@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from typing import Any, Literal, TypedDict
 
@@ -23,6 +24,13 @@ class Spread(TypedDict, total=False):
 
     workers: Workers | None
     ray_address: str | None
+
+
+def allowed_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def spread_of(workers: Any, ray_address: Any) -> Spread:

@@ -35,7 +35,7 @@ def table(output: str, title: str) -> dict[str, tuple[float, float]]:
 @pytest.mark.parametrize("title", ["GPT-2, small", "LLaMA, small"])
 def test_every_way_is_measured(output: str, title: str) -> None:
     rows = table(output, title)
-    assert [name[1] for name in rows] == list("abcdefgh")
+    assert [name[1] for name in rows] == list("abcdefghi")
     assert all(ms > 0 for ms, _ in rows.values())
     assert list(rows.values())[4][1] == 1.0
     section = output.split(f"## {title}")[1]

@@ -68,6 +68,7 @@ from codi_lens.interventions.thoughts import swap_thoughts as swap_thoughts
 from codi_lens.interventions.thoughts import truncate_thoughts as truncate_thoughts
 from codi_lens.loading.config import CodiConfig as CodiConfig
 from codi_lens.model import CodiModel as CodiModel
+from codi_lens.plans import Plan as Plan
 from codi_lens.positions import each_position as each_position
 from codi_lens.problems.pairs import Pair as Pair
 from codi_lens.problems.pairs import operand_pairs as operand_pairs
@@ -82,7 +83,7 @@ from codi_lens.thinking.plan import for_rows as for_rows
 from codi_lens.thinking.run import ThoughtRun as ThoughtRun
 from codi_lens.verification.verify import Verification as Verification
 from codi_lens.verification.verify import verify as verify
-from codi_lens.work import Plan as Plan
+from codi_lens.work import follow as follow
 from codi_lens.work import rehearse as rehearse
 
 __version__: str

@@ -8,63 +8,25 @@ these. So a plan comes from the code that does the work, whatever that is.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from codi_lens.errors import OutputError
-from codi_lens.wording import count
+from tqdm import tqdm
+
+from codi_lens.errors import OutputError, as_path
+from codi_lens.plans import Kind, Plan, StagePlan, counting
 
 Given = TypeVar("Given")
 _SLOW, _QUICK = 10.0, 1.0
 """Seconds from which on a batch is not repeated after its warm-up, and not twice."""
-_LEAST_SPREAD = 0.3
-"""How far times of the same work are apart at least, as a share."""
-
-
-@dataclass
-class Fed:
-    """What went through a model.
-
-    Attributes:
-        tokens: positions, padding included.
-        passes: forward passes.
-    """
-
-    tokens: int = 0
-    passes: int = 0
-
-
-_fed: ContextVar[Fed | None] = ContextVar("fed", default=None)
 _plan: ContextVar[Plan | None] = ContextVar("plan", default=None)
-
-
-def note_pass(tokens: int) -> None:
-    """Say that so many positions go through a model together."""
-    if (fed := _fed.get()) is not None:
-        fed.tokens += tokens
-        fed.passes += 1
-
-
-@contextmanager
-def counting() -> Iterator[Fed]:
-    """What goes through any model meanwhile.
-
-    >>> with counting() as fed:
-    ...     note_pass(12)
-    >>> fed
-    Fed(tokens=12, passes=1)
-    """
-    fed = Fed()
-    before = _fed.set(fed)
-    try:
-        yield fed
-    finally:
-        _fed.reset(before)
+_course: ContextVar[_Course | None] = ContextVar("course", default=None)
 
 
 def rehearsing() -> bool:
@@ -72,125 +34,17 @@ def rehearsing() -> bool:
     return _plan.get() is not None
 
 
-@dataclass
-class _Kind:
-    """Batches that cost alike for each of their positions."""
-
-    positions: int = 0
-    sampled: float = 0
-    tokens: int = 0
-    seconds: list[float] = field(default_factory=list)
-
-
-@dataclass
-class StagePlan:
-    """What one stage of a rehearsed command comes to.
-
-    Attributes:
-        name: what is done.
-        interventions: how many act in it, each in runs of its own.
-        runs: of a problem, clean or under an intervention.
-        batches: of runs.
-        kinds: batches that start alike, of which one was timed.
-    """
-
-    name: str
-    interventions: int = 0
-    runs: int = 0
-    batches: int = 0
-    kinds: dict[Hashable, _Kind] = field(default_factory=dict)
-
-    @property
-    def tokens(self) -> int:
-        """Positions that go through the model, about: answers are as long as in the sample."""
-        each = (kind.tokens * kind.positions / kind.sampled for kind in self.kinds.values())
-        return round(sum(each))
-
-    @property
-    def time(self) -> str:
-        """How long it takes, by its sample."""
-        return duration(self.seconds(_mean))
-
-    def seconds(self, pick: Callable[[Sequence[float]], float]) -> float:
-        """How long it takes, by one of the times that each kind's sample took."""
-        each = (pick(k.seconds) * k.positions / k.sampled for k in self.kinds.values())
-        return sum(each)
-
-
-@dataclass
-class Plan:
-    """What a command comes to, estimated from a sample.
-
-    Attributes:
-        stages: in the order of the command.
-        folder: what reports are written to meanwhile; removed afterwards.
-        rest: seconds of what is done once, whatever the sample: statistics, figures, files.
-        sampled: seconds that running the sample took.
-        files: what reports left in the folder: how many files,
-        bytes: and their size.
-    """
-
-    folder: Path
-    stages: list[StagePlan] = field(default_factory=list)
-    rest: float = 0.0
-    sampled: float = 0.0
-    files: int = 0
-    bytes: int = 0
-
-    @property
-    def interventions(self) -> int:
-        """In all stages."""
-        return sum(stage.interventions for stage in self.stages)
-
-    @property
-    def runs(self) -> int:
-        """Of a problem, clean or under an intervention."""
-        return sum(stage.runs for stage in self.stages)
-
-    @property
-    def tokens(self) -> int:
-        """Positions that go through the model, about."""
-        return sum(stage.tokens for stage in self.stages)
-
-    @property
-    def seconds(self) -> tuple[float, float, float]:
-        """How long it takes, at least and at most by what the sample says."""
-        least, mean, most = (
-            sum(stage.seconds(pick) for stage in self.stages) for pick in (min, _mean, max)
-        )
-        least, most = (
-            min(least, mean * (1 - _LEAST_SPREAD)),
-            max(most, mean * (1 + _LEAST_SPREAD)),
-        )
-        return mean + self.rest, least + self.rest, most + self.rest
-
-    def __str__(self) -> str:
-        """One line a stage, and the sum."""
-        lines = [
-            f"{stage.name}: {count(stage.interventions, 'intervention')}, "
-            f"{count(stage.runs, 'run')} in {stage.batches:,} batch{'es' * (stage.batches != 1)}, "
-            f"about {count(stage.tokens, 'token')}, {stage.time}"
-            for stage in self.stages
-        ]
-        return "\n".join([*lines, self.summary])
-
-    @property
-    def summary(self) -> str:
-        """What all of it comes to."""
-        mean, least, most = map(duration, self.seconds)
-        return (
-            f"{self.runs:,} runs, about {self.tokens:,} tokens: {mean}, from {least} to {most} by "
-            "the sample."
-        )
-
-
 @contextmanager
-def rehearse() -> Iterator[Plan]:
+def rehearse(repeats: int = 2) -> Iterator[Plan]:
     """Plan whatever runs a model within: extractions, sweeps, and the reports made of them.
 
     Everything is counted by the code that would do it. Of each kind of batch one is run, timed; the
     results of the others are made up from it, so that what follows has something to work on. None
     of these results mean anything, nor do files written of them.
+
+    Args:
+        repeats: how often a batch of the sample is run again, up to twice, so that its time counts;
+            with 0 a plan comes sooner and its times are rougher.
 
     >>> from codi_lens import CodiModel, rehearse, sweep_heads
     >>> from codi_lens.problems import word_problems
@@ -201,7 +55,7 @@ def rehearse() -> Iterator[Plan]:
     (24, 5200)
     """
     with TemporaryDirectory() as folder:
-        plan = Plan(Path(folder).resolve())
+        plan = Plan(Path(folder).resolve(), repeats)
         before, begin = _plan.set(plan), time.perf_counter()
         try:
             yield plan
@@ -218,17 +72,57 @@ class Stage:
     Args:
         name: what is done.
         interventions: how many act in it.
+        out: the folder of its results, which then gives it its name.
     """
 
-    def __init__(self, name: str, interventions: int = 0) -> None:
+    def __init__(self, name: str, interventions: int = 0, out: str | Path | None = None) -> None:
         """Nothing is done yet."""
         self._plan, self._given = _plan.get(), dict[Hashable, object]()
+        name = name if out is None else as_path("out", out).name
         self._planned = StagePlan(name, interventions)
 
     @property
     def rehearsed(self) -> bool:
         """Whether only samples are run."""
         return self._plan is not None
+
+    @contextmanager
+    def bar(
+        self, total: int, unit: str, *, shown: bool, done: int = 0
+    ) -> Iterator[Callable[[int], None]]:
+        """A progress bar; within `follow`, the line of the whole command goes on with it.
+
+        Args:
+            total: how many there are to do,
+            unit: and of what.
+            shown: False for no bar.
+            done: how many are there already.
+
+        Yields:
+            What is told of each batch how many were done in it.
+        """
+        self._planned.within = False
+        course, so_far = _course.get(), done
+        name, alone = self._planned.name, course is None
+        with tqdm(
+            initial=done,
+            total=total,
+            desc=name,
+            unit=unit,
+            leave=alone,  # below the line of the whole, one bar gives way to the next
+            disable=not shown,
+        ) as bar:
+
+            def tell(n: int) -> None:
+                nonlocal so_far
+                so_far += n
+                bar.update(n)
+                if course is not None:
+                    course.reach(so_far / total)
+
+            if course is not None:
+                course.begin(name, so_far / total)
+            yield tell
 
     def __call__(
         self,
@@ -254,19 +148,19 @@ class Stage:
             self._plan.stages.append(self._planned)
         self._planned.runs += runs
         self._planned.batches += 1
-        found = self._planned.kinds.setdefault(kind, _Kind())
+        found = self._planned.kinds.setdefault(kind, Kind())
         found.positions += positions
         if own := not found.seconds:
             self._given[kind] = self._sampled(found, share * positions, run)
         given: Given = self._given[kind]  # type: ignore[assignment]
         return given, own
 
-    def _sampled(self, kind: _Kind, positions: float, run: Callable[[], Given]) -> Given:
+    def _sampled(self, kind: Kind, positions: float, run: Callable[[], Given]) -> Given:
         """Do it: once to warm up, and then so that its time counts, unless it is slow."""
         assert self._plan is not None
         given, seconds, kind.tokens = _timed(self._plan, run)
         kind.sampled, kind.seconds = positions, [seconds]
-        for repeat in range(2):
+        for repeat in range(self._plan.repeats):
             if seconds < (_SLOW if repeat == 0 else _QUICK):
                 _, seconds, _ = _timed(self._plan, run)
                 kind.seconds = [*kind.seconds[repeat == 0 :], seconds]
@@ -283,6 +177,83 @@ def _timed(plan: Plan, run: Callable[[], Given]) -> tuple[Given, float, int]:
     return given, seconds, fed.tokens
 
 
+class _Course:
+    """Where a command is in its plan: one line, in a terminal."""
+
+    def __init__(self, plan: Plan, shown: bool) -> None:
+        """Nothing is done yet."""
+        own = [i for i, stage in enumerate(plan.stages) if not stage.within]
+        self._names = [plan.stages[i].name for i in own]
+        ends = [*own[1:], len(plan.stages)]
+        seconds = [0.0, *accumulate(stage.seconds(fmean) for stage in plan.stages)]
+        runs = [0, *accumulate(stage.runs for stage in plan.stages)]
+        self._seconds = [0.0, *(seconds[end] for end in ends)]
+        self._runs = [0, *(runs[end] for end in ends)]
+        self._at, self._known, self._found = 0, False, 0
+        self.line = tqdm(
+            total=plan.seconds[0],
+            desc="in all",
+            bar_format="{desc}: {percentage:.0f} %, {elapsed} so far, {remaining} left{postfix}",
+            smoothing=0,
+            leave=False,
+            disable=None if shown else True,  # None: unless stderr is a terminal
+        )
+
+    def begin(self, name: str, share: float) -> None:
+        """A stage begins, of which a share is there already; those before it are over."""
+        self._known = name in self._names[self._at :]
+        if self._known:
+            self._at = self._names.index(name, self._at) + 1
+            self._found += self._runs_at(share) - self._runs[self._at - 1]
+            self.reach(share, found=share)
+
+    def reach(self, share: float, found: float = 0.0) -> None:
+        """So much of the stage is done; and what of it was found so."""
+        if self.line.disable or not self._known:
+            return
+        begin, end = self._seconds[self._at - 1 : self._at + 1]
+        self.line.initial += found * (end - begin)
+        runs = self._runs_at(share)
+        elapsed = self.line.format_dict["elapsed"]
+        if elapsed > 0:
+            rate = (runs - self._found) / elapsed
+            self.line.set_postfix_str(
+                f"{runs:,} of {self._runs[-1]:,} runs, {rate:,.1f} a second", refresh=False
+            )
+        self.line.update(begin + share * (end - begin) - self.line.n)
+        if share == 1:
+            self.line.refresh()  # however soon after the last time
+
+    def _runs_at(self, share: float) -> int:
+        begin, end = self._runs[self._at - 1 : self._at + 1]
+        return round(begin + share * (end - begin))
+
+
+@contextmanager
+def follow(plan: Plan, *, shown: bool = True) -> Iterator[None]:
+    """Show, in a terminal, where work is that was planned: its share, its rate, and the time left.
+
+    Args:
+        plan: of the same work, by `rehearse`.
+        shown: False for no line.
+
+    >>> from codi_lens import CodiModel, follow, rehearse, sweep_heads
+    >>> from codi_lens.problems import word_problems
+    >>> model, some = CodiModel.from_pretrained("tiny-gpt2"), word_problems(8)
+    >>> with rehearse() as plan:
+    ...     table = sweep_heads(model, some, [(1, 7)], progress=False)
+    >>> with follow(plan):
+    ...     table = sweep_heads(model, some, [(1, 7)], progress=False)
+    """
+    course = _Course(plan, shown)
+    before = _course.set(course)
+    try:
+        yield
+    finally:
+        _course.reset(before)
+        course.line.close()
+
+
 def check_may_write(folder: Path) -> None:
     """Refuse to write into a folder what is made up.
 
@@ -294,24 +265,3 @@ def check_may_write(folder: Path) -> None:
         raise OutputError(
             f"A rehearsal writes nothing, so {folder} is not given to it; leave it out."
         )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def duration(seconds: int | float) -> str:
-    """A time as a sentence gives it.
-
-    >>> [duration(each) for each in (0.25, 12.4, 300, 7200, 5e5)]
-    ['0.2 s', '12 s', '5 min', '2.0 h', '5.8 days']
-    """
-    for limit, unit, name, digits in (
-        (10, 1, "s", 1),
-        (120, 1, "s", 0),
-        (7200, 60, "min", 0),
-        (2e5, 3600, "h", 1),
-    ):
-        if seconds < limit:
-            return f"{seconds / unit:.{digits}f} {name}"
-    return f"{seconds / 86400:.1f} days"

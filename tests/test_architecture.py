@@ -9,9 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HOUSE = (
-    "errors positions head_names metrics stats outputs wording work stand_ins problems workers"
-    " < loading < thinking < interventions verification < model < attention < study < causal"
-    " < readout < plots < explorer < reports < cli"
+    "errors positions head_names metrics stats outputs wording plans work stand_ins problems"
+    " workers < loading < thinking < interventions verification < model < attention < study"
+    " < causal < readout < plots < explorer < reports < cli"
 )
 LEVELS = {name: level for level, row in enumerate(HOUSE.split("<")) for name in row.split()}
 FACES = {"__init__", "__main__"}  # the root: public names on first use, and the command line

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from functools import partial
+from io import StringIO
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 
-from codi_lens import CodiModel, OutputError, extract, rehearse, sweep_heads
+from codi_lens import CodiModel, OutputError, extract, follow, rehearse, sweep_heads
 from codi_lens.causal import batches as measuring
+from codi_lens.cli import planning
 from codi_lens.cli.main import main
 from codi_lens.interventions import clean_values
+from codi_lens.plans import Plan, counting
 from codi_lens.problems import word_problems
 from codi_lens.reports.ablate import ablate_set
 from codi_lens.thinking.clean_runs import CleanRuns
-from codi_lens.work import Plan, counting
+from codi_lens.work import Stage
 
 PROBLEMS = word_problems(40, seed=1)
 HEADS = [(1, 7), (0, 2), (2, 3)]
@@ -115,16 +121,99 @@ def test_nothing_made_up_is_written(tiny_gpt2: CodiModel, tmp_path: Path) -> Non
         "extract tiny-gpt2",
         "extract tiny-gpt2 --scores-only",
         "ablate tiny-gpt2 --heads L1H7,L0H2",
-        "patch tiny-gpt2 --questions thoughts,restoration",
+        "patch tiny-gpt2 --questions thoughts",
+        "generalise tiny-recall --corpora hub,skip",
+        "grade tiny-recall",
     ],
 )
 def test_dry_run_prints_a_plan_and_writes_nothing(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    main([*command.split(), "--n", "8", "--dry-run", "--out", str(out)])
+    main([*command.split(), "--n", "4", "--dry-run", "--out", str(out)])
     printed = " ".join(capsys.readouterr().out.split())
-    assert "Plan for 8 problems" in printed
+    assert f"Plan for {8 if 'generalise' in command else 4} problems" in printed
     assert "files would be written; nothing was." in printed
     assert not out.exists()
     assert not list(tmp_path.iterdir())
+
+
+class Terminal(StringIO):
+    """What a person sees of the standard error."""
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def lines(self) -> list[str]:
+        """Of the whole command, as they followed each other, without what is left of older ones."""
+        return re.findall(r"in all: [^\r\n\x1b]*", self.getvalue())
+
+
+def shares(terminal: Terminal) -> list[int]:
+    return [int(each) for each in re.findall(r"in all: (\d+) %", terminal.getvalue())]
+
+
+def test_one_line_follows_all_of_a_report(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"max_new_tokens": 12, "problems_at_once": 4}
+    report = partial(ablate_set, tiny_gpt2, PROBLEMS[:8], HEADS[:2], **asked)
+    plan = planned(partial(report, progress=False))
+    with redirect_stderr(Terminal()) as terminal, follow(plan):
+        report(out=tmp_path / "real")
+    seen = shares(terminal)
+    assert seen == sorted(seen)
+    assert seen[0] == 0
+    followed = sum(stage.seconds(fmean) for stage in plan.stages)
+    assert seen[-1] == round(100 * followed / plan.seconds[0]), "files and figures are left"
+    assert {stage.name for stage in plan.stages if stage.within} == {"donors"}
+    line = terminal.lines[-1].rstrip()
+    assert re.search(rf"left, {plan.runs:,} of {plan.runs:,} runs, [\d,.]+ a second$", line), line
+    assert "thinking: 100%" in terminal.getvalue(), "the bar of a stage is below it"
+
+    with redirect_stderr(Terminal()) as again, follow(plan):
+        report(out=tmp_path / "real")  # all of it is there
+    assert shares(again)[-1] == seen[-1]
+    assert re.search(r" 0\.0 a second$", again.lines[-1].rstrip()), "what was found took no time"
+
+
+def test_what_goes_on_shows_the_time_of_what_is_left() -> None:
+    def work(done: int) -> None:
+        for name in ("first", "second", "unplanned"):
+            stage, begin = Stage(name), done if name == "first" else 0
+            if not stage.rehearsed or name != "unplanned":
+                with stage.bar(10, "run", shown=not stage.rehearsed, done=begin) as tell:
+                    stage("", 10, 10, lambda: time.sleep(0.05))
+                    for _ in range(begin, 10):
+                        time.sleep(0.11)  # tqdm shows a line ten times a second
+                        tell(1)
+
+    with rehearse(repeats=0) as plan:
+        work(0)
+    assert len(plan.stages) == 2
+    with redirect_stderr(Terminal()) as terminal, follow(plan):
+        work(8)
+    first = next(each for each in terminal.lines if "9 of 20 runs" in each)
+    rate = float(re.findall(r"([\d.]+) a second", first)[0])
+    assert rate < 1 / 0.11 * 1.01, "eight were found and not run"
+    assert "20 of 20 runs" in terminal.lines[-1]
+
+
+def test_work_is_followed_in_terminals_only(tiny_gpt2: CodiModel) -> None:
+    with rehearse(repeats=0) as plan:
+        sweep(tiny_gpt2)
+    with redirect_stderr(StringIO()) as file, follow(plan):
+        sweep_heads(tiny_gpt2, PROBLEMS[:4], HEADS, max_new_tokens=4)
+    assert "in all" not in file.getvalue()
+    assert "intervening: 100%" in file.getvalue()
+
+
+@pytest.mark.parametrize(("long", "followed"), [(0.0, True), (1e9, False)])
+def test_long_commands_are_planned_before_they_are_followed(
+    long: float, followed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "LONG", long)
+    out = tmp_path / "out"
+    with redirect_stderr(Terminal()) as terminal:
+        main(["patch", "tiny-gpt2", "--questions", "thoughts", "--n", "4", "--out", str(out)])
+    assert bool(terminal.lines) == followed
+    assert (out / "index.html").exists()

@@ -13,7 +13,6 @@ import numpy as np
 import xarray as xr
 import zarr
 from jaxtyping import Bool, Int
-from tqdm import tqdm
 
 from codi_lens.attention.blocks import BLOCK, Blocks, Values
 from codi_lens.attention.opening import WEIGHTED, open_attention, store_in
@@ -150,15 +149,15 @@ class Extraction:
             keep: what the store keeps of each problem of a run, under the names of its arrays.
             names_filter: which activations `keep` needs.
         """
-        n, stage = len(self.problems), Stage("thinking", len(self.interventions))
-        with tqdm(total=n, desc="thinking", unit="problem", disable=not self.progress) as bar:
-            bar.update(int(blocks.done.sum()))
-            tell = int if self.spread else bar.update  # of workers only whole blocks are heard
-            job = partial(self._fill, blocks, keep, names_filter, tell, stage)
+        n, done = len(self.problems), int(blocks.done.sum())
+        stage = Stage("thinking", len(self.interventions))
+        with stage.bar(n, "problem", shown=self.progress, done=done) as tell:
+            heard = int if self.spread else tell  # of workers only whole blocks are heard
+            job = partial(self._fill, blocks, keep, names_filter, heard, stage)
             filled = each_done(job, blocks.unfinished(), self.model.device, self.spread)
             with closing(filled):
-                for block, (done, unwritten) in filled:
-                    bar.update(blocks.settle(block, done, unwritten))
+                for block, found in filled:
+                    tell(blocks.settle(block, *found))
 
     def _fill(
         self,

@@ -15,7 +15,6 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from codi_lens.causal.batches import context_for
 from codi_lens.causal.controls import donors_for
@@ -183,15 +182,15 @@ def gate_attributions(
         "max_new_tokens": max_new_tokens,
     }
     answered = partial(answered_runs, model, problems, prompts, max_new_tokens=max_new_tokens)
-    stage = Stage("attributing")
+    stage = Stage("attributing", out=out)
     way: tuple[Method, Refining, int] = (method, refining, rows_at_once)
     with Results(out, settings) as results:
         to_do = parts_to_do(results, order.tolist(), problems_at_once)
         lengths = [len(prompt) for prompt in prompts]
         job = partial(_part, answered, gates, opened, outcome, way, ids, stage, lengths)
-        bar = tqdm(total=len(to_do), desc="attributing", unit="batch", disable=not progress)
-        with bar:
-            results.fill(job, to_do, model.device, spread, lambda _: bar.update())
+        done = len(ids) - sum(len(which) for _, which in to_do)
+        with stage.bar(len(ids), "problem", shown=progress, done=done) as tell:
+            results.fill(job, to_do, model.device, spread, lambda task: tell(len(task[1])))
         table = results.finish()
     return Attributed.of(table, ids, positions, gates.hook_names)
 

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from codi_lens.causal.arms import Arm, check_rivals, identity_of, named_arms
 from codi_lens.causal.batches import Job, batches_of, fed_from, tasks_of
 from codi_lens.causal.clean_answers import CleanAnswer, clean_answers
 from codi_lens.causal.results import Results
 from codi_lens.causal.strata import CLEAN, Only, judged, kept
-from codi_lens.errors import InterventionError, as_path, check_choice, check_flags
+from codi_lens.errors import InterventionError, check_choice, check_flags
 from codi_lens.model import CodiModel
 from codi_lens.problems.arguments import whole_number
 from codi_lens.problems.problem import Problem, Problems, check_problems
@@ -155,22 +154,22 @@ def measure(
         rival = [place[rivals[each]] for each in ids]
     answered = partial(answered_runs, model, problems, prompts, max_new_tokens=max_new_tokens)
     total = len(problems) * (len(named) + 1)
-    bar = tqdm(total=total, desc="intervening", unit="run", disable=not progress)
-    stage = Stage("intervening" if out is None else as_path("out", out).name, len(named))
-    with Results(out, settings) as results, bar:
+    stage = Stage("intervening", len(named), out)
+    with Results(out, settings) as results:
         todo = [] if results.finished else enumerate(batches)
         parts = [(f"{number:06d}", batch) for number, batch in todo]
         missing = [each for each in parts if each[0] not in results]
-        bar.update(total - sum(len(batch) for _, batch in missing))
+        done = total - sum(len(batch) for _, batch in missing)
         fed = partial(fed_from, model, prompts)
         job, tasks = Job(answered, named, rival, ids, fed, stage), tasks_of(missing, spread)
-        results.fill(
-            job,
-            tasks,
-            model.device,
-            spread,
-            lambda task: bar.update(sum(len(batch) for _, batch in task)),
-        )
+        with stage.bar(total, "run", shown=progress, done=done) as tell:
+            results.fill(
+                job,
+                tasks,
+                model.device,
+                spread,
+                lambda task: tell(sum(len(batch) for _, batch in task)),
+            )
         outcomes = judged(results.finish(), problems)
         results.keep(outcomes)
     return kept(_ordered(outcomes, ids, [CLEAN, *named]), only)

@@ -20,7 +20,6 @@ import torch
 from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor
-from tqdm import tqdm
 
 from codi_lens.attention.values import value_norms
 from codi_lens.causal.controls import donors_for, head_hooks
@@ -107,14 +106,14 @@ def output_changes(
         "batches": size,
         "max_new_tokens": longest,
     }
-    bar = tqdm(total=len(ids), desc="comparing outputs", unit="run", disable=not progress)
     stage = Stage("comparing outputs")
-    with Results(out, settings) as results, bar:
+    with Results(out, settings) as results:
         parts = parts_to_do(results, order, size)
-        bar.update(len(ids) - sum(len(which) for _, which in parts))
+        done = len(ids) - sum(len(which) for _, which in parts)
         work = partial(_changes, model, prompts, ids, positions, mode, donors, seed, longest)
         job = partial(_part, stage, work, prompts, partial(_labels, model, ids))
-        results.fill(job, parts, model.device, spread, lambda task: bar.update(len(task[1])))
+        with stage.bar(len(ids), "run", shown=progress, done=done) as tell:
+            results.fill(job, parts, model.device, spread, lambda task: tell(len(task[1])))
         table = results.finish()
     found = table.groupby(["layer", "head"])["output_change"].mean().reset_index()
     pairs = zip(found["layer"].tolist(), found["head"].tolist(), strict=True)

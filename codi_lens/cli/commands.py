@@ -28,7 +28,7 @@ from codi_lens.cli.options import (
     scope,
     split_names,
 )
-from codi_lens.cli.planning import print_plan
+from codi_lens.cli.planning import carried_out
 from codi_lens.cli.printing import print_findings, print_folder, print_report, print_table
 from codi_lens.errors import CodiLensError
 from codi_lens.outputs import check_output
@@ -173,11 +173,10 @@ def ablate(
         cfg = loaded.lens.cfg
         names = parse_heads(heads, cfg.n_layers, cfg.n_heads)
         make = partial(ablate_set, loaded, chosen, names, **asked)
-    if dry_run:
-        print_plan(console, len(chosen), partial(make, progress=False))
+    if (report := carried_out(console, loaded, [chosen], make, out, dry_run)) is None:
         return
     main = ("heads", "name") if all else ("controls", "arm")
-    print_report(console, make(out=out), *main, f"Effect of ablation at {at}")
+    print_report(console, report, *main, f"Effect of ablation at {at}")
 
 
 def patch(
@@ -225,10 +224,8 @@ def patch(
         seed=corpus.seed,
         **vars(running),
     )
-    if dry_run:
-        print_plan(console, len(chosen), partial(make, progress=False))
-        return
-    print_report(console, make(out=out))
+    if (report := carried_out(console, loaded, [chosen], make, out, dry_run)) is not None:
+        print_report(console, report)
 
 
 def read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from codi_lens.cli.options import (
     Batches,
     Corpus,
     Count,
+    DryRun,
     Flat,
     Folder,
     From,
@@ -21,6 +23,7 @@ from codi_lens.cli.options import (
     Rows,
     split_names,
 )
+from codi_lens.cli.planning import carried_out
 from codi_lens.cli.printing import print_findings, print_folder, print_report, print_table
 from codi_lens.errors import ProblemError
 from codi_lens.outputs import check_output
@@ -90,6 +93,7 @@ def grade(
     control: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None,
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
     source: From = None,
+    dry_run: DryRun = False,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -110,16 +114,18 @@ def grade(
     from codi_lens.causal.references import used_edges_of
     from codi_lens.reports.grade import grade_model
 
-    report = grade_model(
+    make = partial(
+        grade_model,
         loaded,
         chosen,
-        out,
         control=other,
         used=used_edges_of(model),
         source=source,
         seed=corpus.seed,
         **vars(running),
     )
+    if (report := carried_out(console, loaded, [chosen], make, out, dry_run)) is None:
+        return
     (_, section, _) = report.sections
     for title, (columns, rows) in section.shown.items():
         print_table(console, title, columns[:4], [row[:4] for row in rows], folded=columns[:1])
@@ -134,6 +140,7 @@ def generalise(
     n: Count = None,
     seed: int = 42,
     k: int = 5,
+    dry_run: DryRun = False,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -161,7 +168,9 @@ def generalise(
     loaded = loading.load(model, console)
     from codi_lens.reports.generalise import generalise_model
 
-    report = generalise_model(loaded, chosen, out, k=k, seed=seed, **vars(running))
+    make = partial(generalise_model, loaded, chosen, k=k, seed=seed, **vars(running))
+    if (report := carried_out(console, loaded, chosen.values(), make, out, dry_run)) is None:
+        return
     section = report.sections[0]
     for title, (columns, rows) in section.shown.items():
         print_table(console, title, columns, rows, folded=columns[-1:])

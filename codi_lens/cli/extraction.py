@@ -60,8 +60,7 @@ def extract(
         options |= {"value_weighted": value_weighted, "dtype": "float16" if half else None}
     way, name = (extract_scores, SCORES) if scores_only else (extract_attention, ATTENTION)
     if dry_run:
-        dry = partial(way, loaded, chosen, progress=False, **options)
-        print_plan(console, len(chosen), dry)
+        print_plan(console, len(chosen), partial(way, loaded, chosen, **options))
         return
     with open_report(out, command) as folder:
         place = folder / name

@@ -1,28 +1,83 @@
-"""`--dry-run`: what a command would come to, printed before it starts."""
+"""What a command comes to: said before it starts (`--dry-run`), and followed while it goes on."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
 from codi_lens.cli.printing import print_findings, print_table
 from codi_lens.wording import count
 
+if TYPE_CHECKING:
+    from codi_lens.model import CodiModel
+    from codi_lens.problems.problem import Problem
 
-def print_plan(console: Console, n_problems: int, run: Callable[..., object]) -> None:
-    """Rehearse a command, and say what it comes to.
+Report = TypeVar("Report")
+LONG = 60.0
+"""Seconds of thinking, times heads, from which on work on every head is planned to be followed."""
+
+
+def carried_out(
+    console: Console,
+    model: CodiModel,
+    corpora: Collection[Sequence[Problem]],
+    make: Callable[..., Report],
+    out: Path,
+    dry_run: bool,
+) -> Report | None:
+    """Make a report of many runs; or, with `dry_run`, nothing, and say what it would come to.
+
+    In a terminal, long work is planned first, from batches that run once each, so that one line
+    shows the rate and the time left of all of it.
+
+    Args:
+        console: where to.
+        model: the model that is run,
+        corpora: on these problems.
+        make: makes the report; it takes the folder `out` and `progress`.
+        out: the report's folder.
+        dry_run: whether nothing is made.
+    """
+    from codi_lens.work import follow, rehearse
+
+    if dry_run:
+        print_plan(console, sum(map(len, corpora)), make)
+        return None
+    if not (sys.stderr.isatty() and _is_long(model, corpora)):
+        return make(out=out)
+    with console.status("planning, by running a sample"), rehearse(repeats=0) as plan:
+        make(out=plan.folder / "out", progress=False)
+    with follow(plan):
+        return make(out=out)
+
+
+def _is_long(model: CodiModel, corpora: Collection[Sequence[Problem]]) -> bool:
+    from codi_lens.attention.extract import extract
+    from codi_lens.work import rehearse
+
+    with rehearse(repeats=0) as plan:
+        for problems in corpora:
+            extract(model, problems, progress=False)
+    cfg = model.lens.cfg
+    return plan.seconds[0] * cfg.n_layers * cfg.n_heads > LONG
+
+
+def print_plan(console: Console, n_problems: int, make: Callable[..., object]) -> None:
+    """Say what a command would come to, by running a sample.
 
     Args:
         console: where to.
         n_problems: what it is about.
-        run: the command, which takes the folder `out`; it is removed afterwards.
+        make: see `carried_out`; the folder that it is given is removed afterwards.
     """
     from codi_lens.work import rehearse
 
     with console.status("running a sample"), rehearse() as plan:
-        run(out=plan.folder / "out")
+        make(out=plan.folder / "out", progress=False)
     columns = ("stage", "interventions", "runs", "batches", "tokens, about", "time")
     rows = []
     for stage in plan.stages:

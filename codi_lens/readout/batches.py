@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problem
 from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.plan import Planned
 from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems
 from codi_lens.thinking.run import ThoughtRun
+from codi_lens.work import Stage
 from codi_lens.workers.cluster import each_done
 from codi_lens.workers.spread import Workers, spread_of
 
@@ -65,11 +64,11 @@ def read_batches(
         return read(batch, found)
 
     batches = [each.tolist() for each in batches_by_tokens(prompts, batch_size)]
-    bar = tqdm(total=len(batches), desc=desc, unit="batch", disable=not progress)
-    with bar, closing(each_done(run, batches, model.device, spread)) as done:
+    bar = Stage(desc).bar(len(problems), "problem", shown=progress)
+    with bar as tell, closing(each_done(run, batches, model.device, spread)) as done:
         for each in done:
             yield each
-            bar.update()
+            tell(len(each[0]))
 
 
 def itself(_: Sequence[int], run: ThoughtRun) -> ThoughtRun:

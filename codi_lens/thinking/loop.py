@@ -15,13 +15,13 @@ from torch import Tensor
 
 from codi_lens.errors import InterventionError
 from codi_lens.loading.backends import Lens
+from codi_lens.plans import note_pass
 from codi_lens.positions import Layout, key_names, resolve
 from codi_lens.thinking.engine import engine_of
 from codi_lens.thinking.finite import first_broken
 from codi_lens.thinking.hook_names import NamesFilter, check_hook_name, hooked_names, matching
 from codi_lens.thinking.hooks import HookFunction, Intervention, position_axis, scoped
 from codi_lens.thinking.lock import locked
-from codi_lens.work import note_pass
 
 
 class Loop:

@@ -10,6 +10,7 @@ from codi_lens.attention.ranking import rank_heads as rank_heads
 from codi_lens.attention.reading import reading_scores as reading_scores
 from codi_lens.attention.reduced import extract_scores as extract_scores
 from codi_lens.attention.reduced import open_scores as open_scores
+from codi_lens.attention.strips import open_strips as open_strips
 from codi_lens.attention.views import generation_view as generation_view
 from codi_lens.attention.views import thought_view as thought_view
 from codi_lens.causal.agreement import compare_with_exact as compare_with_exact

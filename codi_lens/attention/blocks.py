@@ -21,7 +21,8 @@ from zarr.storage import MemoryStore
 
 BLOCK = 320
 """Problems of which an array is one file: what a killed process loses at most."""
-_PIECE = 16
+PIECE = 16
+"""Rows that have a checksum of their own, and are read alone."""
 _CODECS = (ZstdCodec(level=0), Crc32cCodec())
 
 
@@ -34,12 +35,14 @@ class Kept:
         shape: its sizes.
         dtype: "str", or a number's.
         in_block: rows of the first dimension that a block has.
+        spans: of a ragged array, the rows of each problem.
     """
 
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: str = "float32"
     in_block: int = BLOCK
+    spans: tuple[slice, ...] = ()
 
     def rows(self, block: int) -> slice:
         """The rows of a block."""
@@ -53,6 +56,22 @@ class Kept:
             return np.full(shape, "", dtype=np.dtypes.StringDType())
         return np.full(shape, np.nan, dtype=self.dtype)
 
+    def put(
+        self,
+        values: np.ndarray,
+        block: int,
+        places: np.ndarray,
+        given: Any,
+        new: Bool[np.ndarray, " problem"],
+    ) -> None:
+        """Set what is given of problems, by their places, in a block's values, if it is new."""
+        begin = self.rows(block).start
+        if not self.spans:
+            values[places[new] - begin] = np.asarray(given)[new]
+        for i in np.flatnonzero(new) if self.spans else ():
+            span = self.spans[places[i]]
+            values[span.start - begin : span.stop - begin] = given[i]
+
     def create(self, group: zarr.Group, name: str, **told: Any) -> None:
         """Make the array; each piece carries a checksum, and so does the index of a file."""
         common: dict[str, Any] = {
@@ -65,7 +84,7 @@ class Kept:
         if self.dtype == "str":
             group.create_array(name, dtype=str, chunks=(self.in_block, *rest), **common)
             return
-        piece = min(_PIECE, least)
+        piece = min(PIECE, least)
         group.create_array(
             name,
             dtype=self.dtype,
@@ -78,7 +97,7 @@ class Kept:
     def create_whole(self, group: zarr.Group, name: str) -> None:
         """Make it one chunk that is written at once."""
         told: dict[str, Any] = {"shape": self.shape, "chunks": self.shape, "dtype": self.dtype}
-        told["fill_value"] = False if self.dtype == "bool" else np.nan
+        told["fill_value"] = {"bool": False, "int64": 0}.get(self.dtype, np.nan)
         group.create_array(name, compressors=_CODECS, dimension_names=self.dims, **told)
 
 
@@ -135,7 +154,7 @@ class Blocks:
         def take(places: np.ndarray, found: Mapping[str, Any]) -> int:
             new = ~done[places - start]
             for name, given in found.items():
-                values[name][places[new] - start] = np.asarray(given)[new]
+                self._gathered[name].put(values[name], block, places, given, new)
             done[places - start] = True
             return int(new.sum())
 

@@ -19,6 +19,7 @@ from codi_lens.attention.blocks import Kept
 from codi_lens.attention.opening import DIMS, WEIGHTED, predicted, read_store
 from codi_lens.attention.store import Float, open_store
 from codi_lens.attention.streaming import Extraction, Source, settings_in
+from codi_lens.attention.strips import STRIP, Ragged, as_kept, strips_of
 from codi_lens.attention.values import question_tokens, value_weighted_attention
 from codi_lens.errors import OutputError, as_path, check_choice, check_flags
 from codi_lens.model import CodiModel
@@ -36,6 +37,7 @@ def extract(
     out: str | Path | None = None,
     *,
     value_weighted: bool = False,
+    strips: bool = False,
     dtype: Float | None = None,
     source: Source | None = None,
     batch_size: int = 32,
@@ -56,6 +58,7 @@ def extract(
         value_weighted: also keep how much each key writes (`attention.values`), the attention
             sink, which is the share of the question's first token, and the share of its strongest
             token, for about a third more time.
+        strips: also keep the attention to every single token of each question, for `open_strips`.
         dtype: of what is kept, by default the source's, else "float32". "float16" takes half the
             room, and each share of attention is off by at most 0.00025.
         source: the folder of an extraction, or of a command that keeps one, of the same model and
@@ -94,21 +97,32 @@ def extract(
     running: dict[str, Any] = {"interventions": interventions, "progress": progress}
     running |= {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "source": source}
     running |= {"workers": workers, "ray_address": ray_address}
-    check_flags(value_weighted=value_weighted)
-    asked = Extraction.of(model, problems, weighted=value_weighted, **running)
+    check_flags(value_weighted=value_weighted, strips=strips)
+    if strips and out is None:
+        raise OutputError("Attention to single tokens is kept on disk only; give out=FOLDER too.")
+    asked = Extraction.of(model, problems, weighted=value_weighted, strips=strips, **running)
     told = {} if source is None else settings_in(source)
     dtype = told.get("dtype", "float32") if dtype is None else dtype
     check_choice("dtype", dtype, Float, OutputError)
     store = MemoryStore() if out is None else as_path("out", out)
     settings = asked.settings | {"value_weighted": value_weighted, "dtype": dtype}
+    settings["strips"] = strips
     kept = {
         name: Kept(dims, asked.shape(dims), str(dtype))
         for name, dims in ({"attention": DIMS} | (WEIGHTED if value_weighted else {})).items()
     }
     kept["answer"] = Kept(DIMS[:1], asked.shape(DIMS[:1]), "str")
-    with open_store(store, settings, kept, asked.labels) as blocks:
-        keep = partial(_kept, model, value_weighted=value_weighted)
-        asked.fill(blocks, keep, _is_pattern_or_value if value_weighted else None)
+    labels, places = asked.labels, dict[str, np.ndarray]()
+    if strips:
+        ragged = Ragged(model, asked.prompts)
+        kept[STRIP] = ragged.kept(asked.shape(DIMS[1:-1]), str(dtype))
+        labels, places = labels | {"token": ragged.texts}, ragged.places
+    noted = {name: Kept(DIMS[:1], each.shape, "int64") for name, each in places.items()}
+    with open_store(store, settings, kept, labels, noted) as blocks:
+        for name, each in places.items():
+            blocks.note(name, each)
+        keep = partial(_kept, model, value_weighted=value_weighted, strips=strips)
+        asked.fill(blocks, keep, _is_pattern_or_value if value_weighted or strips else None)
         blocks.note("predicted", predicted(settings, blocks.read("answer")))
     return read_store(store)
 
@@ -117,7 +131,9 @@ def _is_pattern_or_value(name: str) -> bool:
     return name.endswith(("hook_pattern", "hook_v"))
 
 
-def _kept(model: CodiModel, run: ThoughtRun, *, value_weighted: bool) -> dict[str, Any]:
+def _kept(
+    model: CodiModel, run: ThoughtRun, *, value_weighted: bool, strips: bool
+) -> dict[str, Any]:
     """What the store keeps of each problem of a run, under the names of its arrays."""
     kept: dict[str, Any] = {"attention": run.attention.values, "answer": run.answers}
     if value_weighted:
@@ -125,6 +141,8 @@ def _kept(model: CodiModel, run: ThoughtRun, *, value_weighted: bool) -> dict[st
         for end, weighted in (("", False), ("_value_weighted", True)):
             sink, strongest = question_tokens(model.lens, run, weighted=weighted)
             kept |= {f"sink{end}": sink.values, f"strongest{end}": strongest.values}
+    if strips:
+        kept[STRIP] = as_kept(strips_of(run))
     return kept
 
 

@@ -35,7 +35,7 @@ _STORE = Kind(
 )
 _TOLD = {"model", "n_thoughts", "versions", "git_commit", VERSION}
 """Attributes that decide nothing."""
-_BEFORE: dict[str, Any] = {"dtype": "float32", "scores_only": False}
+_BEFORE: dict[str, Any] = {"dtype": "float32", "scores_only": False, "strips": False}
 """What stores did that are older than a setting; none of the others."""
 
 
@@ -210,7 +210,7 @@ def all_there(folder: Path, array: Any, rows: slice, size: int) -> Bool[np.ndarr
     """
     there = np.array([file.is_file() for file in _files(folder, array, rows)])
     if rows.stop - rows.start != size:
-        return np.full(size, there.all())
+        return np.repeat(there, BLOCK)[:size]  # a file is that of a block
     each = _in_file(array)
     return there[np.arange(rows.start, rows.stop) // each - rows.start // each]
 

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int
 from codi_lens.attention.blocks import BLOCK, Blocks, Values
 from codi_lens.attention.opening import WEIGHTED, open_attention, store_in
 from codi_lens.attention.store import without_gold
+from codi_lens.attention.strips import STRIP, as_kept, open_strips
 from codi_lens.errors import OutputError, as_path, check_flags, shown
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.giving import with_donors
@@ -50,7 +51,8 @@ class Extraction:
         batch_size: problems of median length per forward pass.
         max_new_tokens: see `CodiModel.think`.
         interventions: alive in every run.
-        taken: attention of these problems that is taken, instead of thinking.
+        taken: attention of these problems that is taken, instead of thinking,
+        strips: and that to single tokens, if they are to be kept.
         progress: show a progress bar.
         spread: who thinks; what is taken is copied here.
     """
@@ -62,6 +64,7 @@ class Extraction:
     max_new_tokens: int
     interventions: Sequence[Intervention | Planned]
     taken: xr.DataArray | None
+    strips: Mapping[str, xr.DataArray] | None
     progress: bool
     spread: Spread
 
@@ -76,6 +79,7 @@ class Extraction:
         interventions: Any,
         source: Source | None,
         weighted: bool = False,
+        strips: bool = False,
         progress: bool,
         workers: Workers | None,
         ray_address: str | None,
@@ -86,7 +90,7 @@ class Extraction:
             model, problems, batch_size, max_new_tokens, interventions, progress: see above.
             workers, ray_address: see `codi_lens.workers.spread`.
             source: where attention is taken from.
-            weighted: whether value-weighted attention is taken too.
+            weighted, strips: whether value-weighted attention, and that to single tokens, is taken.
 
         Raises:
             ProblemError: no problems, ids that are not unique, or a question that does not fit.
@@ -102,10 +106,12 @@ class Extraction:
             acting = [with_donors(each, donors) for each in acting]
         prompts = prepare_problems(model, listed)
         sizes = int(batch_size), int(max_new_tokens)
-        asked = cls(model, listed, prompts, *sizes, acting, None, progress, spread)
+        asked = cls(model, listed, prompts, *sizes, acting, None, None, progress, spread)
         if source is None:
             return asked
-        return replace(asked, taken=taken_from(source, asked.settings, weighted), spread={})
+        taken = taken_from(source, asked.settings, weighted)
+        kept = open_strips(source) if strips else None
+        return replace(asked, taken=taken, strips=kept, spread={})
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -177,9 +183,9 @@ class Extraction:
                     cost = len(batch), self._tokens(batch)
                     work = partial(self._kept, batch, keep, names_filter)
                     found, own = stage("", *cost, work)
-                    found = found if own else _instead(found, batch)
+                    found = found if own else self._instead(found, batch)
                 else:
-                    found = _rows(self.taken.isel(problem=batch))
+                    found = self._taken(self.taken.isel(problem=batch))
                 tell(take(batch, found))
         return blocks.done[block * BLOCK : (block + 1) * BLOCK], blocks.unwritten
 
@@ -204,6 +210,27 @@ class Extraction:
     def _beyond(self) -> int:
         """How many positions follow a prompt before the answer."""
         return self.model.config.n_thoughts + len(self.model.config.closing)
+
+    def _taken(self, some: xr.DataArray) -> Found:
+        """What a store keeps, of attention that was kept before."""
+        found = {"attention": some.values, "answer": [str(text) for text in some["answer"].values]}
+        found |= {name: some[name].values for name in WEIGHTED if name in some.coords}
+        if self.strips is not None:
+            found[STRIP] = as_kept([self.strips[id] for id in some["problem"].values.tolist()])
+        return found
+
+    def _instead(self, found: Found, batch: Int[np.ndarray, " problem"]) -> Found:
+        """What is kept of another batch, for the problems of this one."""
+        made: dict[str, Any] = {
+            name: moved(np.asarray(each)[batch % len(each)])
+            for name, each in found.items()
+            if name != STRIP
+        }
+        if STRIP in found:
+            opening, strip = len(self.model.config.opening), moved(found[STRIP][0])
+            lengths = [len(self.prompts[i]) - opening for i in batch]
+            made[STRIP] = [np.resize(strip, (n, *strip.shape[1:])) for n in lengths]
+        return made
 
     def _kept(
         self,
@@ -295,14 +322,3 @@ def settings_in(source: Source) -> dict[str, Any]:
     if "fingerprint" not in told:
         raise OutputError(f"{path} holds no extracted attention.")
     return told
-
-
-def _instead(found: Found, batch: Int[np.ndarray, " problem"]) -> Found:
-    """What is kept of another batch, for the problems of this one."""
-    return {name: moved(np.asarray(each)[batch % len(each)]) for name, each in found.items()}
-
-
-def _rows(some: xr.DataArray) -> Found:
-    """What a store keeps, of attention that was kept before."""
-    found = {"attention": some.values, "answer": [str(text) for text in some["answer"].values]}
-    return found | {name: some[name].values for name in WEIGHTED if name in some.coords}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -16,6 +17,9 @@ from codi_lens.errors import CodiLensError
 from codi_lens.outputs import check_output, open_report
 from codi_lens.wording import percent
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 def extract(
     model: Model,
@@ -26,6 +30,7 @@ def extract(
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
     scores_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     value_weighted: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    strips: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     half: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     source: From = None,
     dry_run: DryRun = False,
@@ -37,11 +42,13 @@ def extract(
     Args:
         scores_only: Keep every head's scores on every problem, mean and spread, and no attention.
         value_weighted: Also keep what each key writes, which ablate --top, --all and grade need.
+        strips: Also keep the attention to every single token of each question.
         half: Keep float16, half the room: attention is off by at most 0.00025.
     """
-    if scores_only and (value_weighted or half):
+    if scores_only and (value_weighted or strips or half):
         raise CodiLensError(
-            "--scores-only keeps no attention, so neither --value-weighted nor --half goes with it."
+            "--scores-only keeps no attention, so it goes without --value-weighted, --strips and "
+            "--half."
         )
     loading.check(model)
     command = "extract --scores-only" if scores_only else "extract"
@@ -49,7 +56,6 @@ def extract(
     chosen, _ = corpus.choose(model)
     console = Console()
     loaded = loading.load(model, console)
-    from codi_lens.attention.extract import accuracy
     from codi_lens.attention.extract import extract as extract_attention
     from codi_lens.attention.opening import ATTENTION
     from codi_lens.attention.ranking import ranked_heads
@@ -57,7 +63,11 @@ def extract(
 
     options: dict[str, Any] = {"source": source, **vars(running)}
     if not scores_only:
-        options |= {"value_weighted": value_weighted, "dtype": "float16" if half else None}
+        options |= {
+            "value_weighted": value_weighted,
+            "strips": strips,
+            "dtype": "float16" if half else None,
+        }
     way, name = (extract_scores, SCORES) if scores_only else (extract_attention, ATTENTION)
     if dry_run:
         print_plan(console, len(chosen), partial(way, loaded, chosen, **options))
@@ -72,15 +82,25 @@ def extract(
             for row in ranked_heads(found).head(10).to_dict("records")
         ]
         print_table(console, "Top heads, position view", columns, rows)
+    reads = ["open_scores" if scores_only else "open_attention"] + ["open_strips"] * strips
+    for sentence in _sentences(out, place, found, len(chosen), reads):  # names are not broken
+        console.print(f"• {sentence}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _sentences(
+    out: Path, place: Path, found: xr.DataArray | xr.Dataset, n: int, reads: Sequence[str]
+) -> list[str]:
+    """What is kept, and what reads it."""
+    from codi_lens.attention.extract import accuracy
+
     files = [path for path in place.rglob("*") if path.is_file()]
     megabytes = sum(path.stat().st_size for path in files) / 1e6
-    sentences = [f"{place} holds {len(chosen)} problems: {megabytes:.1f} MB in {len(files)} files."]
+    sentences = [f"{place} holds {n} problems: {megabytes:.1f} MB in {len(files)} files."]
     if score := accuracy(found):
         sentences.append(
             f"The model answers {score['correct']} of {score['n']} correctly "
             f"({percent(score['accuracy'])})."
         )
-    reads = "open_scores" if scores_only else "open_attention"
-    sentences.append(f"In Python, codi_lens.{reads}({str(out)!r}) reads it.")
-    for sentence in sentences:  # names of files are not broken
-        console.print(f"• {sentence}", highlight=False, markup=False, soft_wrap=True)
+    calls = [f"codi_lens.{name}({str(out)!r})" for name in reads]
+    verb = "reads" if len(calls) == 1 else "read"
+    return [*sentences, f"In Python, {' and '.join(calls)} {verb} it."]

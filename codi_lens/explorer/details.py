@@ -9,22 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from codi_lens.attention.labels import labelled
+from codi_lens.attention.strips import strips_of
 from codi_lens.errors import AttentionError, OutputError, shown
 from codi_lens.explorer.packing import MAX_ERROR, to_bytes
 from codi_lens.outputs import in_place_of
-from codi_lens.positions import query_names, row_of
+from codi_lens.positions import row_of
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 from codi_lens.thinking.run import ThoughtRun
 
+N_PROBLEMS = 100
+"""So many problems a page shows one by one; its mean is over all."""
 Edges = Sequence[tuple[str, str]]
-Strip = tuple[tuple[str, ...], Float[np.ndarray, "layer head query token"]]
-"""The tokens of a question, and the attention of every query to them."""
+Strips = Mapping[str, xr.DataArray]
+"""Of problems, by id, the attention of every query to the tokens of the question."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ def with_ids(attention: xr.DataArray) -> xr.DataArray:
 
 def details_of(
     attention: xr.DataArray,
-    strips: Mapping[str, Strip],
+    strips: Strips,
     known: Mapping[str, Edges] | Sequence[Problem] | None,
 ) -> dict[str, Detail]:
     """Everything that is given of single problems, by their ids.
@@ -97,21 +99,25 @@ def details_of(
             f"have; it has {', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}."
         )
     _check_edges(attention, found)
-    for id, (tokens, strip) in strips.items():
-        _check_same(attention.sel(problem=id), strip, id)
+    for id, strip in strips.items():
+        _check_same(attention.sel(problem=id), strip.values, id)
         before = found.get(id, Detail(texts.get(id, "")))
-        found[id] = replace(before, tokens=tokens, strip=to_bytes(strip))
+        tokens = tuple(strip["token"].values.tolist())
+        found[id] = replace(before, tokens=tokens, strip=to_bytes(strip.values))
     return found
 
 
 def strips_in_order(
-    attention: xr.DataArray, runs: ThoughtRun | Iterable[ThoughtRun] | None
-) -> dict[str, Strip]:
-    """Strips of runs over the first problems of the attention, by id.
+    attention: xr.DataArray, runs: ThoughtRun | Iterable[ThoughtRun] | Strips | None, n: int
+) -> Strips:
+    """Strips of runs over the first problems of the attention, by id; of kept ones, the first `n`.
 
     Raises:
         AttentionError: runs of more problems than the attention has.
     """
+    if isinstance(runs, Mapping):
+        kept: Any = runs
+        return first_strips(attention, kept, n)
     listed = [runs] if isinstance(runs, ThoughtRun) else runs or ()
     strips = [strip for run in listed for strip in strips_of(run)]
     ids = with_ids(attention)["problem"].values.tolist()
@@ -123,31 +129,10 @@ def strips_in_order(
     return dict(zip(ids, strips, strict=False))
 
 
-def strips_of(run: ThoughtRun) -> list[Strip]:
-    """The question's tokens, and every query's attention [layer, head, query, token] to them.
-
-    The row `anchor` is NaN where the answer holds no number.
-
-    Raises:
-        InterventionError: the run keeps no patterns and cannot be replayed.
-    """
-    queries = query_names(run.layout.n_thoughts)
-    cache = run.cache()
-    n_layers = run.attention.sizes["layer"]
-    fixed = [int(run.index(name)[0]) for name in queries[:-1]]  # the same for every problem
-    made = []
-    for row, span in enumerate(run.span("question")):
-        anchor = run.layout.anchors[row]
-        places = [*fixed, run.layout.eot + (anchor or 0)]
-        layers = [
-            cache[f"blocks.{layer}.attn.hook_pattern"][row, :, places, span].float().cpu()
-            for layer in range(n_layers)
-        ]
-        strip = torch.stack(layers).numpy()
-        if anchor is None:
-            strip[:, :, -1] = np.nan
-        made.append((tuple(run.tokens[row][span]), strip))
-    return made
+def first_strips(attention: xr.DataArray, strips: Strips, n: int = N_PROBLEMS) -> Strips:
+    """Those of the first problems of the attention, which are shown one by one."""
+    ids = map(str, attention["problem"].values[:n])
+    return {id: strips[id] for id in ids if id in strips}
 
 
 def write_details(path: Path, details: Mapping[str, Detail]) -> None:

@@ -13,7 +13,14 @@ import xarray as xr
 from codi_lens.attention.ranking import ranked_heads
 from codi_lens.attention.views import VIEWS
 from codi_lens.errors import AttentionError, as_path, shown, whole_number
-from codi_lens.explorer.details import Edges, details_of, strips_in_order, with_ids
+from codi_lens.explorer.details import (
+    N_PROBLEMS,
+    Edges,
+    Strips,
+    details_of,
+    strips_in_order,
+    with_ids,
+)
 from codi_lens.explorer.packing import as_text
 from codi_lens.explorer.payload import Told, make_payload
 from codi_lens.explorer.widget import ExplorerWidget
@@ -23,9 +30,6 @@ from codi_lens.plots.html import render, script_json
 from codi_lens.problems.problem import Problem
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.wording import count
-
-N_PROBLEMS = 100
-"""So many problems a page shows one by one; its mean is over all."""
 
 
 class Explorer:
@@ -121,7 +125,7 @@ class Explorer:
 def explore(
     attention: xr.DataArray,
     heads: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
-    runs: ThoughtRun | Sequence[ThoughtRun] | None = None,
+    runs: ThoughtRun | Sequence[ThoughtRun] | Strips | None = None,
     effects: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
     readout: xr.Dataset | pd.DataFrame | None = None,
     baseline: xr.DataArray | Mapping[str, xr.DataArray] | None = None,
@@ -140,7 +144,8 @@ def explore(
             that.
         heads: the table of `rank_heads`, or those of both views by name; by default both are
             ranked.
-        runs: over the first of these problems in their order, for the question's real tokens.
+        runs: over the first of these problems in their order, for the question's real tokens; or
+            what `open_strips` gives.
         effects: what interventions on each head did, of `sweep_heads` or `attribute_heads`: one
             table, or several by what to call them.
         readout: of `logit_lens`.
@@ -172,7 +177,7 @@ def explore(
         told,
         heads=heads_by_view(found, heads),
         details=(
-            details_of(found, strips_in_order(found, runs), edges)
+            details_of(found, strips_in_order(found, runs, n_problems), edges)
             if "problem" in found.dims
             else {}
         ),

@@ -9,8 +9,9 @@ import pandas as pd
 import xarray as xr
 
 from codi_lens.attention.opening import ATTENTION, open_attention, store_in
+from codi_lens.attention.strips import strips_in
 from codi_lens.errors import AttentionError, OutputError
-from codi_lens.explorer.details import Detail, read_details
+from codi_lens.explorer.details import Detail, details_of, first_strips, read_details
 from codi_lens.explorer.explore import Explorer, explorer_of, heads_by_view
 from codi_lens.explorer.lens import lens_rows
 from codi_lens.explorer.payload import Told
@@ -61,6 +62,9 @@ def gather(*folders: str | Path) -> Explorer:
         if (place / DETAILS).is_file():
             found = read_details(place / DETAILS)
             details |= {id: found[id] for id in same if id in found}
+        elif place in kept and (strips := strips_in(place)):
+            some = first_strips(kept[place].sel(problem=same), strips)
+            details |= details_of(kept[place], some, None)
         if (place / LENS).is_file():
             rows = read_lens(place / LENS)
             lenses.append(rows[rows["problem"].isin(same)])

@@ -128,7 +128,7 @@ def analyze(
                 None if found is None else opening_of(found),
             ),
             heads={str(each): table for each, table in heads.items()},
-            details=details_kept(attention, *close),
+            details=details_kept(attention, *close, source),
             readout=lens_kept(*close),
         )
         explorer.save(folder / "index.html")

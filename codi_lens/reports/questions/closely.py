@@ -11,16 +11,18 @@ from urllib.parse import urlencode
 import pandas as pd
 import xarray as xr
 
-from codi_lens.errors import OutputError
+from codi_lens.attention.streaming import Source
+from codi_lens.attention.strips import strips_in, strips_of
+from codi_lens.errors import OutputError, as_path
 from codi_lens.explorer.details import (
+    N_PROBLEMS,
     Detail,
-    Strip,
+    Strips,
     details_of,
+    first_strips,
     read_details,
-    strips_of,
     write_details,
 )
-from codi_lens.explorer.explore import N_PROBLEMS
 from codi_lens.explorer.folder import DETAILS, LENS, read_lens
 from codi_lens.explorer.lens import lens_rows
 from codi_lens.head_names import head_name
@@ -43,6 +45,7 @@ def details_kept(
     folder: Path,
     max_new_tokens: int,
     progress: bool,
+    source: Source | None = None,
 ) -> dict[str, Detail]:
     """Tokens and strips of the problems that the page shows one by one; read where they are kept.
 
@@ -53,6 +56,7 @@ def details_kept(
         folder: of the analysis.
         max_new_tokens: as in its extraction.
         progress: show a progress bar.
+        source: of the attention, whose strips are taken if it keeps any.
     """
     shown = problems[:N_PROBLEMS]
     ids = [each.id for each in shown]
@@ -61,11 +65,26 @@ def details_kept(
         kept = read_details(path)
         if list(kept) == ids:
             return kept
-    strips: dict[str, Strip] = {}
+    strips: Strips = {}
+    if source is not None and (there := strips_in(as_path("source", source))):
+        strips = first_strips(attention, there)
+    if not strips:
+        strips = _thought(model, shown, max_new_tokens, progress)
+    found = details_of(attention.sel(problem=ids), strips, shown)
+    details = {id: found[id] for id in ids}
+    write_details(path, details)
+    return details
+
+
+def _thought(
+    model: CodiModel, problems: Sequence[Problem], max_new_tokens: int, progress: bool
+) -> Strips:
+    ids = [each.id for each in problems]
+    strips: dict[str, xr.DataArray] = {}
     for batch, run in read_batches(
         itself,
         model,
-        shown,
+        problems,
         lambda name: name.endswith("hook_pattern"),
         "strips",
         batch_size=_AT_ONCE,
@@ -73,10 +92,7 @@ def details_kept(
         progress=progress,
     ):
         strips |= zip([ids[i] for i in batch], strips_of(run), strict=True)
-    found = details_of(attention.sel(problem=ids), strips, shown)
-    details = {id: found[id] for id in ids}
-    write_details(path, details)
-    return details
+    return strips
 
 
 def lens_kept(

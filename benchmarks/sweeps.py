@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from gpu import random_model as llama
 from saving import save
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
@@ -75,9 +76,8 @@ def questions(model: CodiModel, n: int) -> list[Problem]:
     return [Problem(text, None, f"p{i}") for i, text in enumerate(texts)]
 
 
-def plan(quick: bool, n: int) -> str:
+def plan(model: CodiModel, n: int) -> str:
     """What a sweep of all heads over n problems comes to, from a sample of it."""
-    model = random_model(quick)
     problems, cfg = questions(model, n), model.lens.cfg
     donors = Donors(model, problems)
     donors.prepare([f"blocks.{i}.attn.hook_z" for i in range(cfg.n_layers)], later=True)
@@ -156,10 +156,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small model; writes nothing")
     parser.add_argument("--every", type=int, default=12, help="which heads to rerun")
     parser.add_argument("--plan", type=int, metavar="N", help="only plan a sweep of N problems")
+    parser.add_argument("--llama", action="store_true", help="of Llama-3.2-1B's shape, with --plan")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.plan:
-        print(plan(options.quick, options.plan))
+        one = llama("cpu", torch.float32) if options.llama else random_model(options.quick)
+        print(plan(one, options.plan))
         return
     lines = [
         "# Sweeps of heads against rerunning one head at a time",

@@ -166,7 +166,7 @@ def read_checkpoint(
     given |= {"bot": bot, "eot": eot}
     settings = read_settings(folder, name, given, family.settings)
     layout = sort_keys(opened.state, name, family)
-    _check_thoughts(layout, family, settings, name)
+    lacking = _without_projection(layout, family, settings, name)
     named_base = base if base is not None else settings.get("base")
     backbone, values = read_config(folder, base, named_base, name, hub, len(layout.tensors))
     check_supported(backbone.model_type, name, backend)
@@ -176,7 +176,7 @@ def read_checkpoint(
     embedding = _embedding(tensors, backbone, name)
     backbone.vocab_size = len(embedding)
     tokens = special_tokens(settings, tokenizer, base_vocabulary, embedding, name, family.appended)
-    notes = read_otherwise + damaged_config(folder, base, named_base)
+    notes = lacking + read_otherwise + damaged_config(folder, base, named_base)
     notes = _of_auxiliary(layout.auxiliary, auxiliary, family, name) + notes
     notes += _untied(tensors, backbone, name)
     check_language_model(tensors, backbone, name)
@@ -206,8 +206,10 @@ def read_checkpoint(
     return Checkpoint(config, *parts, layout.auxiliary, where and config_of(where, hub))
 
 
-def _check_thoughts(layout: Layout, family: Family, settings: Mapping[str, Any], name: str) -> None:
-    """That a projection is there unless thoughts pass none, as far as the settings or PEFT say so.
+def _without_projection(
+    layout: Layout, family: Family, settings: Mapping[str, Any], name: str
+) -> tuple[str, ...]:
+    """A note of a projection that is not there, where nothing says that thoughts pass none.
 
     Raises:
         CheckpointError: one is missing, or there though the settings say that there is none.
@@ -224,6 +226,13 @@ def _check_thoughts(layout: Layout, family: Family, settings: Mapping[str, Any],
             "beside it, as prj.pt or projection.safetensors, or, if they pass none, a "
             'codi_config.json that says "projection": false.'
         )
+    if family.projection and not found and said is None:
+        return (
+            f"{name} holds no projection, so its thoughts are fed back as they are; if it was "
+            "trained with one, its file is incomplete, and if not, a codi_config.json that says "
+            '"projection": false silences this.',
+        )
+    return ()
 
 
 def _with_base(

@@ -38,6 +38,7 @@ def save_model(model: Loaded, folder: str | Path) -> Path:
         settings = {
             "n_thoughts": config.n_thoughts,
             "remove_eos": config.remove_eos,
+            "projection": bool(tensors),
             "eos_after_eot": config.eos_after_eot,
             "pad": config.pad,
             "bot": config.bot,

@@ -15,7 +15,7 @@ from support.checkpoint_maker import EMBEDDINGS, LATENT_TOKENS, Recipe, load, ma
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from codi_lens import CheckpointError, CodiModel
+from codi_lens import CheckpointError, CheckpointWarning, CodiModel
 from codi_lens.loading.checkpoint import read_checkpoint
 from codi_lens.loading.config import known_checkpoints
 from codi_lens.verification.verify import verify
@@ -193,6 +193,31 @@ def test_an_adapter_without_a_projection_never_guesses(tmp_path: Path) -> None:
     (folder / "codi_config.json").write_text(json.dumps(told | {"projection": True}))
     with pytest.raises(CheckpointError, match="pass a projection, and its files hold none"):
         load(folder, made)
+
+
+def test_a_file_that_lost_its_projection_is_told(tmp_path: Path) -> None:
+    made = recipe("gpt2", "LoRA in one .bin")
+    folder = make(tmp_path / "m", made)
+    changed("pytorch_model.bin", lambda state: {k: v for k, v in state.items() if "prj" not in k})(
+        folder
+    )
+    with pytest.warns(
+        CheckpointWarning, match=r"holds no projection, so its thoughts are fed back"
+    ):
+        model = load(folder, made)
+    assert any("holds no projection" in note for note in model.config.notes)
+    model.save_pretrained(tmp_path / "saved")  # which says that there is none
+    assert CodiModel.from_pretrained(tmp_path / "saved").fingerprint() == model.fingerprint()
+    told("codi_config.json", projection=True)(folder)
+    with pytest.raises(CheckpointError, match="pass a projection, and its files hold none"):
+        load(folder, made)
+
+
+def test_a_saved_model_that_lost_its_projection_is_refused(tmp_path: Path) -> None:
+    saved = CodiModel.from_pretrained("tiny-gpt2").save_pretrained(tmp_path / "saved")
+    (saved / "projection.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="pass a projection, and its files hold none"):
+        CodiModel.from_pretrained(saved)
 
 
 def test_a_projection_saved_with_the_adapter_is_found(tmp_path: Path) -> None:

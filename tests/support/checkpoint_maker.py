@@ -144,7 +144,7 @@ class Recipe:
             "lora_alpha": self.alpha,
             "n_thoughts": self.n_thoughts,
             "remove_eos": self.remove_eos,
-        }
+        } | ({"projection": False} if self.projection is None else {})
 
 
 LATENT_TTS: dict[str, Any] = {"lora": (), "files": "LatentTTS", "own_tokens": "latent"}

@@ -12,7 +12,7 @@ from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problem
 from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.plan import Planned
-from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems
+from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems, questions_of
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.workers.cluster import each_done
 from codi_lens.workers.spread import Workers, spread_of
@@ -50,12 +50,13 @@ def read_batches(
         interventions: alive in every run.
         workers, ray_address: who runs them; see `codi_lens.workers.spread`.
     """
-    prompts, opening = prepare_problems(model, problems), len(model.config.opening)
+    prompts = prepare_problems(model, problems)
+    questions = questions_of(model, prompts)
     spread = spread_of(workers, ray_address)
 
     def run(batch: list[int]) -> Found:
         found = model.think(
-            [prompts[i][: len(prompts[i]) - opening] for i in batch],
+            [questions[i] for i in batch],
             max_new_tokens=max_new_tokens,
             names_filter=names_filter,
             interventions=interventions,

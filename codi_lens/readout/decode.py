@@ -22,6 +22,7 @@ from codi_lens.readout.batches import read_batches
 from codi_lens.readout.states import read
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.run import Cache, ThoughtRun
+from codi_lens.thinking.ways import check_thoughts
 from codi_lens.workers.spread import Workers
 
 
@@ -71,6 +72,7 @@ def decode_thoughts(
     >>> rows["position"].tolist()
     ['bot', 'ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
     """
+    check_thoughts(model, "decode_thoughts")
     problems = problems_for(model, problems, "decode")
     ids = check_problems(problems, "decode", batch_size=batch_size, k=k)
     cfg = model.lens.cfg

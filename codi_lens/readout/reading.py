@@ -53,7 +53,7 @@ def logit_lens(
     at: Scope = "all",
     layers: Sequence[int] | None = None,
     translator: Translator | None = None,
-    way: Way = "think",
+    way: Way | None = None,
     batch_size: int = 8,
     max_new_tokens: int = 64,
     progress: bool = True,
@@ -76,8 +76,9 @@ def logit_lens(
         at: positions by name, "anchor" too; "all" are all tokens of question, thoughts and answer.
         layers: after which blocks; all by default.
         translator: a tuned lens.
-        way: "think", "skip" or "explain": which runs are read; see `CodiModel`. Those of "explain"
-            have the positions `step0` … too, and no positions of thoughts.
+        way: "think", "skip" or "explain": which runs are read, by default those of the model (see
+            `CodiModel.in_way`). Those of "explain" have the positions `step0` … too, together
+            "steps", and no positions of thoughts.
         batch_size: problems of median length per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.

@@ -32,7 +32,7 @@ def top_tokens(table: xr.Dataset, problem: str | None = None) -> go.Figure:
     """The likeliest token at every layer and position of one problem, coloured by its probability.
 
     The row "thought" is what the thoughts say as they are fed, after the projection; the others are
-    states. All of a cell's tokens are in its hover text.
+    states. A run without thoughts has no such row. All of a cell's tokens are in its hover text.
 
     Args:
         table: of `logit_lens`; of its positions those of thinking and `anchor` are drawn.
@@ -62,15 +62,16 @@ def top_tokens(table: xr.Dataset, problem: str | None = None) -> go.Figure:
     fed = {str(name): i for i, name in enumerate(own["thought"].values)}
     nothing = [""] * len(own["rank"])
     places = [fed.get(column) for column in columns]
-    texts.append(
-        [nothing if i is None else own["thought_token"].values[i].tolist() for i in places]
-    )
-    thoughts = own["thought_probability"].values
-    empty = np.full(thoughts.shape[1], np.nan)
-    values = np.concatenate(
-        [values, [[empty if i is None else thoughts[i] for i in places]]], axis=0
-    )
-    rows.append("thought")
+    if fed:
+        texts.append(
+            [nothing if i is None else own["thought_token"].values[i].tolist() for i in places]
+        )
+        thoughts = own["thought_probability"].values
+        empty = np.full(thoughts.shape[1], np.nan)
+        values = np.concatenate(
+            [values, [[empty if i is None else thoughts[i] for i in places]]], axis=0
+        )
+        rows.append("thought")
     hover = [
         [_hover(cell, p, row, column) for cell, p, column in zip(cells, ps, columns, strict=True)]
         for cells, ps, row in zip(texts, values, rows, strict=True)
@@ -94,7 +95,8 @@ def top_tokens(table: xr.Dataset, problem: str | None = None) -> go.Figure:
         layout=style.base_layout(
             f"What the lens reads: {own['problem'].item()}",
             f"{_escaped(_wrapped(str(own['question'].item())))}<br>likeliest token after each "
-            "layer, ␣ is a space; last row: the thoughts as fed, after the projection",
+            "layer, ␣ is a space"
+            + ("; last row: the thoughts as fed, after the projection" if fed else ""),
             xaxis=style.cell_axis("position"),
             yaxis=style.cell_axis("", rows=True),
             width=860,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -71,6 +72,44 @@ def read_batches(
         for each in done:
             yield each
             bar.update()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What is read in runs of many problems.
+
+    Attributes:
+        hook_names: of the activations that it needs.
+        read: what it makes of a batch's problems, given by their place, and of their run; one for
+            each.
+        table: what comes of all of them, in the order of the problems.
+    """
+
+    hook_names: Sequence[str]
+    read: Callable[[Sequence[int], ThoughtRun], Sequence[Any]]
+    table: Callable[[Sequence[Any]], Any]
+
+
+def read_all(
+    readers: Sequence[Reader],
+    model: CodiModel,
+    problems: Sequence[Problem],
+    desc: str,
+    **running: Any,
+) -> list[Any]:
+    """The table of each reader, all from the same runs; other arguments as of `read_batches`."""
+    reads = [reader.read for reader in readers]
+    names = list(dict.fromkeys(name for reader in readers for name in reader.hook_names))
+    found: list[list[Any]] = [[None] * len(problems) for _ in readers]
+
+    def read(batch: Sequence[int], run: ThoughtRun) -> list[Sequence[Any]]:
+        return [each(batch, run) for each in reads]
+
+    for batch, parts in read_batches(read, model, problems, names, desc, **running):
+        for own, part in zip(found, parts, strict=True):
+            for i, each in zip(batch, part, strict=True):
+                own[i] = each
+    return [reader.table(own) for reader, own in zip(readers, found, strict=True)]
 
 
 def itself(_: Sequence[int], run: ThoughtRun) -> ThoughtRun:

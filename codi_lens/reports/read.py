@@ -15,11 +15,12 @@ from codi_lens.explorer.lens import lens_rows
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report, write_text
 from codi_lens.plots.readout.tokens import top_tokens, visible
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.problem import Problem, check_problems
 from codi_lens.problems.words import WordProblem
-from codi_lens.readout.decode import authors_text, decode_thoughts
+from codi_lens.readout.batches import read_all
+from codi_lens.readout.decode import authors_text, probe_reader
 from codi_lens.readout.known import known_values, with_controls
-from codi_lens.readout.reading import logit_lens
+from codi_lens.readout.reading import lens_reader
 from codi_lens.readout.targets import Targets, Value, chosen_targets, ways_to_write
 from codi_lens.reports.pages.facts import model_facts, name_of
 from codi_lens.reports.pages.folder import CausalReport, write_report
@@ -78,25 +79,21 @@ def read_thoughts(
     """
     problems = list(problems)
     k = whole_number("k", k, 1, model.lens.cfg.d_vocab_out, error=ProblemError)
-    shared: dict[str, Any] = {"max_new_tokens": max_new_tokens, "progress": progress}
-    shared |= {"workers": workers, "ray_address": ray_address}
+    check_problems(problems, "read", batch_size=batch_size)
+    running: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    running |= {"progress": progress, "workers": workers, "ray_address": ray_address}
     way = way_of(model)
     with open_report(out, "read" if way == "think" else f"read --way {way}") as folder:
         targets = _targets(model, problems)
-        table = logit_lens(
-            model,
-            problems,
-            targets=with_controls(targets) if targets else None,
-            k=k,
-            at=_READ[way],
-            batch_size=batch_size,
-            **shared,
-        )
+        wanted = with_controls(targets) if targets else None
+        readers = [lens_reader(model, problems, wanted, k, _READ[way])]
+        if way == "think":
+            readers.append(probe_reader(model, problems, k))
+        table, *probed = read_all(readers, model, problems, "reading", **running)
         folder.mkdir(parents=True, exist_ok=True)
         write_questions(folder / QUESTIONS, problems, model.fingerprint())
         sections = [_lens_section(table), *([_known_section(table)] if targets else [])]
-        if way == "think":
-            rows = decode_thoughts(model, problems, k, batch_size=batch_size, **shared)
+        for rows in probed:
             write_text(folder / "decoded_latent.txt", authors_text(rows, problems))
             sections.append(_probe_section(rows))
         facts = model_facts(model) | {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from codi_lens.errors import PositionError, ProblemError, check_choice
@@ -38,12 +38,13 @@ def in_way(model: _Model, way: Way | None) -> _Model:
     check_choice("way", way, Way, ProblemError)
     if way == way_of(model):
         return model
-    config = model.config.thinking if isinstance(model.config, _Thoughtless) else model.config
+    settings: dict[str, Any] = dict(vars(model.config))
+    n_thoughts = settings.pop("n_left_out", model.config.n_thoughts)
     if way == "think":
-        return replace(model, config=config)
+        return replace(model, config=CodiConfig(**settings | {"n_thoughts": n_thoughts}))
     kind = _Thoughtless if way == "skip" else _Written
-    settings: dict[str, Any] = vars(config) | {"n_thoughts": 0}
-    return replace(model, config=kind(**settings, thinking=config))
+    settings |= {"n_thoughts": 0, "n_left_out": n_thoughts}
+    return replace(model, config=kind(**settings))
 
 
 def way_of(model: Loaded) -> Way:
@@ -77,10 +78,10 @@ class _Thoughtless(CodiConfig):
     """Of runs without thoughts.
 
     Attributes:
-        thinking: the settings of the same model where it thinks.
+        n_left_out: how many thoughts the same model has where it thinks.
     """
 
-    thinking: CodiConfig = field(kw_only=True)
+    n_left_out: int = 0
 
 
 class _Written(_Thoughtless):

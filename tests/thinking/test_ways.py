@@ -376,6 +376,8 @@ def test_a_model_in_a_way_runs_so_and_comes_back(
         assert start.in_way(way).fingerprint() == model.fingerprint() != tiny.fingerprint()
         assert start.in_way("think").fingerprint() == tiny.fingerprint()
         assert getattr(start, way)(QUESTIONS[:2]).answers == expected[:2]
+    edited = replace(model, config=replace(model.config, question_end="."))
+    assert edited.in_way("think").config == replace(tiny.config, question_end=".")
     again = pickle.loads(pickle.dumps(model))
     assert again.fingerprint() == model.fingerprint()
     assert again.in_way("think").think(QUESTIONS[:1]).answers == tiny.think(QUESTIONS[:1]).answers

@@ -90,9 +90,8 @@ def read_thoughts(
         if way == "think":
             readers.append(probe_reader(model, problems, k))
         table, *probed = read_all(readers, model, problems, "reading", **running)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_questions(folder / QUESTIONS, problems, model.fingerprint())
         sections = [_lens_section(table), *([_known_section(table)] if targets else [])]
+        write_questions(folder / QUESTIONS, problems, model.fingerprint())
         for rows in probed:
             write_text(folder / "decoded_latent.txt", authors_text(rows, problems))
             sections.append(_probe_section(rows))

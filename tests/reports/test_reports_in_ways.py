@@ -14,6 +14,7 @@ from codi_lens.problems import word_problems
 from codi_lens.reports.analyze import analyze
 from codi_lens.reports.generalise import generalise_model
 from codi_lens.reports.grade import grade_model
+from codi_lens.reports.study import report_study
 
 TINY = str(ROOT / "checkpoints" / "tiny-gpt2")
 OPTIONS = ("--n", "8", "--threads", "1")
@@ -69,6 +70,7 @@ def test_what_is_about_thoughts_alone_offers_no_way(
     assert "--way" in refused(["analyze", TINY, "--way", "skip", "--out", str(out)], capsys)
     for write in (
         lambda: analyze(model, PROBLEMS, out, progress=False),
+        lambda: report_study([tiny_gpt2, model], PROBLEMS, out, progress=False),
         lambda: grade_model(model, word_problems(4, family="hub"), out, progress=False),
         lambda: generalise_model(model, {"a": PROBLEMS, "b": PROBLEMS}, out, progress=False),
     ):
@@ -97,6 +99,15 @@ def test_an_extraction_in_a_way_is_no_source_of_another(
     asked = ["analyze", TINY, "--from", str(kept), "--out", str(tmp_path / "out"), *OPTIONS]
     assert "same model, settings, way and backend" in refused(asked, capsys)
     assert "run without thoughts" in refused(["explore", str(kept)], capsys)
+
+
+def test_words_without_a_number_leave_nothing_to_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    asked = ["read", TINY, "--way", "explain", "--max-new-tokens", "1", "--out", str(out), *OPTIONS]
+    assert "no step and no anchor" in refused(asked, capsys)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

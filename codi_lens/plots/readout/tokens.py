@@ -54,7 +54,10 @@ def top_tokens(table: xr.Dataset, problem: str | None = None) -> go.Figure:
     own = table.sel(problem=ids[0] if problem is None else problem)
     columns = [str(p) for p in own["position"].values if " " not in str(p)]
     if not columns:
-        raise PositionError("The table holds no position of thinking; read at='all'.")
+        raise PositionError(
+            "The table holds no position of thinking, no step and no anchor; read at='all', or let "
+            "answers be longer."
+        )
     rows = [f"layer {layer}" for layer in own["layer"].values]
     chosen = own.sel(position=columns)
     texts = chosen["token"].values.tolist()

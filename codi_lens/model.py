@@ -28,9 +28,8 @@ from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned
 from codi_lens.thinking.run import Cache, ThoughtRun
 from codi_lens.thinking.think import think
-from codi_lens.thinking.ways import in_way
+from codi_lens.thinking.ways import Way, in_way
 from codi_lens.verification.verify import Verification, verify
-from codi_lens.wording import card, count, html_card
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -222,6 +221,25 @@ class CodiModel(Loaded):
             """Say how that is done here."""
             raise not_offered(name, dir(type(self)), vars(self).get("lens"))
 
+    def in_way(self, way: Way) -> CodiModel:
+        """The same weights as a model whose every run is of one way, for whatever takes a model.
+
+        Experiments, lens and donors then run so, and `think` itself; what is about thoughts
+        refuses. `model.lens` is shared. Results on disk of one way are not resumed in another.
+
+        Args:
+            way: "think"; "skip", see `skip`; or "explain", see `explain`.
+
+        Raises:
+            ProblemError: no such way.
+
+        >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
+        >>> question = "Zoe has 14 coins. Then she finds 7 more. How many coins does she have?"
+        >>> model.in_way("skip").think([question]).answers == model.skip([question]).answers
+        True
+        """
+        return in_way(self, way)
+
     def skip(
         self,
         questions: Iterable[str] | Iterable[Sequence[int]],
@@ -277,7 +295,8 @@ class CodiModel(Loaded):
         The language model goes into `model.safetensors` (or shards of 5 GB) under its Hugging
         Face names, LoRA merged, in the model's dtype, so that plain `transformers` opens the
         folder too; the projection into `projection.safetensors`; the settings into
-        `codi_config.json`; config and tokenizer beside them. An auxiliary decoder is not saved,
+        `codi_config.json`; config and tokenizer beside them. A model of `in_way` is saved as it
+        thinks. An auxiliary decoder is not saved,
         which a `CheckpointWarning` says.
 
         Raises:
@@ -291,7 +310,7 @@ class CodiModel(Loaded):
         >>> saved.fingerprint() == model.fingerprint()
         True
         """
-        return save_model(self, folder)
+        return save_model(in_way(self, "think"), folder)
 
     def verify(
         self,
@@ -329,21 +348,3 @@ class CodiModel(Loaded):
         how it was stored do not: a copy and a merged save have the same digest.
         """
         return fingerprint(self)
-
-    def __repr__(self) -> str:
-        """A few lines: where it comes from, its shape and its dtype."""
-        return card(*self._card())
-
-    def _repr_html_(self) -> str:
-        """The same, for notebooks."""
-        return html_card(*self._card())
-
-    def _card(self) -> tuple[str, dict[str, str]]:
-        cfg = self.lens.cfg
-        dtype = str(cfg.dtype).removeprefix("torch.")
-        return f"CodiModel: {self.config.source}", {
-            "architecture": self.backbone.model_type,
-            "size": f"{count(cfg.n_layers, 'layer')} × {count(cfg.n_heads, 'head')}",
-            "thinks": count(self.config.n_thoughts, "thought"),
-            "runs": f"{dtype} on {cfg.device}",
-        }

@@ -195,18 +195,20 @@ def check_folder(given: str | Path) -> Path:
     return folder
 
 
-def check_output(out: str | Path, command: str) -> Path:
+def check_output(out: str | Path, command: str, *, whole: bool = False) -> Path:
     """The folder of a report, if this command may write it.
 
     Args:
         out: new, empty, or that of an earlier run of the same command.
         command: what the report is of, such as "ablate --all"; or its first word.
+        whole: whether one word is all of it.
 
     Raises:
         OutputError: it is a file, holds something else, or the report of another command.
     """
     out = as_path("out", out)
-    resumes(out, _REPORT, {"command": command}, lambda folder: _report_of(folder, command))
+    word = "" if whole else command
+    resumes(out, _REPORT, {"command": command}, lambda folder: _report_of(folder, word))
     return out
 
 
@@ -221,9 +223,9 @@ def open_report(out: str | Path, command: str) -> Iterator[Path]:
     Raises:
         OutputError: see `check_output`; or another process writes it.
     """
-    folder = check_output(out, command)
+    folder = check_output(out, command, whole=True)
     with held(folder):
-        check_output(folder, command)
+        check_output(folder, command, whole=True)
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         clear_partials(folder)

@@ -49,13 +49,16 @@ def row_of(query: str) -> str:
     return "anchor" if query == "answer" else query
 
 
-def key_names(n_thoughts: int) -> tuple[str, ...]:
+def key_names(n_thoughts: int, *, written: bool = False) -> tuple[str, ...]:
     """The columns of `run.attention`: a position, or the summed mass on a group of them.
+
+    Those of a written run are further split into its steps.
 
     >>> key_names(2)
     ('question', 'bot', 'ct0', 'ct1', 'eot', 'answer')
     """
-    return ("question", "bot", *thought_names(n_thoughts), "eot", "answer")
+    thinking = () if written else ("bot", *thought_names(n_thoughts), "eot")
+    return ("question", *thinking, "answer")
 
 
 def possible_cells(n_thoughts: int) -> Bool[np.ndarray, "query key"]:
@@ -113,7 +116,7 @@ def resolve(at: Scope, n_thoughts: int, *, written: bool = False) -> frozenset[s
     scopes: dict[str, tuple[str, ...]] = {
         "thinking": ("bot", *thoughts[:-1]) if thoughts else (),
         "thoughts": thoughts,
-        "all": ("question", *(() if written else ("bot", *thoughts, "eot")), "answer"),
+        "all": key_names(n_thoughts, written=written),
     }
     names: set[str] = set()
     for name in _names_of(at):
@@ -126,13 +129,16 @@ def resolve(at: Scope, n_thoughts: int, *, written: bool = False) -> frozenset[s
                 f"{name!r} is known only once the answer is decoded; use 'answer', which holds it."
             )
         else:
+            there = [scope for scope, inside in scopes.items() if inside]
             raise PositionError(
                 f"There is no position {shown(name)} in a run with {n_thoughts} thoughts; "
-                f"there are {', '.join((*scopes, *scopes['all']))}."
+                f"there are {', '.join((*there, *scopes['all']))}."
             )
     if not names:
         where = f" of a run without thoughts: {scope_name(at)!r}" if _names_of(at) else ""
-        raise PositionError(f"The scope names no position{where}; give at least one.")
+        raise PositionError(
+            f"The scope names no position{where}; give at least one of {', '.join(scopes['all'])}."
+        )
     return frozenset(names)
 
 
@@ -145,16 +151,22 @@ def scope_name(at: Scope) -> str:
     return "+".join(_names_of(at))
 
 
-def each_position(n_thoughts: int) -> dict[str, Scope]:
+def each_position(n_thoughts: int, *, written: bool = False) -> dict[str, Scope]:
     """Every single position of a run as a scope by itself, for sweeps that take several.
+
+    Args:
+        n_thoughts: how many thoughts the run has.
+        written: whether it is a written run.
 
     >>> list(each_position(2))
     ['question', 'bot', 'ct0', 'ct1', 'eot', 'answer']
     """
-    return {name: name for name in key_names(n_thoughts)}
+    return {name: name for name in key_names(n_thoughts, written=written)}
 
 
-def scopes_of(at: Scope | Mapping[str, Scope], n_thoughts: int) -> dict[str, Scope]:
+def scopes_of(
+    at: Scope | Mapping[str, Scope], n_thoughts: int, *, written: bool = False
+) -> dict[str, Scope]:
     """One scope, or several by name, as a table calls them.
 
     Raises:
@@ -167,7 +179,7 @@ def scopes_of(at: Scope | Mapping[str, Scope], n_thoughts: int) -> dict[str, Sco
     if not scopes:
         raise PositionError("There is no scope; give at least one.")
     for name, scope in scopes.items():
-        resolve(scope, n_thoughts)
+        resolve(scope, n_thoughts, written=written)
         if not isinstance(name, str):
             raise PositionError(f"The name of a scope is text, not {shown(name)}.")
     return scopes

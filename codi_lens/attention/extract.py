@@ -50,7 +50,8 @@ def extract(
     """Run all problems and keep the attention of every named position, and the answers.
 
     Args:
-        model: the model.
+        model: the model; of one that skips its thoughts (`CodiModel.in_way`) there are the rows
+            `bot`, `eot` and `anchor`.
         problems: what to think about; ids must be unique.
         out: a zarr folder; None keeps everything in memory. If it holds part of the same
             extraction, only the missing problems are run; whether the answers are correct is always
@@ -85,6 +86,7 @@ def extract(
 
     Raises:
         ProblemError: no problems, ids that are not unique, or a question that does not fit.
+        AttentionError: the model runs in words, where every run has rows of its own.
         OutputError: `out` holds something else, is damaged, or another process writes it; `source`
             is of another model or lacks problems; no such dtype.
 

@@ -39,6 +39,7 @@ from codi_lens.problems.chains import chain_of
 from codi_lens.problems.problem import Problem, Problems, problem_list
 from codi_lens.problems.words import MAX_OPERATIONS, WordProblem, built_in, word_problems
 from codi_lens.stats import wilson_interval
+from codi_lens.thinking.ways import check_thoughts
 
 MIN_PROBLEMS = 50
 """With fewer distinct chains that have a total, its cells are NaN."""
@@ -303,6 +304,7 @@ def probe_thoughts(model: CodiModel, n: int, *, seed: int = 0, n_shuffles: int =
         seed: draws the problems, the folds and the shuffles.
         n_shuffles: how often the totals are shuffled for the control.
     """
+    check_thoughts(model, "probe_thoughts")
     problems = word_problems(n, seed=seed)
     thoughts = [
         model.think(

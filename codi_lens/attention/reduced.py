@@ -23,6 +23,7 @@ from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problems
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned
+from codi_lens.thinking.ways import check_thoughts
 from codi_lens.workers.spread import Workers
 
 SCORES = "scores.zarr"
@@ -72,6 +73,7 @@ def extract_scores(
     >>> scores["hub"].dims, scores["mean"].dims
     (('problem', 'layer', 'head'), ('layer', 'head', 'query', 'key'))
     """
+    check_thoughts(model, "extract_scores")
     running: dict[str, Any] = {"interventions": interventions, "progress": progress}
     running |= {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "source": source}
     running |= {"workers": workers, "ray_address": ray_address}

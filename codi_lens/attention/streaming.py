@@ -18,7 +18,7 @@ from codi_lens.attention.blocks import BLOCK, Blocks, Values
 from codi_lens.attention.opening import WEIGHTED, open_attention, store_in
 from codi_lens.attention.store import without_gold
 from codi_lens.attention.strips import STRIP, as_kept, open_strips
-from codi_lens.errors import OutputError, as_path, check_flags, shown
+from codi_lens.errors import AttentionError, OutputError, as_path, check_flags, shown
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.giving import with_donors
 from codi_lens.model import CodiModel
@@ -29,7 +29,7 @@ from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import NamesFilter, hooked_names
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned, as_interventions
-from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems
+from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems, questions_of
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.work import Stage
 from codi_lens.workers.cluster import each_done
@@ -94,11 +94,17 @@ class Extraction:
 
         Raises:
             ProblemError: no problems, ids that are not unique, or a question that does not fit.
+            AttentionError: the model runs in words.
             OutputError: the source holds another model, or lacks some of these problems.
         """
         listed = problems_for(model, problems, "extract")
         check_problems(listed, "extract", batch_size=batch_size, max_new_tokens=max_new_tokens)
         check_flags(progress=progress)
+        if model.config.written:
+            raise AttentionError(
+                "A run in words has as many steps as it writes, so that there is no one set of "
+                "rows for many; model.explain(questions).attention has those of a batch."
+            )
         spread = spread_of(workers, ray_address)
         acting = as_interventions(interventions)
         if acting:  # those that name no donors draw them among all the problems
@@ -241,9 +247,8 @@ class Extraction:
         return keep(self._run(batch, names_filter))
 
     def _run(self, batch: Int[np.ndarray, " problem"], names_filter: NamesFilter) -> ThoughtRun:
-        opening = len(self.model.config.opening)
         return self.model.think(
-            [self.prompts[i][:-opening] for i in batch],
+            questions_of(self.model, [self.prompts[i] for i in batch]),
             max_new_tokens=self.max_new_tokens,
             names_filter=names_filter,
             interventions=self.interventions,
@@ -268,7 +273,7 @@ def taken_from(source: Source, settings: Mapping[str, Any], weighted: bool) -> x
     if told["fingerprint"] != settings["fingerprint"]:
         raise OutputError(
             f"{source} holds attention of another model ({told['model']}) than {settings['model']} "
-            "as it is loaded here; give the folder of the same model, settings and backend."
+            "as it is loaded here; give the folder of the same model, settings, way and backend."
         )
     for name in ("max_new_tokens", "hooks", "interventions"):
         if told.get(name, []) != settings[name]:

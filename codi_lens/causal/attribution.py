@@ -37,11 +37,13 @@ from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode
 from codi_lens.interventions.thoughts import thoughts_of
 from codi_lens.model import CodiModel
-from codi_lens.positions import Scope, rank, resolve
+from codi_lens.positions import Scope
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problems
 from codi_lens.stats import benjamini_hochberg
 from codi_lens.thinking.given import problems_for
+from codi_lens.thinking.prompts import positions_in
+from codi_lens.thinking.ways import check_thoughts
 
 
 class IncompleteAttributionWarning(UserWarning):
@@ -172,6 +174,7 @@ def attribute_thoughts(
     >>> attribute_thoughts(model, some, ["mean"], progress=False)["thought"].tolist()
     ['ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
     """
+    check_thoughts(model, "attribute_thoughts")
     check_seed(seed)
     problems = problems_for(model, problems)
     donors = donors_for(model, problems, mode="resample", donors=donors, seed=seed, hook_names=())
@@ -222,7 +225,7 @@ def head_attributions(
     """
     problems = problems_for(model, problems)
     cfg = model.lens.cfg
-    positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
+    positions = positions_in(model, at)
     hooks = head_hooks(cfg.n_layers)
     found = replacement_attributions(model, problems, hooks, positions, **attributing)
     whole = {name: ("problem", values[:, 0]) for name, values in found.completeness.items()}
@@ -263,6 +266,7 @@ def thought_attributions(
     >>> thought_attributions(model, some, method="integrated", steps=2, progress=False).dims
     ('problem', 'thought')
     """
+    check_thoughts(model, "thought_attributions")
     problems = problems_for(model, problems)
     names = thoughts_of(which, model.config.n_thoughts)
     found = replacement_attributions(

@@ -13,11 +13,12 @@ from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.heads import ablate_heads
 from codi_lens.interventions.replacements import Mode
 from codi_lens.model import CodiModel
-from codi_lens.positions import Scope, resolve, thought_names
+from codi_lens.positions import Scope, thought_names
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.kinds import alike
 from codi_lens.problems.problem import Problem, Problems, problem_list
 from codi_lens.thinking.given import problems_for
+from codi_lens.thinking.prompts import positions_in
 
 
 def donors_for(
@@ -73,7 +74,7 @@ def head_controls(
     Random sets have as many heads in every layer as the set itself, and none of its heads where the
     layer has enough others. The placebo ablates the same heads at the last thought, which generates
     no thought: only `eot` and the answer can read what it changes. It is left out where `at` holds
-    that thought. Donors whose correct
+    that thought, and of runs without thoughts. Donors whose correct
     answer is the same, and donors whose answer is another, tell what a head says about the
     answer from what any foreign value breaks; see `answer_donors`.
 
@@ -102,9 +103,9 @@ def head_controls(
     matched = matched_sets(heads, model.lens.cfg.n_heads, n_random, seed=seed)
     for i, chosen in enumerate(matched):
         arms[f"random {i + 1}, {mode}"] = ablate_heads(chosen, mode, at, prepared, seed)
-    last = thought_names(model.config.n_thoughts)[-1]
-    if last not in resolve(at, model.config.n_thoughts):
-        arms[f"heads at {last}, {mode}"] = ablate_heads(heads, mode, last, prepared, seed)
+    last = thought_names(model.config.n_thoughts)[-1:]
+    for name in set(last) - set(positions_in(model, at)):
+        arms[f"heads at {name}, {mode}"] = ablate_heads(heads, mode, name, prepared, seed)
     by_answer = answer_donors(problems, candidates, seed=seed)
     if by_answer is not None:
         for name, pairs in by_answer.items():

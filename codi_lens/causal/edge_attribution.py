@@ -27,9 +27,11 @@ from codi_lens.causal.gradients import Following, check_attributing, gate_attrib
 from codi_lens.causal.path import Refining
 from codi_lens.errors import InterventionError
 from codi_lens.model import CodiModel
-from codi_lens.positions import Scope, rank, resolve, scope_name, thought_names
+from codi_lens.positions import Scope, rank, scope_name, thought_names
 from codi_lens.problems.problem import Problems
 from codi_lens.thinking.given import problems_for
+from codi_lens.thinking.prompts import positions_in
+from codi_lens.thinking.ways import check_thoughts
 
 
 def attribute_edges(
@@ -113,11 +115,12 @@ def edge_attributions(
     >>> edge_attributions(model, some, ["ct2", "answer"], progress=False).sizes["key"]
     6
     """
+    check_thoughts(model, "edge_attributions")
     problems = problems_for(model, problems)
     check_attributing(following)
     cfg, keys = model.lens.cfg, thought_names(model.config.n_thoughts)
-    rows = sorted(resolve(queries, len(keys)), key=rank)
-    rows = [name for name in rows if keys and rank(name) > rank(keys[0])]
+    rows = positions_in(model, queries)
+    rows = [name for name in rows if rank(name) > rank(keys[0])]
     if not rows:
         raise InterventionError(
             f"No position of {scope_name(queries)!r} comes after a thought; name later thoughts, "

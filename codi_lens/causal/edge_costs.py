@@ -24,6 +24,7 @@ from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problems
 from codi_lens.problems.words import WordProblem
 from codi_lens.stats import benjamini_hochberg
+from codi_lens.thinking.ways import check_thoughts
 
 _SIGNIFICANT = 0.05
 
@@ -59,6 +60,7 @@ def edge_costs(
     >>> dict(costs.sizes), bool((costs.sel(query="answer").max("key") > 1).any())
     ({'problem': 4, 'query': 6, 'key': 6}, True)
     """
+    check_thoughts(model, "edge_costs")
     edges = candidate_edges(model.config.n_thoughts)
     arms = {f"{query}→{key}": knock_out(query, key) for query, key in edges}
     outcomes = measure(model, problems, arms, out, only=only, **running)
@@ -183,6 +185,7 @@ def known_against_others(
     >>> table["group"].iloc[0], bool(table["known_low"].iloc[0] > 1)
     ('all', True)
     """
+    check_thoughts(model, "known_against_others")
     check_seed(seed)
     chosen = referring(problems, model.config.n_thoughts)
     every = candidate_edges(model.config.n_thoughts)

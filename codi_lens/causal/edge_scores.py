@@ -30,6 +30,7 @@ from codi_lens.positions import rank, thought_names
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problem, Problems
 from codi_lens.thinking.given import problems_for
+from codi_lens.thinking.ways import check_thoughts
 
 GRADIENTS: dict[str, tuple[Following, bool]] = {
     "attention × gradient": ({"method": "patching"}, False),
@@ -77,6 +78,7 @@ def head_edge_scores(
     >>> list(head_edge_scores(model, some, progress=False))[:3]
     ['attention', 'attention - null', 'value-weighted attention']
     """
+    check_thoughts(model, "head_edge_scores")
     problems = problems_for(model, problems)
     attention = extract(model, problems, value_weighted=True, source=source, **decoding(running))
     scores = attention_scores(attention)

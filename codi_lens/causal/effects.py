@@ -115,7 +115,7 @@ def summarise(
         `logit_difference` and `logit_margin`, with intervals. `accuracy_clean` and
         `accuracy` with Wilson intervals and the exact `mcnemar_p` and `mcnemar_q` (NaN where no
         answer is known); `changed`, the share of answers whose number changed, with its Wilson
-        interval; `thought_change`, the mean relative change of the thoughts.
+        interval; `thought_change`, the mean relative change of the thoughts, where there are any.
 
     Raises:
         InterventionError: no clean runs in the table.
@@ -272,7 +272,8 @@ def _proportions(clean: pd.DataFrame, table: pd.DataFrame, level: float) -> dict
     row["mcnemar_p"] = mcnemar_p(before, after) if known.any() else float("nan")
     row |= share_of("changed", table["changed"].to_numpy(dtype=bool), level)
     thoughts = [name for name in table if str(name).startswith("change_ct")]
-    row["thought_change"] = float(table[thoughts].to_numpy().mean())
+    if thoughts:
+        row["thought_change"] = float(table[thoughts].to_numpy().mean())
     return row
 
 

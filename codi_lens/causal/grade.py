@@ -42,6 +42,7 @@ from codi_lens.problems.operations import Reference
 from codi_lens.problems.problem import Problems
 from codi_lens.problems.words import WordProblem, word_problems
 from codi_lens.stats import percentile_interval, resample_weights
+from codi_lens.thinking.ways import check_thoughts
 
 _SHUFFLES = 10
 _RESAMPLES = 200
@@ -123,6 +124,7 @@ def grade(
     >>> found.n, found.scores.loc[found.scores["auroc"].idxmax(), "score"]
     (6, 'attention of the strongest head')
     """
+    check_thoughts(model, "grade")
     check_seed(seed)
     n_thoughts = model.config.n_thoughts
     chosen = referring(problems, n_thoughts)

@@ -28,6 +28,7 @@ from codi_lens.positions import thought_names
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problems
 from codi_lens.thinking.plan import Planned
+from codi_lens.thinking.ways import check_thoughts
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,7 @@ def check_hub_question(model: CodiModel) -> None:
     Raises:
         InterventionError: fewer than three thoughts.
     """
+    check_thoughts(model, "The question of hubs")
     n = model.config.n_thoughts
     if n < 3:
         raise InterventionError(

@@ -20,9 +20,10 @@ from codi_lens.loading.loaded import Loaded
 from codi_lens.problems.kinds import alike
 from codi_lens.problems.parsing import is_correct, parsed
 from codi_lens.thinking.answers import Forced, decode, text
-from codi_lens.thinking.clean_runs import CleanRuns, Resumed, touched
+from codi_lens.thinking.clean_runs import CleanRuns, Resumed
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.loop import Loop
+from codi_lens.thinking.prompts import positions_in
 
 Outcome = Literal["log_prob", "logit_difference"]
 """An outcome that has a gradient; see `score`."""
@@ -61,8 +62,7 @@ def score(
     """
     model = clean.model
     expected = [answers[row] for row in rows]
-    n_thoughts = model.config.n_thoughts
-    answer_touched = any("answer" in touched(each, n_thoughts) for each in interventions)
+    answer_touched = any("answer" in positions_in(model, each.at) for each in interventions)
     with torch.no_grad():
         with clean.resume(first, rows, interventions) as run:
             forced = force_clean(model, run, expected)
@@ -186,9 +186,9 @@ def _agreed(
     unfinished: list[int] = []
     for row in differs.any(dim=1).nonzero()[:, 0].tolist():
         where = int(differs[row].int().argmax())
-        choice = int(forced.best[row, where])
+        choice, eos = int(forced.best[row, where]), model.config.eos
         answers[row] = answers[row][:where]
-        if choice != model.config.eos:
+        if choice != eos or answers[row].count(eos) + 1 < model.config.n_ends:
             answers[row].append(choice)
             if len(answers[row]) < expected[row].room:
                 unfinished.append(row)
@@ -220,7 +220,8 @@ def _decode_on(
     last = [answers[row][-1] if row in going else model.config.pad for row in rows]
     loop.feed(loop.embed(torch.tensor(last, device=loop.mask.device)[:, None]))
     rooms = [expected[row].room - len(answers[row]) - 1 if row in going else 0 for row in rows]
-    more = decode(loop, loop.logits(), model.config, rooms, max(rooms) + 1)
+    written = [answers[row] for row in rows]
+    more = decode(loop, loop.logits(), model.config, rooms, max(rooms) + 1, written)
     for row, tokens in zip(rows, more, strict=True):
         if row in going:
             answers[row] += tokens

@@ -30,12 +30,12 @@ from codi_lens.head_names import head_name
 from codi_lens.interventions.donors import Donors
 from codi_lens.interventions.replacements import Mode, replacements
 from codi_lens.model import CodiModel
-from codi_lens.positions import Scope, rank, resolve
+from codi_lens.positions import Scope
 from codi_lens.problems.arguments import check_seed, whole_number
 from codi_lens.problems.problem import Problems
 from codi_lens.stand_ins import made_up
 from codi_lens.thinking.given import problems_for
-from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.prompts import positions_in, prepare_problems, questions_of
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.thinking.think import context_of, think
 from codi_lens.work import Stage
@@ -94,7 +94,7 @@ def output_changes(
     spread = spread_of(workers, ray_address)
     problems = problems_for(model, problems)
     donors = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
-    positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
+    positions = positions_in(model, at)
     ids = check_work(model, problems, problems_at_once, rows_at_once, progress)
     size, longest = int(problems_at_once), whole_number("max_new_tokens", max_new_tokens)
     prompts = prepare_problems(model, problems)
@@ -150,7 +150,7 @@ def _changes(
     """One row for each problem, layer and head of a batch."""
     prompts, own_ids = [prompts[i] for i in which], [ids[i] for i in which]
     hooks = head_hooks(model.lens.cfg.n_layers)
-    questions = [list(prompt[: -len(model.config.opening)]) for prompt in prompts]
+    questions = questions_of(model, prompts)
     longest = max_new_tokens if "answer" in positions else 1
     run = think(model, questions, names_filter=hooks, max_new_tokens=longest)
     clean = run.cache()

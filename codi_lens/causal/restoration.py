@@ -29,12 +29,12 @@ from codi_lens.interventions.residual import (
     patch_residual,
 )
 from codi_lens.model import CodiModel
-from codi_lens.positions import Scope, rank, resolve
+from codi_lens.positions import Scope
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.pairs import Pair, Pairs, both_problems, pair_list
 from codi_lens.problems.problem import Problem
 from codi_lens.stats import benjamini_hochberg, percentile_interval, resample_weights
-from codi_lens.thinking.prompts import prepare_problems
+from codi_lens.thinking.prompts import positions_in, prepare_problems, questions_of
 
 Direction = Literal["clean into corrupted", "corrupted into clean"]
 
@@ -103,11 +103,10 @@ def restore(
         check_choice("direction", direction, Direction)
     pairs = pair_list(pairs)
     problems = both_problems(pairs)
-    n = model.config.n_thoughts
-    places = check_places(at, n)
+    places = check_places(model, at)
     chosen = list(range(model.lens.cfg.n_layers)) if layers is None else list(layers)
     check_layers(chosen, model.lens.cfg.n_layers)
-    groups = {name for place in places.values() for name in resolve(place, n)} & {"question"}
+    groups = {"question"} & {name for each in places.values() for name in positions_in(model, each)}
     if groups:
         check_lengths(model, pairs)
     partner = {pair.clean.id: pair.corrupted.id for pair in pairs}
@@ -221,23 +220,22 @@ def check_lengths(model: CodiModel, pairs: Sequence[Pair]) -> None:
 
 def _lengths(model: CodiModel, pairs: Sequence[Pair]) -> list[tuple[int, int]]:
     def lengths(problems: list[Problem]) -> list[int]:
-        opening = len(model.config.opening)
-        return [len(prompt) - opening for prompt in prepare_problems(model, problems)]
+        return [len(each) for each in questions_of(model, prepare_problems(model, problems))]
 
     clean = lengths([pair.clean for pair in pairs])
     return list(zip(clean, lengths([pair.corrupted for pair in pairs]), strict=True))
 
 
-def check_places(at: Scope | Mapping[str, Scope], n_thoughts: int) -> dict[str, Scope]:
+def check_places(model: CodiModel, at: Scope | Mapping[str, Scope]) -> dict[str, Scope]:
     """Positions to patch, by the name of their row of the table.
 
     Raises:
         PositionError: a position that does not exist, or "answer".
     """
     if isinstance(at, Mapping):
-        places = {name: sorted(resolve(scope, n_thoughts), key=rank) for name, scope in at.items()}
+        places = {name: positions_in(model, scope) for name, scope in at.items()}
     else:
-        places = {name: [name] for name in sorted(resolve(at, n_thoughts), key=rank)}
+        places = {name: [name] for name in positions_in(model, at)}
     if any("answer" in place for place in places.values()):
         raise PositionError(
             "The answers of two problems have no tokens that correspond; patch positions up to "

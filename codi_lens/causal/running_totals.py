@@ -43,6 +43,7 @@ from codi_lens.problems.pairs import Pairs, both_problems, pair_list
 from codi_lens.problems.problem import Problems
 from codi_lens.problems.words import WordProblem, built_in
 from codi_lens.stats import benjamini_hochberg
+from codi_lens.thinking.ways import check_thoughts
 
 _HALF = 0.5
 
@@ -96,6 +97,7 @@ def operand_swaps(
     >>> some.query("thought == 'ct0'")[["operand", "donor_share"]].values.tolist()
     [[0, 1.0], [1, 1.0], [2, 0.0], [3, 0.0]]
     """
+    check_thoughts(model, "operand_swaps")
     check_seed(seed)
     pairs = pair_list(pairs)
     every = built_in(both_problems(pairs), "patch")
@@ -184,6 +186,7 @@ def total_swaps(
     >>> (table.query("thought == 'ct1'")["predicted_share"] > 0.5).tolist()
     [False, False, True]
     """
+    check_thoughts(model, "total_swaps")
     check_seed(seed)
     chosen = built_in(problems, "swap")
     donor_of = unrelated_donors(chosen, seed)

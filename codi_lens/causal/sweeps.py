@@ -22,11 +22,13 @@ from codi_lens.interventions.replacements import Mode
 from codi_lens.interventions.residual import Component, patch_residual
 from codi_lens.interventions.thoughts import ThoughtMode, patch_thoughts
 from codi_lens.model import CodiModel
-from codi_lens.positions import Scope, rank, resolve, scopes_of, thought_names
+from codi_lens.positions import Scope, rank, scopes_of, thought_names
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problems
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.plan import Planned
+from codi_lens.thinking.prompts import positions_in
+from codi_lens.thinking.ways import check_thoughts
 
 
 def sweep_heads(
@@ -77,7 +79,7 @@ def sweep_heads(
     problems = problems_for(model, problems)
     heads = all_heads(model.lens.cfg) if heads is None else as_heads(heads)
     prepared = donors_for(model, problems, mode=mode, donors=donors, seed=seed)
-    scopes = scopes_of(at, model.config.n_thoughts)
+    scopes = scopes_of(at, model.config.n_thoughts, written=model.config.written)
     pairs = [(name, head) for name in scopes for head in heads]
     arms = [ablate_heads([head], mode, scopes[name], prepared, seed) for name, head in pairs]
     labels = [
@@ -103,9 +105,9 @@ def sweep_edges(
     Args:
         model: the model.
         problems: what to think about.
-        queries: positions that attend; by default `bot`, the thoughts, `eot` and the answer.
-        keys: positions attended to; by default the question, `bot`, the thoughts and `eot`. Only
-            pairs whose key comes before the query are cut.
+        queries: positions that attend; by default all but the question.
+        keys: positions attended to; by default all but the answer. Only pairs whose key comes
+            before the query are cut.
         out: a folder for the outcomes, resumable.
         heads: in these heads only; in all by default.
         seed: of nothing, since statistics are computed and not drawn; for calls that give it.
@@ -125,15 +127,10 @@ def sweep_edges(
     [['ct2', 'ct0'], ['ct2', 'ct1']]
     """
     check_seed(seed)
-    n = model.config.n_thoughts
-    rows = resolve(["bot", "thoughts", "eot", "answer"] if queries is None else queries, n)
-    columns = resolve(["question", "bot", "thoughts", "eot"] if keys is None else keys, n)
-    pairs = [
-        (query, key)
-        for query in sorted(rows, key=rank)
-        for key in sorted(columns, key=rank)
-        if rank(key) < rank(query)
-    ]
+    every = positions_in(model, "all")
+    rows = every[1:] if queries is None else positions_in(model, queries)
+    columns = every[:-1] if keys is None else positions_in(model, keys)
+    pairs = [(query, key) for query in rows for key in columns if rank(key) < rank(query)]
     arms = [knock_out(query, key, heads) for query, key in pairs]
     labels = [{"query": query, "key": key} for query, key in pairs]
     return _sweep(model, problems, arms, labels, out, **running)
@@ -176,6 +173,7 @@ def sweep_thoughts(
     """
     check_seed(seed)
     problems = problems_for(model, problems)
+    check_thoughts(model, "sweep_thoughts")
     # Run when a mode first asks for a thought; zero and noise never do.
     prepared = donors_for(model, problems, mode="resample", donors=donors, seed=seed, hook_names=())
     names = thought_names(model.config.n_thoughts)
@@ -227,7 +225,7 @@ def sweep_layers(
     """
     check_seed(seed)
     problems = problems_for(model, problems)
-    positions = sorted(resolve(at, model.config.n_thoughts), key=rank)
+    positions = positions_in(model, at)
     layers = range(model.lens.cfg.n_layers)
     hooks = [f"blocks.{layer}.hook_{component}" for layer in layers]
     prepared = donors_for(model, problems, mode=mode, donors=donors, seed=seed, hook_names=hooks)

@@ -35,6 +35,7 @@ from codi_lens.positions import Scope
 from codi_lens.problems.arguments import check_seed
 from codi_lens.problems.problem import Problems
 from codi_lens.thinking.given import problems_for
+from codi_lens.thinking.ways import check_thoughts
 
 Block = Float[np.ndarray, "query key"]
 OWN, EVEN = "own mean", "spread evenly"
@@ -114,6 +115,7 @@ def transplants(
     >>> transplants(model, some, (1, 7), own, blocks, progress=False)["block"].tolist()
     ['own mean', 'spread evenly', 'foreign']
     """
+    check_thoughts(model, "transplants")
     check_seed(seed)
     taken = {OWN, EVEN} & set(blocks)
     if not blocks or taken:

@@ -20,6 +20,7 @@ from codi_lens.cli.options import (
     Folder,
     From,
     Loading,
+    LoadingInWay,
     MinEffect,
     Model,
     ResumedFolder,
@@ -130,7 +131,7 @@ def ablate(
     source: From = None,
     dry_run: DryRun = False,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
-    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
+    loading: Annotated[LoadingInWay, Flat] = LoadingInWay(),  # noqa: B008  (frozen)
 ) -> None:
     """Ablate attention heads, and say what the answers lose; give one of heads, top and all.
 
@@ -192,7 +193,7 @@ def patch(
     source: From = None,
     dry_run: DryRun = False,
     running: Annotated[Rows, Flat] = Rows(),  # noqa: B008  (frozen)
-    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
+    loading: Annotated[LoadingInWay, Flat] = LoadingInWay(),  # noqa: B008  (frozen)
 ) -> None:
     """Patch thoughts, attention between positions and the residual stream, and say what carries.
 
@@ -235,7 +236,7 @@ def read(
     k: int = 5,
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
     running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
-    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
+    loading: Annotated[LoadingInWay, Flat] = LoadingInWay(),  # noqa: B008  (frozen)
 ) -> None:
     """Read what the thoughts say: the logit lens at every layer, and the authors' probe.
 

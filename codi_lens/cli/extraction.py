@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
-from codi_lens.cli.options import Batches, Corpus, DryRun, Flat, From, Loading, Model
+from codi_lens.cli.options import Batches, Corpus, DryRun, Flat, From, LoadingInWay, Model
 from codi_lens.cli.planning import print_plan
 from codi_lens.cli.printing import print_table
 from codi_lens.errors import CodiLensError
@@ -35,7 +35,7 @@ def extract(
     source: From = None,
     dry_run: DryRun = False,
     running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
-    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
+    loading: Annotated[LoadingInWay, Flat] = LoadingInWay(),  # noqa: B008  (frozen)
 ) -> None:
     """Think about problems once, and keep the attention for other commands (--from DIR).
 

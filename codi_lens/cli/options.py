@@ -160,6 +160,22 @@ class Loading:
 
 
 @dataclass(frozen=True)
+class LoadingInWay(Loading):
+    """How to load the model, and how it answers.
+
+    Attributes:
+        way: In thoughts (think), at once without them (skip), or in written words (explain), for
+            which --max-new-tokens has to hold the whole chain. What is about thoughts needs think.
+    """
+
+    way: Literal["think", "skip", "explain"] = "think"
+
+    def load(self, model: str, console: Console, *beside: CodiModel) -> CodiModel:
+        """As `Loading.load`, in the way that was asked for."""
+        return super().load(model, console, *beside).in_way(self.way)
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Which problems to think about.
 

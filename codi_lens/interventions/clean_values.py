@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from codi_lens.loading.loaded import Loaded
+from codi_lens.thinking.prompts import questions_of
 from codi_lens.thinking.think import think
 from codi_lens.work import Stage
 
@@ -57,8 +58,7 @@ def _of_batch(
     positions: Sequence[str],
     decode: dict[str, Any],
 ) -> tuple[list[str], Kept]:
-    opening = len(model.config.opening)
-    questions = [list(prompt[: len(prompt) - opening]) for prompt in prompts]
+    questions = questions_of(model, prompts)
     run = think(model, questions, names_filter=[*hook_names] or None, **decode)
     cache = run.cache() if hook_names else {}
     return run.answers, {

@@ -23,7 +23,7 @@ from codi_lens.errors import (
 from codi_lens.interventions.checks import check_mapping
 from codi_lens.interventions.clean_values import clean_values
 from codi_lens.loading.loaded import Loaded
-from codi_lens.positions import rank, thought_names
+from codi_lens.positions import key_names, rank
 from codi_lens.problems.kinds import NUMBER, Answer, alike
 from codi_lens.problems.parsing import parsed
 from codi_lens.problems.problem import Problems, problem_list
@@ -66,7 +66,7 @@ class Donors:
         *,
         seed: int = 0,
         batch_size: int = 32,
-        way: Way = "think",
+        way: Way | None = None,
     ) -> None:
         """Take the problems as donors; nothing is run yet.
 
@@ -75,7 +75,8 @@ class Donors:
             problems: the donor corpus.
             seed: of the draws.
             batch_size: problems per clean run.
-            way: how they are run: "think", "skip" or "explain", as what is intervened on.
+            way: how they are run: "think", "skip" or "explain", as what is intervened on; by
+                default as the model is (see `CodiModel.in_way`).
 
         Raises:
             InterventionError: no problem, a batch size below 1, or a seed below 0.
@@ -287,9 +288,8 @@ class Donors:
             )
 
     def _singles(self) -> tuple[str, ...]:
-        if not self._model.config.closing:  # a written run
-            return ()
-        return ("bot", *thought_names(self._model.config.n_thoughts), "eot")
+        config = self._model.config
+        return key_names(config.n_thoughts, written=config.written)[1:-1]
 
     def _draw(
         self, name: str, prompt: tuple[int, ...] | None, answer: Answer | None, same: bool | None

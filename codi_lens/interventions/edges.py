@@ -34,6 +34,7 @@ from codi_lens.head_names import (
 from codi_lens.positions import (
     Scope,
     first_position,
+    key_names,
     rank,
     scope_name,
     thought_names,
@@ -281,11 +282,12 @@ def _sees_any(query: str, keys: frozenset[str]) -> bool:
 
 def _later_queries(context: Context, positions: Sequence[str], at: Scope | None) -> list[str]:
     """The queries of an intervention on columns, each of which must see all these positions."""
-    singles = ("bot", *thought_names(context.n_thoughts), "eot")
+    singles = key_names(context.n_thoughts, written=context.config.written)[1:-1]
     for position in positions:
         if not isinstance(position, str) or position not in singles:
             raise PositionError(
-                f"{shown(position)} is not a single position; there are {', '.join(singles)}."
+                f"{shown(position)} is not a single position; there are "
+                f"{', '.join(singles) or 'none in a run in words'}."
             )
     latest = max(positions, key=rank)
     if at is None:

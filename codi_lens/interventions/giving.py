@@ -12,7 +12,6 @@ from codi_lens.loading.sources import learnt_family
 from codi_lens.problems.words import word_problems
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Context, Planned, as_interventions
-from codi_lens.thinking.ways import way_of
 
 _REFERENCES = 32
 
@@ -49,7 +48,7 @@ def _reference(context: Context, seed: int) -> Donors:
         InterventionWarning,
         stacklevel=2,
     )
-    return Donors(context.model, problems, seed=seed, way=way_of(context.model))
+    return Donors(context.model, problems, seed=seed)
 
 
 def check_donors(donors: Any) -> None:

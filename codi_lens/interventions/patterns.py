@@ -123,7 +123,7 @@ def set_pattern(pattern: xr.DataArray, heads: GivenHeads, name: str = "set") -> 
         groups = context.resolve(queries) & {"question", "answer"}
         if groups:
             raise PositionError(f"{min(groups)!r} is a group of queries; give single ones.")
-        keys = key_names(context.n_thoughts)
+        keys = key_names(context.n_thoughts, written=context.config.written)
         if {str(key) for key in pattern["key"].values} != set(keys):
             raise InterventionError(f"The pattern must hold exactly the keys {', '.join(keys)}.")
         weights = pattern.sel(key=list(keys)).transpose(..., "query", "key")

@@ -72,6 +72,19 @@ class CodiConfig:
         return [self.eot, self.eos] if after else [self.eot]
 
     @property
+    def written(self) -> bool:
+        """Whether runs write their chain of thought, as CODI's teacher: neither `bot` nor `eot`."""
+        return not self.closing
+
+    @property
+    def n_ends(self) -> int:
+        """Which EOS ends an answer.
+
+        The teacher that has one behind the question has one between chain and answer too.
+        """
+        return 1 + len(self.opening) if self.written else 1
+
+    @property
     def hub(self) -> Hub:
         """How the files are read again: from where they lie since they were loaded."""
         return Hub(self.revision, cache_dir=self.cache_dir, offline=True)

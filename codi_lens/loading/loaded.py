@@ -13,9 +13,10 @@ from codi_lens.loading.auxiliary import Auxiliary
 from codi_lens.loading.backends import Lens, backend_of
 from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.language_model import build_lens, dense_weights
+from codi_lens.wording import card, count, html_card
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Loaded:
     """A language model, the projection that makes thoughts, and its tokens.
 
@@ -56,3 +57,21 @@ class Loaded:
     def device(self) -> torch.device:
         """Where the model runs."""
         return torch.device(str(self.lens.cfg.device))
+
+    def __repr__(self) -> str:
+        """A few lines: where it comes from, its shape and its dtype."""
+        return card(*self._card())
+
+    def _repr_html_(self) -> str:
+        """The same, for notebooks."""
+        return html_card(*self._card())
+
+    def _card(self) -> tuple[str, dict[str, str]]:
+        cfg, config = self.lens.cfg, self.config
+        without = "in words" if config.written else "not at all: answers at once"
+        return f"{type(self).__name__}: {config.source}", {
+            "architecture": self.backbone.model_type,
+            "size": f"{count(cfg.n_layers, 'layer')} × {count(cfg.n_heads, 'head')}",
+            "thinks": count(config.n_thoughts, "thought") if config.n_thoughts else without,
+            "runs": f"{str(cfg.dtype).removeprefix('torch.')} on {cfg.device}",
+        }

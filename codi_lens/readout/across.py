@@ -37,6 +37,7 @@ from codi_lens.readout.decode import decode_thoughts
 from codi_lens.readout.steps import intermediate, match_steps, number_of, share_row, with_others
 from codi_lens.stats import rank_correlations, resample_weights
 from codi_lens.thinking.given import problems_for
+from codi_lens.thinking.ways import check_thoughts
 
 SCORES = ("flow", "hub", "skip", "sequential")
 """The scores of attention that are compared, in the position view."""
@@ -108,6 +109,7 @@ def generalise(
     >>> found.agreement["quantity"].tolist()[3:6]
     ['sequential', 'effect of heads', 'effect of thoughts']
     """
+    check_thoughts(model, "generalise")
     check_seed(seed)
     given = _checked(model, corpora)
     k = whole_number("k", k, 1, model.lens.cfg.d_vocab_out, error=ProblemError)

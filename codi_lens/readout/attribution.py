@@ -171,7 +171,7 @@ def _attribute(model: Loaded, run: ThoughtRun, against: Against) -> xr.Dataset:
     for name, tokens in (("token", token), ("runner_up", other)):
         texts = [str(model.tokenizer.decode([int(each)])) for each in tokens]
         data[name] = xr.DataArray(np.array(texts, dtype=object), dims="problem").where(known, "")
-    sources = list(key_names(run.layout.n_thoughts))
+    sources = list(key_names(run.layout.n_thoughts, written=run.layout.written))
     layers = range(lens.cfg.n_layers)
     depths = ["embedding", *(f"L{layer}" for layer in layers)]
     axes = {"layer": layers, "head": range(lens.cfg.n_heads), "source": sources, "depth": depths}
@@ -217,7 +217,7 @@ def _sources(model: Loaded, at: _Anchors, layer: int) -> Float[Tensor, "problem 
     values = at.whole[f"blocks.{layer}.attn.hook_v"]
     n_heads, n_columns = pattern.shape[1], values.shape[1]
     values = repeat(values, "p key v d -> p key (v group) d", group=n_heads // values.shape[2])
-    sources = key_names(at.run.layout.n_thoughts)
+    sources = key_names(at.run.layout.n_thoughts, written=at.run.layout.written)
     names = at.run.layout.names(n_columns)
     member = torch.tensor([[name == source for name in names] for source in sources])
     z = einsum(

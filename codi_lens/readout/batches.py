@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problem
 from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.plan import Planned
-from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems
+from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems, questions_of
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.work import Stage
 from codi_lens.workers.cluster import each_done
@@ -49,12 +50,13 @@ def read_batches(
         interventions: alive in every run.
         workers, ray_address: who runs them; see `codi_lens.workers.spread`.
     """
-    prompts, opening = prepare_problems(model, problems), len(model.config.opening)
+    prompts = prepare_problems(model, problems)
+    questions = questions_of(model, prompts)
     spread = spread_of(workers, ray_address)
 
     def run(batch: list[int]) -> Found:
         found = model.think(
-            [prompts[i][: len(prompts[i]) - opening] for i in batch],
+            [questions[i] for i in batch],
             max_new_tokens=max_new_tokens,
             names_filter=names_filter,
             interventions=interventions,
@@ -69,6 +71,44 @@ def read_batches(
         for each in done:
             yield each
             tell(len(each[0]))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What is read in runs of many problems.
+
+    Attributes:
+        hook_names: of the activations that it needs.
+        read: what it makes of a batch's problems, given by their place, and of their run; one for
+            each.
+        table: what comes of all of them, in the order of the problems.
+    """
+
+    hook_names: Sequence[str]
+    read: Callable[[Sequence[int], ThoughtRun], Sequence[Any]]
+    table: Callable[[Sequence[Any]], Any]
+
+
+def read_all(
+    readers: Sequence[Reader],
+    model: CodiModel,
+    problems: Sequence[Problem],
+    desc: str,
+    **running: Any,
+) -> list[Any]:
+    """The table of each reader, all from the same runs; other arguments as of `read_batches`."""
+    reads = [reader.read for reader in readers]
+    names = list(dict.fromkeys(name for reader in readers for name in reader.hook_names))
+    found: list[list[Any]] = [[None] * len(problems) for _ in readers]
+
+    def read(batch: Sequence[int], run: ThoughtRun) -> list[Sequence[Any]]:
+        return [each(batch, run) for each in reads]
+
+    for batch, parts in read_batches(read, model, problems, names, desc, **running):
+        for own, part in zip(found, parts, strict=True):
+            for i, each in zip(batch, part, strict=True):
+                own[i] = each
+    return [reader.table(own) for reader, own in zip(readers, found, strict=True)]
 
 
 def itself(_: Sequence[int], run: ThoughtRun) -> ThoughtRun:

@@ -6,6 +6,7 @@ Source: Shen et al. 2025, "CODI", section 5, and `probe_latent_token.py` of its 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,11 +18,12 @@ from codi_lens.errors import PositionError, ProblemError, needs, whole_number
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
 from codi_lens.problems.parsing import is_correct
-from codi_lens.problems.problem import Problems, check_problems
-from codi_lens.readout.batches import read_batches
+from codi_lens.problems.problem import Problem, Problems, check_problems
+from codi_lens.readout.batches import Reader, read_all
 from codi_lens.readout.states import read
 from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.run import Cache, ThoughtRun
+from codi_lens.thinking.ways import check_thoughts
 from codi_lens.workers.spread import Workers
 
 
@@ -63,7 +65,8 @@ def decode_thoughts(
 
     Raises:
         ProblemError: no problems, or `k` out of range.
-        PositionError: a layer or head that the model does not have.
+        PositionError: a layer or head that the model does not have, or a model that runs without
+            thoughts.
 
     >>> from codi_lens.problems import word_problems
     >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
@@ -71,8 +74,23 @@ def decode_thoughts(
     >>> rows["position"].tolist()
     ['bot', 'ct0', 'ct1', 'ct2', 'ct3', 'ct4', 'ct5']
     """
+    check_thoughts(model, "decode_thoughts")
     problems = problems_for(model, problems, "decode")
-    ids = check_problems(problems, "decode", batch_size=batch_size, k=k)
+    check_problems(problems, "decode", batch_size=batch_size, k=k)
+    reader = probe_reader(model, problems, k, layer, head)
+    running: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    running |= {"progress": progress, "workers": workers, "ray_address": ray_address}
+    return read_all([reader], model, problems, "decoding", **running)[0]
+
+
+def probe_reader(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    k: int,
+    layer: int | None = None,
+    head: int | None = None,
+) -> Reader:
+    """What `decode_thoughts` reads in runs of the model; same arguments and errors."""
     cfg = model.lens.cfg
     k = whole_number("k", k, 1, cfg.d_vocab_out, error=ProblemError)
     for name, value, n in (("layer", layer, cfg.n_layers), ("head", head, cfg.n_heads)):
@@ -91,27 +109,16 @@ def decode_thoughts(
             states = cache[last][row, run.layout.bot : run.layout.bot + len(attention)]
             found.append(
                 [
-                    {"problem": ids[i]} | each | {"answer": answer, "correct": correct}
+                    {"problem": problems[i].id} | each | {"answer": answer, "correct": correct}
                     for each in _rows(model, run.tokens[row], states, attention, k)
                 ]
             )
         return found
 
-    found: dict[int, list[dict[str, object]]] = {}
-    for batch, rows in read_batches(
-        rows_of,
-        model,
-        problems,
-        [last, *patterns],
-        "decoding",
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        progress=progress,
-        workers=workers,
-        ray_address=ray_address,
-    ):
-        found.update(zip(batch, rows, strict=True))
-    return pd.DataFrame([row for i in range(len(problems)) for row in found[i]])
+    def table(found: Sequence[list[dict[str, object]]]) -> pd.DataFrame:
+        return pd.DataFrame([row for rows in found for row in rows])
+
+    return Reader([last, *patterns], rows_of, table)
 
 
 def _attention(

@@ -24,6 +24,7 @@ from codi_lens.problems.words import WordProblem
 from codi_lens.readout.batches import itself, read_batches
 from codi_lens.stats import mean_interval
 from codi_lens.thinking.given import problems_for
+from codi_lens.thinking.ways import check_thoughts
 
 TOKENS = "token embeddings"
 """What the tables call the vectors that thoughts are compared with."""
@@ -81,6 +82,7 @@ def thought_geometry(
     >>> found.norms["of"].tolist()[-2:], found.cosines["kind"].unique().tolist()
     (['ct5', 'token embeddings'], ['successive', 'between problems'])
     """
+    check_thoughts(model, "thought_geometry")
     problems = problems_for(model, problems, "measure")
     check_problems(problems, "measure", batch_size=batch_size)
     names = thought_names(model.config.n_thoughts)

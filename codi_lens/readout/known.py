@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
-from codi_lens.errors import ProblemError
-from codi_lens.readout.steps import share_row
 from codi_lens.readout.targets import Value
+from codi_lens.readout.trajectories import rank_trajectories
 
 CONTROL = "another problem's "
 """What the name of a control target begins with."""
@@ -52,7 +49,7 @@ def known_values(table: xr.Dataset, *, level: float = 0.95) -> pd.DataFrame:
         level: of the Wilson intervals.
 
     Returns:
-        One row per `place` (a position, or "thought ct0" as it is fed), `layer` (None for a
+        One row per `place` (a position, or "thought ct0" as it is fed), `layer` (missing of a
         thought) and `target`: `n` problems that have it, the `share` in which it is the likeliest
         token with its interval `low`, `high`, the mean `log_prob`, and the same of another
         problem's value: `control_n`, `control_share`, `control_low`, `control_high`.
@@ -70,38 +67,19 @@ def known_values(table: xr.Dataset, *, level: float = 0.95) -> pd.DataFrame:
     >>> known_values(table).query("place == 'anchor' and layer == 2")["share"].item()
     1.0
     """
-    if "target_rank" not in table:
-        raise ProblemError("The table was read without targets; give logit_lens targets=.")
-    names = [str(name) for name in table["target"].values]
-    rows: list[dict[str, object]] = []
-    states = table["target_rank"].transpose("layer", "position", "target", "problem")
-    thoughts = table["thought_target_rank"].transpose("thought", "target", "problem")
-    places = [
-        (str(position), int(layer), {"layer": layer, "position": position})
-        for layer in table["layer"].values
-        for position in table["position"].values
-        if " " not in str(position)
-    ]
-    places += [
-        (f"thought {thought}", None, {"thought": thought}) for thought in table["thought"].values
-    ]
-    for place, layer, where in places:
-        ranks, prefix = (thoughts, "thought_") if layer is None else (states, "")
-        log_probs = table[f"{prefix}log_prob"].sel(where)
-        for name in names:
-            if name.startswith(CONTROL):
-                continue
-            row = {"place": place, "layer": layer, "target": name}
-            row |= _share(ranks.sel(where).sel(target=name).values, level)
-            row["log_prob"] = float(log_probs.sel(target=name).mean())
-            if f"{CONTROL}{name}" in names:
-                control = ranks.sel(where).sel(target=f"{CONTROL}{name}").values
-                row |= {f"control_{k}": v for k, v in _share(control, level).items()}
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _share(ranks: np.ndarray, level: float) -> dict[str, Any]:
-    known = ranks[ranks > 0]
-    row = share_row(int((known == 1).sum()), len(known), level)
-    return {name: row[name] for name in ("n", "share", "low", "high")}
+    named = [place for place in table["position"].values if " " not in str(place)]
+    ranked = rank_trajectories(table.sel(position=named), level=level)
+    ranked = ranked.rename(columns={"first": "share", "first_low": "low", "first_high": "high"})
+    place = ranked["position"].where(ranked["layer"].notna(), "thought " + ranked["position"])
+    ranked.insert(0, "place", place)
+    keys, counted = ["place", "layer", "target"], ["n", "share", "low", "high"]
+    control = ranked["target"].str.startswith(CONTROL)
+    found = ranked.loc[~control, [*keys, *counted, "log_prob"]]
+    by_place = found.groupby("target").cumcount().argsort(kind="stable")
+    found = found.iloc[by_place].reset_index(drop=True)
+    if not control.any():
+        return found
+    others = ranked.loc[control, [*keys, *counted]]
+    others["target"] = others["target"].str.removeprefix(CONTROL)
+    others = others.rename(columns={name: f"control_{name}" for name in counted})
+    return found.merge(others, on=keys, how="left")

@@ -26,6 +26,7 @@ from codi_lens.problems.words import built_in
 from codi_lens.readout.batches import itself, read_batches
 from codi_lens.readout.reading import logit_lens
 from codi_lens.thinking.given import problems_for
+from codi_lens.thinking.ways import check_thoughts
 from codi_lens.wording import percent
 
 WAYS = ("lens", "probe", "swap")
@@ -71,6 +72,7 @@ def readable_and_used(
     >>> table.query("thought == 'ct0' and operation == 1")[["lens", "swap"]].values.tolist()
     [[1.0, 1.0]]
     """
+    check_thoughts(model, "readable_and_used")
     problems = problems_for(model, problems, "read")
     check_problems(problems, "read")
     chosen = built_in(problems, "read")

@@ -23,8 +23,8 @@ from torch import Tensor
 from codi_lens.errors import PositionError, ProblemError, shown, whole_number
 from codi_lens.model import CodiModel
 from codi_lens.positions import Scope, thought_names
-from codi_lens.problems.problem import Problems, check_problems
-from codi_lens.readout.batches import read_batches
+from codi_lens.problems.problem import Problem, Problems, check_problems
+from codi_lens.readout.batches import Reader, read_all
 from codi_lens.readout.states import Reading, label_rank, position_labels, read
 from codi_lens.readout.targets import Targets, chosen_targets, ways_to_write
 from codi_lens.thinking.given import problems_for
@@ -53,7 +53,7 @@ def logit_lens(
     at: Scope = "all",
     layers: Sequence[int] | None = None,
     translator: Translator | None = None,
-    way: Way = "think",
+    way: Way | None = None,
     batch_size: int = 8,
     max_new_tokens: int = 64,
     progress: bool = True,
@@ -76,8 +76,9 @@ def logit_lens(
         at: positions by name, "anchor" too; "all" are all tokens of question, thoughts and answer.
         layers: after which blocks; all by default.
         translator: a tuned lens.
-        way: "think", "skip" or "explain": which runs are read; see `CodiModel`. Those of "explain"
-            have the positions `step0` … too, and no positions of thoughts.
+        way: "think", "skip" or "explain": which runs are read, by default those of the model (see
+            `CodiModel.in_way`). Those of "explain" have the positions `step0` … too, together
+            "steps", and no positions of thoughts.
         batch_size: problems of median length per forward pass.
         max_new_tokens: longest answer.
         progress: show a progress bar.
@@ -105,8 +106,24 @@ def logit_lens(
     """
     problems = problems_for(model, problems, "read")
     model = in_way(model, way)
-    ids = check_problems(problems, "read", batch_size=batch_size, k=k)
-    cfg = model.lens.cfg
+    check_problems(problems, "read", batch_size=batch_size, k=k)
+    reader = lens_reader(model, problems, targets, k, at, layers, translator)
+    running: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    running |= {"progress": progress, "workers": workers, "ray_address": ray_address}
+    return read_all([reader], model, problems, "reading", **running)[0]
+
+
+def lens_reader(
+    model: CodiModel,
+    problems: Sequence[Problem],
+    targets: Targets,
+    k: int,
+    at: Scope,
+    layers: Sequence[int] | None = None,
+    translator: Translator | None = None,
+) -> Reader:
+    """What `logit_lens` reads in runs of the model; same arguments and errors."""
+    cfg, ids = model.lens.cfg, [problem.id for problem in problems]
     k = whole_number("k", k, 1, cfg.d_vocab_out, error=ProblemError)
     kept = _layers(layers, cfg.n_layers)
     wanted = chosen_targets(problems, targets)
@@ -118,29 +135,21 @@ def logit_lens(
         chosen = {name: [each[i] for i in batch] for name, each in ways.items()}
         return _read_run(model, run, [ids[i] for i in batch], chosen, kept, k, at, translator)
 
-    found: dict[int, xr.Dataset] = {}
-    for batch, parts in read_batches(
-        read_in,
-        model,
-        problems,
-        [f"blocks.{layer}.hook_resid_post" for layer in kept],
-        "reading",
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        progress=progress,
-        workers=workers,
-        ray_address=ray_address,
-    ):
-        found.update(zip(batch, parts, strict=True))
-    parts = [found[i] for i in range(len(problems))]
+    def table(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+        questions = [problem.question for problem in problems]
+        whole = _together(parts).assign_coords(question=("problem", questions))
+        whole.attrs = {"model": model.config.source, "translated": int(translator is not None)}
+        return whole
+
+    return Reader([f"blocks.{layer}.hook_resid_post" for layer in kept], read_in, table)
+
+
+def _together(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Problems side by side, over all positions that any of them has."""
     labels = sorted({str(p) for part in parts for p in part["position"].values}, key=label_rank)
     filled = {"token": "", "text": "", "token_id": -1, "target_rank": 0}
     whole = [part.reindex(position=labels, fill_value=filled | _NAN) for part in parts]
-    table = xr.concat(whole, dim="problem")
-    questions = {id: problem.question for id, problem in zip(ids, problems, strict=True)}
-    table = table.assign_coords(question=("problem", [questions[id] for id in ids]))
-    table.attrs = {"model": model.config.source, "translated": int(translator is not None)}
-    return table
+    return xr.concat(whole, dim="problem")
 
 
 _NAN = {"probability": np.nan, "entropy": np.nan, "log_prob": np.nan}

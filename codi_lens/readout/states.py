@@ -23,7 +23,7 @@ def position_labels(run: ThoughtRun, at: Scope, problem: int, width: int) -> dic
     Tokens of the question and of the answer are labelled one by one, "question 0" being the first
     token; `eot` is the last token that closes thinking; `anchor` is left out where the answer holds
     no number, and answer tokens that were never fed. A written run has `step0` …, the last token
-    of each result, too.
+    of each result, too; all of them are "steps".
 
     Args:
         run: the run.
@@ -36,7 +36,9 @@ def position_labels(run: ThoughtRun, at: Scope, problem: int, width: int) -> dic
     """
     layout = run.layout
     names = [at] if isinstance(at, str) else list(at)
-    late = [name for name in names if name == "anchor" or (layout.written and is_step(name))]
+    late = ["anchor"]
+    if layout.written:
+        late += ["steps", *filter(is_step, names)]
     others = [name for name in names if name not in late]
     chosen = resolve(others, layout.n_thoughts, written=layout.written) if others else frozenset()
     labels: dict[str, int] = {}
@@ -47,7 +49,7 @@ def position_labels(run: ThoughtRun, at: Scope, problem: int, width: int) -> dic
         else:
             labels[name] = span.stop - 1
     for i, (_, stop) in enumerate(layout.steps[problem] if layout.written else ()):
-        if f"step{i}" in names or "all" in names:
+        if not {f"step{i}", "steps", "all"}.isdisjoint(names):
             labels[f"step{i}"] = layout.eot + stop
     anchors = layout.anchors
     if ("anchor" in names or "all" in names) and anchors and anchors[problem] is not None:

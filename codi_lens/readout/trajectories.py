@@ -24,6 +24,7 @@ from codi_lens.readout.batches import itself, read_batches
 from codi_lens.readout.reading import Translator, logit_lens
 from codi_lens.readout.targets import Targets, Value, chosen_targets
 from codi_lens.thinking.given import problems_for
+from codi_lens.thinking.ways import check_thoughts
 
 
 def rank_trajectories(table: xr.Dataset, *, level: float = 0.95) -> pd.DataFrame:
@@ -117,6 +118,7 @@ def stopped_answers(
     >>> first < 0.5 < last
     True
     """
+    check_thoughts(model, "stopped_answers")
     problems = problems_for(model, problems, "stop")
     ids = check_problems(problems, "stop", batch_size=batch_size)
     wanted: dict[str, Sequence[Value]] = {**chosen_targets(problems, targets)}

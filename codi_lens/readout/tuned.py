@@ -35,6 +35,7 @@ from codi_lens.readout.batches import itself, read_batches
 from codi_lens.readout.fitting import Fit, fit_translators
 from codi_lens.readout.states import position_labels
 from codi_lens.thinking.given import check_model, problems_for
+from codi_lens.thinking.prompts import positions_in
 
 FEWEST = 10
 """Problems that are needed: a fifth of them stops the training, another fifth measures it."""
@@ -106,7 +107,7 @@ def train_tuned_lens(
     model: CodiModel,
     problems: Problems,
     *,
-    at: Scope = ("bot", "thoughts", "eot", "answer"),
+    at: Scope | None = None,
     learning_rate: float = 1e-3,
     max_epochs: int = 100,
     patience: int = 5,
@@ -125,7 +126,7 @@ def train_tuned_lens(
     Args:
         model: the model; its weights are neither changed nor given gradients.
         problems: at least 10; a few hundred states are the least that pays off.
-        at: the positions whose states are fitted, by name.
+        at: the positions whose states are fitted, by name; by default all but the question.
         learning_rate: of Adam.
         max_epochs: most passes over the training states.
         patience: epochs without improvement of any layer after which training ends.
@@ -163,6 +164,7 @@ def train_tuned_lens(
     draw = np.random.default_rng(check_seed(seed))
     part = np.arange(len(problems)) * 5 // len(problems)  # 0 measures, 1 stops, 2..4 train
     part = np.minimum(draw.permutation(part), 2)
+    at = positions_in(model, "all")[1:] if at is None else at
     states, owner = _states(model, problems, at, batch_size, max_new_tokens, progress)
     held, stops, trains = (states[part[owner] == which] for which in range(3))
     fit = Fit(learning_rate, max_epochs, patience, rows_at_once, seed, progress)

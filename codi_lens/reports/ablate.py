@@ -44,6 +44,10 @@ from codi_lens.reports.questions.sets import (
     redundancy_section,
 )
 from codi_lens.reports.questions.transplants import nothing_to_transplant, transplant_section
+from codi_lens.thinking.prompts import positions_in
+from codi_lens.thinking.ways import check_thoughts
+
+_BY_NAME = ", or ablate heads by name (--heads, in Python sweep_heads)"
 
 
 def ablate_set(
@@ -79,6 +83,7 @@ def ablate_set(
     Raises:
         CodiLensError: see `compare_interventions`; `out` holds something else.
     """
+    positions_in(model, at)
     with open_report(out, f"ablate --heads {','.join(map(head_name, heads))}") as folder:
         settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
         given = (model, problems, heads)
@@ -86,7 +91,8 @@ def ablate_set(
         questions = {"set": partial(controls_section, *given, **asked)}
         questions |= _in_pairs(*given, **settings)
         kept: dict[str, Any] = {"source": source, **decoding(running)}
-        extract(model, problems, folder / AMONG_OUTCOMES, **kept)  # for the explorer
+        if model.config.n_thoughts:  # whose attention the explorer shows
+            extract(model, problems, folder / AMONG_OUTCOMES, **kept)
         facts = _facts(model, len(problems), mode, at)
         return write_report(ask(questions, folder), folder, name_of(model), facts)
 
@@ -133,6 +139,7 @@ def ablate_top(
             other model.
         CodiLensError: see `dose_response`; `out` holds something else.
     """
+    check_thoughts(model, "The ranking of ablate --top", _BY_NAME)
     _check_top(model, top, other)
     for_ranking, rest = _halves(problems, seed)
     with open_report(out, f"ablate --top {top}") as folder:
@@ -197,6 +204,7 @@ def ablate_all(
     Raises:
         CodiLensError: see `sweep_heads`; `out` holds something else.
     """
+    check_thoughts(model, "The ranking of ablate --all", _BY_NAME)
     for_ranking, rest = _halves(problems, seed)
     with open_report(out, "ablate --all") as folder:
         outcomes = folder / "outcomes"

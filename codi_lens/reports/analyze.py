@@ -31,6 +31,7 @@ from codi_lens.reports.questions.closely import details_kept, lens_kept, opening
 from codi_lens.reports.questions.reading_back import reading_back
 from codi_lens.study.heads import mean_and_std
 from codi_lens.study.summary import attention_stats, attention_summary
+from codi_lens.thinking.ways import check_thoughts
 from codi_lens.wording import percent
 from codi_lens.workers.spread import Workers
 
@@ -90,6 +91,7 @@ def analyze(
         OutputError: the folder holds other content or another analysis.
         ProblemError: see `extract`.
     """
+    check_thoughts(model, "analyze")
     running: Decoding = {"max_new_tokens": max_new_tokens, "progress": progress}
     running |= {"workers": workers, "ray_address": ray_address}
     with open_report(out, "analyze") as folder:

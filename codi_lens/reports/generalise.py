@@ -21,6 +21,7 @@ from codi_lens.reports.pages.facts import model_facts, name_of
 from codi_lens.reports.pages.folder import CausalReport, write_report
 from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.wording import rule
+from codi_lens.thinking.ways import check_thoughts
 from codi_lens.wording import count, fixed, percent, with_interval
 
 HEADING = "Does it hold on other problems?"
@@ -59,6 +60,7 @@ def generalise_model(
         ProblemError: fewer than two corpora.
         OutputError: `out` holds something else.
     """
+    check_thoughts(model, "generalise")
     with open_report(out, "generalise") as folder:
         found = generalise(model, corpora, folder / "outcomes", k=k, seed=seed, **running)
         sections = [_corpora(found), _attention(found), _heads(found), _thoughts(found)]

@@ -23,6 +23,7 @@ from codi_lens.problems.problem import Problem
 from codi_lens.reports.pages.facts import model_facts, name_of
 from codi_lens.reports.pages.folder import CausalReport, write_report
 from codi_lens.reports.pages.section import Section
+from codi_lens.thinking.ways import check_thoughts
 from codi_lens.wording import fixed, with_interval
 
 HEADING = "Which pictures can be believed?"
@@ -67,6 +68,7 @@ def grade_model(
         ProblemError: problems that need no edge.
         OutputError: `out` holds something else.
     """
+    check_thoughts(model, "grade")
     problems = list(problems)
     with open_report(out, "grade") as folder:
         outcomes = folder / "outcomes"

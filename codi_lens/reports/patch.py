@@ -21,7 +21,7 @@ from codi_lens.interventions.residual import Component
 from codi_lens.loading.sources import learnt_family
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report
-from codi_lens.positions import Scope, rank, resolve
+from codi_lens.positions import Scope
 from codi_lens.problems.pairs import counterparts, operand_pairs, random_pairs
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
@@ -40,6 +40,8 @@ from codi_lens.reports.questions.positions import (
     hub_section,
     thoughts_section,
 )
+from codi_lens.thinking.prompts import positions_in
+from codi_lens.thinking.ways import check_thoughts
 
 TOTALS_OF = (3, 4, 5)
 """Numbers of operations of the problems that are asked for running totals."""
@@ -100,8 +102,9 @@ def patch_positions(
             questions of a pair differ in length, "question" is left out of `at`.
         out: the report's folder; the same call resumes.
         questions: which of "thoughts", "totals", "restoration", "edges" and "hub" to ask; by
-            default all that can be asked. "totals" is asked of pairs with 3, 4 and 5 operations
-            that are drawn for it and not of `problems`, since it needs enough of each.
+            default all that can be asked (without thoughts "restoration" and "edges"). "totals" is
+            asked of pairs with 3, 4 and 5 operations that are drawn for it and not of `problems`,
+            since it needs enough of each.
         at: of restoration, each position by itself.
         components: of restoration: "resid_pre", "resid_post", "mlp_out", "attn_out".
         n_pairs: pairs for restoration at most, and for each number of operations that totals are
@@ -117,12 +120,12 @@ def patch_positions(
             or this model do not allow, or (while it runs) no clean answer with a number.
         CodiLensError: see the experiments; `out` holds something else.
     """
-    asked = _asked(questions, _built_in(problems))
+    asked = _asked(model, questions, built_in=_built_in(problems))
     _check_components(components)
     n = len(problems) if n_pairs is None else n_pairs
     if n < 1:
         raise ProblemError(f"The number of pairs must be at least 1, not {n}.")
-    check_places(at, model.config.n_thoughts)
+    check_places(model, at)
     least = check_min_effect(min_effect)
     given = _Given(model, list(problems), at, components, n, least, seed, source, running)
     ready: dict[str, _Ready] = {}
@@ -190,7 +193,7 @@ def _restoration(given: _Given) -> _Ready:
             "runs give numbers that begin alike have no logit difference and are not counted."
         )
         count = f"{len(found[:n])} at random"
-    pairs, places = found[:n], sorted(resolve(given.at, model.config.n_thoughts), key=rank)
+    pairs, places = found[:n], positions_in(model, given.at)
     if len(pairs) < len(found):
         note += f" Of {len(found)} pairs the first {n} are asked about."
     if "question" in places and (unequal := unequal_pairs(model, pairs)):
@@ -233,6 +236,7 @@ QUESTIONS: dict[str, Callable[[_Given], _Ready]] = {
     "hub": _hub,
 }
 """Every question, in the order of the report: each draws and checks what it needs, or raises."""
+_OF_THOUGHTS = ("thoughts", "totals", "hub")
 _LEFT_OUT = {"restoration": RESTORATION_TITLE, "hub": HUB_TITLE}
 """Those that say why where they cannot be asked and nobody named them."""
 
@@ -249,13 +253,17 @@ def _check_components(components: Sequence[str]) -> None:
         raise InterventionError(f"{wrong}; there are {', '.join(known)}.")
 
 
-def _asked(questions: Sequence[str] | None, built_in: bool) -> list[str]:
+def _asked(model: CodiModel, questions: Sequence[str] | None, *, built_in: bool) -> list[str]:
     if questions is None:
-        return [each for each in QUESTIONS if built_in or each != "totals"]
+        without = () if model.config.n_thoughts else _OF_THOUGHTS
+        every = [each for each in QUESTIONS if each not in without]
+        return [each for each in every if built_in or each != "totals"]
     unknown = [each for each in questions if each not in QUESTIONS]
     if unknown or not questions:
         wrong = f"There is no question {unknown[0]!r}" if unknown else "No question was asked"
         raise InterventionError(f"{wrong}; there are {', '.join(QUESTIONS)}.")
+    for each in set(questions) & set(_OF_THOUGHTS):
+        check_thoughts(model, f"The question {each!r}")
     if "totals" in questions and not built_in:
         raise InterventionError(
             "Running totals are known of built-in word problems only; leave out 'totals', or give "

@@ -15,24 +15,33 @@ from codi_lens.explorer.lens import lens_rows
 from codi_lens.model import CodiModel
 from codi_lens.outputs import open_report, write_text
 from codi_lens.plots.readout.tokens import top_tokens, visible
-from codi_lens.problems.problem import Problem
+from codi_lens.problems.problem import Problem, check_problems
 from codi_lens.problems.words import WordProblem
-from codi_lens.readout.decode import authors_text, decode_thoughts
+from codi_lens.readout.batches import read_all
+from codi_lens.readout.decode import authors_text, probe_reader
 from codi_lens.readout.known import known_values, with_controls
-from codi_lens.readout.reading import logit_lens
+from codi_lens.readout.reading import lens_reader
 from codi_lens.readout.targets import Targets, Value, chosen_targets, ways_to_write
 from codi_lens.reports.pages.facts import model_facts, name_of
 from codi_lens.reports.pages.folder import CausalReport, write_report
 from codi_lens.reports.pages.section import Section
+from codi_lens.thinking.ways import Way, way_of
 from codi_lens.wording import count, percent
 from codi_lens.workers.spread import Workers
 
 HEADING = "What do the thoughts say?"
+_METHOD = "The logit lens: residual stream, final norm, unembedding."
+_NO_PROOF = "That a value can be read does not say that it is used; the report of patch asks that."
 _LEAD = (
-    "The logit lens: residual stream, final norm, unembedding. The state at bot, before the "
+    f"{_METHOD} The state at bot, before the "
     "projection, is what makes ct0, and is never the same as the thought that is fed after it. "
-    "That a value can be read does not say that it is used; the report of patch asks that."
+    f"{_NO_PROOF}"
 )
+_READ: dict[Way, list[str]] = {
+    "think": ["bot", "thoughts", "eot", "anchor"],
+    "skip": ["bot", "eot", "anchor"],
+    "explain": ["steps", "anchor"],
+}
 _DRAWN = 4
 
 
@@ -56,7 +65,8 @@ def read_thoughts(
             of others the answers, where a single token writes them.
         out: the report's folder: `index.html`, `findings.md`, `tokens.csv` (the authors' rows),
             `decoded_latent.txt` (their text format), `lens.csv` (the likeliest tokens at every
-            layer and position), `known.csv` (how often known values are the likeliest token).
+            layer and position), `known.csv` (how often known values are the likeliest token). Of
+            runs without thoughts there is nothing for the authors' files.
         k: how many tokens of each place.
         batch_size: problems of median length per forward pass.
         max_new_tokens: longest answer.
@@ -69,32 +79,31 @@ def read_thoughts(
     """
     problems = list(problems)
     k = whole_number("k", k, 1, model.lens.cfg.d_vocab_out, error=ProblemError)
-    shared: dict[str, Any] = {"max_new_tokens": max_new_tokens, "progress": progress}
-    shared |= {"workers": workers, "ray_address": ray_address}
-    with open_report(out, "read") as folder:
+    check_problems(problems, "read", batch_size=batch_size)
+    running: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    running |= {"progress": progress, "workers": workers, "ray_address": ray_address}
+    way = way_of(model)
+    with open_report(out, "read" if way == "think" else f"read --way {way}") as folder:
         targets = _targets(model, problems)
-        table = logit_lens(
-            model,
-            problems,
-            targets=with_controls(targets) if targets else None,
-            k=k,
-            at=["bot", "thoughts", "eot", "anchor"],
-            batch_size=batch_size,
-            **shared,
-        )
-        rows = decode_thoughts(model, problems, k, batch_size=batch_size, **shared)
-        folder.mkdir(parents=True, exist_ok=True)
+        wanted = with_controls(targets) if targets else None
+        readers = [lens_reader(model, problems, wanted, k, _READ[way])]
+        if way == "think":
+            readers.append(probe_reader(model, problems, k))
+        table, *probed = read_all(readers, model, problems, "reading", **running)
+        sections = [_lens_section(table), *([_known_section(table)] if targets else [])]
         write_questions(folder / QUESTIONS, problems, model.fingerprint())
-        write_text(folder / "decoded_latent.txt", authors_text(rows, problems))
-        sections = [_lens_section(table), _probe_section(rows)]
-        if targets:
-            sections.insert(1, _known_section(table))
+        for rows in probed:
+            write_text(folder / "decoded_latent.txt", authors_text(rows, problems))
+            sections.append(_probe_section(rows))
         facts = model_facts(model) | {
             "Thoughts": str(model.config.n_thoughts),
             "Problems": str(len(problems)),
         }
         name = name_of(model)
-        return write_report(sections, folder, name, facts, heading=HEADING, lead=_LEAD)
+        page = {"heading": HEADING, "lead": _LEAD}
+        if way != "think":
+            page = {"heading": "What do the states say?", "lead": f"{_METHOD} {_NO_PROOF}"}
+        return write_report(sections, folder, name, facts, **page)
 
 
 def _targets(model: CodiModel, problems: Sequence[Problem]) -> dict[str, list[Value]]:
@@ -134,10 +143,15 @@ def _lens_section(table: xr.Dataset) -> Section:
 
 def _known_section(table: xr.Dataset) -> Section:
     known = known_values(table)
-    thoughts = known[known["layer"].isna()]
+    fed = known["layer"].isna()
+    last = known["layer"] == table["layer"].values[-1]
+    thoughts, how = (
+        (known[fed], "as it is fed") if fed.any() else (known[last], "at the last layer")
+    )
+    kind = "thought" if fed.any() else "state at the last layer"
     best = thoughts.sort_values("share", ascending=False).drop_duplicates("target")
     sentences = [
-        f"{row['target'].capitalize()} is the likeliest token of {row['place']} as it is fed in "
+        f"{row['target'].capitalize()} is the likeliest token of {row['place']} {how} in "
         f"{percent(row['share'], 0)} [{percent(row['low'], 0)}, {percent(row['high'], 0)}] of "
         f"{count(row['n'], 'problem')}"
         + (
@@ -156,12 +170,12 @@ def _known_section(table: xr.Dataset) -> Section:
     return Section(
         "known",
         "Where known values are read",
-        "How often a known value is the likeliest token of a thought, beside the value of another "
-        "problem. The thought that is best for each value was chosen on the same problems.",
+        f"How often a known value is the likeliest token of a {kind}, beside the value of another "
+        f"problem. The {kind} that is best for each value was chosen on the same problems.",
         sentences,
         {},
         {"known": known},
-        {"Likeliest token of a thought": (("place", *map(str, shown.columns)), cells)},
+        {f"Likeliest token of a {kind}": (("place", *map(str, shown.columns)), cells)},
     )
 
 

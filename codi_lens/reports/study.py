@@ -36,6 +36,7 @@ from codi_lens.study.heads import rank_by
 from codi_lens.study.measured import Measured, what_the_study_measured
 from codi_lens.study.run import Study, run_study
 from codi_lens.study.settings import StudyThresholds, check_models
+from codi_lens.thinking.ways import check_thoughts
 from codi_lens.wording import Stages
 from codi_lens.workers.spread import Workers
 
@@ -112,6 +113,8 @@ def report_study(
         ProblemError: see `extract`.
     """
     check_models(models)
+    for model in models:
+        check_thoughts(model, "study")
     names = model_names([model.config.source for model in models])
     running: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     running |= {"progress": progress, "workers": workers, "ray_address": ray_address}

@@ -80,7 +80,7 @@ def decode(
     config: CodiConfig,
     rooms: Sequence[int],
     max_new_tokens: int,
-    n_ends: int = 1,
+    written: Sequence[Sequence[int]] = (),
 ) -> list[list[int]]:
     """Greedy decoding; every row stops at EOS, at `max_new_tokens` or at the context's end.
 
@@ -91,10 +91,10 @@ def decode(
     Args:
         loop: fed up to the end of `eot`.
         logits: its logits there.
-        config: for EOS and `eot`.
+        config: for EOS, `eot`, and which EOS ends an answer; an earlier one is a token of it.
         rooms: how many answer tokens of each problem the context has room for.
         max_new_tokens: the most tokens of an answer.
-        n_ends: which EOS ends an answer; an earlier one is a token of it.
+        written: the tokens of each answer that are fed already, where decoding goes on.
 
     Raises:
         ActivationError: NaN or infinity; says where it began.
@@ -103,7 +103,8 @@ def decode(
     forbidden = torch.tensor(config.never_decoded(logits.shape[-1]), device=logits.device)
     lengths = torch.zeros_like(limits)
     alive = torch.ones_like(limits, dtype=torch.bool)
-    ends = torch.zeros_like(limits)
+    before = [list(row).count(config.eos) for row in written] or [0] * len(rooms)
+    ends = torch.tensor(before, device=logits.device)
     chosen: list[Tensor] = []
     finite = torch.ones_like(alive)
     while True:
@@ -112,7 +113,7 @@ def decode(
         peak = logits.gather(-1, best[:, None])[:, 0]  # NaN is the largest of logits
         finite = finite & (torch.isfinite(peak) | ~alive)
         ends = ends + (best == config.eos)
-        alive = alive & (ends < n_ends)
+        alive = alive & (ends < config.n_ends)
         lengths = lengths + alive
         alive = alive & (lengths < limits)
         if len(chosen) == max_new_tokens or not alive.any():

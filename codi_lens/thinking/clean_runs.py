@@ -18,7 +18,7 @@ from torch import Tensor
 
 from codi_lens.errors import PositionError
 from codi_lens.loading.loaded import Loaded
-from codi_lens.positions import Layout, rank, resolve, thought_names
+from codi_lens.positions import Layout, thought_names
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.loop import Loop
 from codi_lens.thinking.plan import kept_thoughts
@@ -138,12 +138,3 @@ def column_of(layout: Layout, first: str) -> int:
     if first not in starts:
         raise PositionError(f"A run cannot start at {first!r}; it can at {', '.join(starts)}.")
     return starts[first]
-
-
-def touched(intervention: Intervention, n_thoughts: int) -> list[str]:
-    """The named positions that an intervention acts at, in the order of the run.
-
-    >>> touched(Intervention([], at=["eot", "thinking"]), 2)
-    ['bot', 'ct0', 'eot']
-    """
-    return sorted(resolve(intervention.at, n_thoughts), key=rank)

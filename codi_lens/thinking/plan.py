@@ -15,9 +15,9 @@ from torch import Tensor
 from codi_lens.errors import InterventionError, listed, shown, whole_number
 from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.loaded import Lens, Loaded
-from codi_lens.positions import Layout, Scope, resolve
+from codi_lens.positions import Layout, Scope
 from codi_lens.thinking.hooks import Intervention, on_rows
-from codi_lens.thinking.prompts import layout_of
+from codi_lens.thinking.prompts import layout_of, positions_in, questions_of
 from codi_lens.thinking.run import ThoughtRun
 
 
@@ -115,7 +115,7 @@ class Context:
 
     def resolve(self, at: Scope) -> frozenset[str]:
         """The single positions of the run that a scope stands for; see `positions.resolve`."""
-        return resolve(at, self.n_thoughts, written=not self.config.closing)
+        return frozenset(positions_in(self.model, at))
 
     def names(self, length: int) -> list[str]:
         """The position that each of the first `length` columns of the batch belongs to."""
@@ -136,9 +136,9 @@ class Context:
         """
         missing = [name for name in hook_names if name not in self.shared]
         if missing:
-            opening = len(self.config.opening)
-            questions = [list(prompt[: len(prompt) - opening]) for prompt in self.batch]
-            run = self.think(questions, max_new_tokens=1, names_filter=missing)
+            run = self.think(
+                questions_of(self.model, self.batch), max_new_tokens=1, names_filter=missing
+            )
             cache = run.cache()
             self.shared.update({name: cache[name] for name in missing})
             self.shared["thoughts"] = run.thoughts

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from codi_lens.errors import ProblemError, listed, shown
 from codi_lens.loading.loaded import Loaded
-from codi_lens.positions import Layout
+from codi_lens.positions import Layout, Scope, rank, resolve
 from codi_lens.problems.problem import Problem
 from codi_lens.thinking.given import check_model, token_ids, warn_of_unknown
 from codi_lens.thinking.lock import locked
@@ -117,6 +117,22 @@ def prepare_problems(model: Loaded, problems: Sequence[Problem]) -> list[list[in
         [problem.question for problem in problems],
         names=[problem.id for problem in problems],
     )
+
+
+def questions_of(model: Loaded, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The questions of prompts that `prepare` made, without what opens thinking."""
+    n_opening = len(model.config.opening)
+    return [list(prompt[: len(prompt) - n_opening]) for prompt in prompts]
+
+
+def positions_in(model: Loaded, at: Scope) -> list[str]:
+    """The single positions of the model's runs that a scope stands for, in the order of a run.
+
+    Raises:
+        PositionError: see `positions.resolve`.
+    """
+    config = model.config
+    return sorted(resolve(at, config.n_thoughts, written=config.written), key=rank)
 
 
 def layout_of(model: Loaded, prompts: Sequence[Sequence[int]]) -> Layout:

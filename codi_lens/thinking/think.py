@@ -53,6 +53,11 @@ def think(
     forms = forms_for(kind, len(prompts))
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1, error=ProblemError)
     given = None if thoughts is None else _given_thoughts(model, len(prompts), thoughts)
+    if answers is not None and model.config.written:
+        raise ProblemError(
+            "A run in words writes its own chain and answer; answers= goes with runs that think or "
+            "skip their thoughts."
+        )
     rooms = answer_rooms(model, prompts)
     with locked(model.lens):
         tokens = None if answers is None else prepare_answers(model, answers, rooms)
@@ -151,9 +156,7 @@ def _answer(
     """Decode the answers, or score given ones."""
     config, tokenizer, tokens = model.config, model.tokenizer, given
     if tokens is None:
-        # The teacher that has an EOS behind the question has one between chain and answer too.
-        n_ends = 1 + len(config.opening) if loop.layout.written else 1
-        tokens = decode(loop, logits, config, rooms, max_new_tokens, n_ends)
+        tokens = decode(loop, logits, config, rooms, max_new_tokens)
     pairs = zip(tokens, forms, strict=True)
     anchors = tuple(anchor(row, tokenizer, form) for row, form in pairs)
     if given is None:

@@ -66,7 +66,7 @@ def walk(
         width = bot + (not loop.layout.written)
         ids, mask = left_pad(prompts, model.config.pad, loop.mask.device, width=width)
         embedded, done = loop.embed(ids), 0
-        if first == "bot" or bot_apart:
+        if first == "bot" or (bot_apart and not loop.layout.written):
             done = bot
             if first == "question":
                 loop.feed(embedded[:, :bot], mask[:, :bot])

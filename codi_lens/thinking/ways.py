@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from codi_lens.errors import ProblemError, check_choice
+from codi_lens.errors import PositionError, ProblemError, check_choice
 from codi_lens.loading.config import CodiConfig
 from codi_lens.loading.loaded import Loaded
+from codi_lens.thinking.given import check_model
 
 Way = Literal["think", "skip", "explain"]
 """Question, thoughts, answer; question, `bot`, `eot`, answer; question, chain in words, answer."""
@@ -15,8 +16,12 @@ Way = Literal["think", "skip", "explain"]
 _Model = TypeVar("_Model", bound=Loaded)
 
 
-def in_way(model: _Model, way: Way) -> _Model:
-    """The same weights, run in this way by whatever runs a model.
+def in_way(model: _Model, way: Way | None) -> _Model:
+    """The same weights, run in this way by whatever runs a model; see `CodiModel.in_way`.
+
+    Args:
+        model: in any way.
+        way: None is its own.
 
     Raises:
         ProblemError: no such way.
@@ -27,22 +32,59 @@ def in_way(model: _Model, way: Way) -> _Model:
     >>> config.n_thoughts, config.opening, config.closing
     (0, [], [])
     """
-    check_choice("way", way, Way, ProblemError)
-    if way == "think":
+    check_model(model)
+    if way is None:
         return model
-    kind = CodiConfig if way == "skip" else _WrittenConfig
-    settings: dict[str, Any] = vars(model.config) | {"n_thoughts": 0}
+    check_choice("way", way, Way, ProblemError)
+    if way == way_of(model):
+        return model
+    settings: dict[str, Any] = dict(vars(model.config))
+    n_thoughts = settings.pop("n_left_out", model.config.n_thoughts)
+    if way == "think":
+        return replace(model, config=CodiConfig(**settings | {"n_thoughts": n_thoughts}))
+    kind = _Thoughtless if way == "skip" else _Written
+    settings |= {"n_thoughts": 0, "n_left_out": n_thoughts}
     return replace(model, config=kind(**settings))
 
 
 def way_of(model: Loaded) -> Way:
-    """In which way a model of `in_way` runs."""
+    """In which way a model runs."""
     if model.config.n_thoughts:
         return "think"
-    return "skip" if model.config.closing else "explain"
+    return "explain" if model.config.written else "skip"
 
 
-class _WrittenConfig(CodiConfig):
+def check_thoughts(model: Loaded, what: str, instead: str = "") -> None:
+    """Refuse what is about thoughts where a model runs without them.
+
+    Args:
+        model: in any way.
+        what: names it at the start of a sentence.
+        instead: what else to do, at its end.
+
+    Raises:
+        PositionError: the model runs in a way without thoughts.
+    """
+    check_model(model)
+    if not model.config.n_thoughts:
+        raise PositionError(
+            f"{what} is about thoughts, and a run in the way {way_of(model)!r} has none; give the "
+            f"model in the way 'think'{instead}."
+        )
+
+
+@dataclass(frozen=True)
+class _Thoughtless(CodiConfig):
+    """Of runs without thoughts.
+
+    Attributes:
+        n_left_out: how many thoughts the same model has where it thinks.
+    """
+
+    n_left_out: int = 0
+
+
+class _Written(_Thoughtless):
     """Of a run that the teacher makes: neither `bot` nor `eot`, but the EOS where it is kept."""
 
     @property

@@ -30,6 +30,7 @@ from codi_lens.problems.problem import Problem, Problems, problem_list
 from codi_lens.problems.words import word_problems
 from codi_lens.thinking.prompts import prepare_problems
 from codi_lens.thinking.think import think
+from codi_lens.thinking.ways import check_thoughts
 from codi_lens.verification.expected import expected_accuracy
 from codi_lens.verification.hearsay import base_config, contradictions, zeroed
 from codi_lens.verification.parity import coarse_noise, parity_table
@@ -87,6 +88,7 @@ def verify(
     >>> print(verification.verdict)
     Verified: checkpoints/tiny-gpt2 equals the independent reference on 2 problems, in float32.
     """
+    check_thoughts(model, "verify")
     asked = _choose(problems, n, model.config.source)
     chosen = asked if n is not None else asked[:DEFAULT_N]
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens)

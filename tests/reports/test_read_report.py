@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +12,10 @@ from support.oracle import ROOT
 from codi_lens import CodiModel
 from codi_lens.cli.main import main
 from codi_lens.problems import Problem, word_problems
+from codi_lens.readout.decode import decode_thoughts
 from codi_lens.readout.known import CONTROL, with_controls
 from codi_lens.reports.read import read_thoughts
+from codi_lens.thinking.think import think
 
 TINY = str(ROOT / "checkpoints" / "tiny-gpt2")
 
@@ -63,6 +66,23 @@ def test_the_same_command_again_gives_the_same(folder: Path) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     main(["read", TINY, "--out", str(folder), "--n", "12", "--k", "3", "--threads", "1"])
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_lens_and_probe_read_the_same_runs(
+    tiny_gpt2: CodiModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some, made = word_problems(6), []
+    run = partial(think, tiny_gpt2)
+    monkeypatch.setattr(
+        "codi_lens.model.think", lambda _, *given, **asked: made.append(1) or run(*given, **asked)
+    )
+    report = read_thoughts(tiny_gpt2, some, tmp_path / "out", batch_size=32, progress=False)
+    assert len(made) == 1
+    monkeypatch.undo()
+    rows = decode_thoughts(tiny_gpt2, some, progress=False)
+    probed = report.tables["tokens"]
+    assert probed["tokens"].tolist() == [" | ".join(each) for each in rows["tokens"]]
+    assert probed["answer"].tolist() == rows["answer"].tolist()
 
 
 def test_answers_that_no_token_writes_are_not_looked_for(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from codi_lens import (
     ThoughtRun,
     ablate_heads,
     check_untouched,
+    force_hub,
     generation_view,
     logit_lens,
     patch_thoughts,
@@ -36,6 +39,7 @@ from codi_lens import (
     transplant_pattern,
     truncate_thoughts,
 )
+from codi_lens.errors import ProblemError
 from codi_lens.problems import is_correct, parse_answer, word_problems
 from codi_lens.problems.parsing import result_spans
 from codi_lens.thinking.answers import steps
@@ -278,7 +282,11 @@ def test_donors_run_in_the_same_way(tiny: CodiModel, way: str) -> None:
 @pytest.mark.parametrize(
     ("way", "at", "message"),
     [
-        ("skip", "thinking", "no position of a run without thoughts: 'thinking'"),
+        (
+            "skip",
+            "thinking",
+            "without thoughts: 'thinking'; give at least one of question, bot, eot",
+        ),
         ("skip", "ct0", "no position 'ct0' in a run with 0 thoughts"),
         ("explain", "bot", "no position 'bot' in a run with 0 thoughts"),
     ],
@@ -353,3 +361,49 @@ def test_a_written_run_is_held_against_its_clean_run(tiny_gpt2: CodiModel) -> No
     check_untouched(clean, run, "question")
     with pytest.raises(InterventionError, match="before 'answer'"):
         check_untouched(clean, run, "answer")
+
+
+@pytest.mark.parametrize("way", ["skip", "explain"])
+def test_a_model_in_a_way_runs_so_and_comes_back(
+    tiny: CodiModel, written: ThoughtRun, skipped: ThoughtRun, tmp_path: Path, way: Any
+) -> None:
+    model = tiny.in_way(way)
+    expected = {"skip": skipped, "explain": written}[way].answers[:6]
+    assert model.think(QUESTIONS[:6], max_new_tokens=64).answers == expected
+    assert isinstance(model, CodiModel) and model.lens is tiny.lens
+    other = "explain" if way == "skip" else "skip"
+    for start in (model, model.in_way(other), model.in_way("think").in_way(other)):
+        assert start.in_way(way).fingerprint() == model.fingerprint() != tiny.fingerprint()
+        assert start.in_way("think").fingerprint() == tiny.fingerprint()
+        assert getattr(start, way)(QUESTIONS[:2]).answers == expected[:2]
+    edited = replace(model, config=replace(model.config, question_end="."))
+    assert edited.in_way("think").config == replace(tiny.config, question_end=".")
+    again = pickle.loads(pickle.dumps(model))
+    assert again.fingerprint() == model.fingerprint()
+    assert again.in_way("think").think(QUESTIONS[:1]).answers == tiny.think(QUESTIONS[:1]).answers
+    saved = CodiModel.from_pretrained(model.save_pretrained(tmp_path / "saved"))
+    assert saved.fingerprint() == tiny.fingerprint()
+    shown = {"skip": "not at all: answers at once", "explain": "in words"}[way]
+    assert repr(model).splitlines()[3].split("thinks")[1].strip() == shown
+
+
+def test_ways_that_there_are_not(tiny_gpt2: CodiModel) -> None:
+    wrong: Any = "say"
+    with pytest.raises((ProblemError, TypeError), match="say"):  # jaxtyping's, in tests
+        tiny_gpt2.in_way(wrong)
+    with pytest.raises(ProblemError, match="answers= goes with runs that think or skip"):
+        tiny_gpt2.in_way("explain").think(QUESTIONS[:1], answers=["The answer is: 3"])
+    with pytest.raises(PositionError, match="there are none in a run in words"):
+        tiny_gpt2.explain(QUESTIONS[:1], interventions=force_hub("bot", 0.5, at="answer"))
+
+
+def test_donors_and_lens_are_in_the_way_of_their_model(tiny_gpt2: CodiModel) -> None:
+    donors = Donors(tiny_gpt2.in_way("explain"), PROBLEMS[10:14])
+    heads = ablate_heads("L1H3", at="answer", donors=donors)
+    assert len(tiny_gpt2.explain(QUESTIONS[:2], interventions=heads).answers) == 2
+    model = tiny_gpt2.in_way("explain")
+    table = logit_lens(model, PROBLEMS[:4], at=["steps", "anchor"], progress=False)
+    most = max(len(problem.totals) for problem in PROBLEMS[:4]) - 1
+    assert table["position"].values.tolist() == [*(f"step{i}" for i in range(most)), "anchor"]
+    thinking = logit_lens(model, PROBLEMS[:2], at="ct0", way="think", progress=False)
+    assert thinking["thought"].size == 6

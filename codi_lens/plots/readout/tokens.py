@@ -32,7 +32,7 @@ def top_tokens(table: xr.Dataset, problem: str | None = None) -> go.Figure:
     """The likeliest token at every layer and position of one problem, coloured by its probability.
 
     The row "thought" is what the thoughts say as they are fed, after the projection; the others are
-    states. All of a cell's tokens are in its hover text.
+    states. A run without thoughts has no such row. All of a cell's tokens are in its hover text.
 
     Args:
         table: of `logit_lens`; of its positions those of thinking and `anchor` are drawn.
@@ -54,27 +54,16 @@ def top_tokens(table: xr.Dataset, problem: str | None = None) -> go.Figure:
     own = table.sel(problem=ids[0] if problem is None else problem)
     columns = [str(p) for p in own["position"].values if " " not in str(p)]
     if not columns:
-        raise PositionError("The table holds no position of thinking; read at='all'.")
-    rows = [f"layer {layer}" for layer in own["layer"].values]
-    chosen = own.sel(position=columns)
-    texts = chosen["token"].values.tolist()
-    values = chosen["probability"].values
-    fed = {str(name): i for i, name in enumerate(own["thought"].values)}
-    nothing = [""] * len(own["rank"])
-    places = [fed.get(column) for column in columns]
-    texts.append(
-        [nothing if i is None else own["thought_token"].values[i].tolist() for i in places]
-    )
-    thoughts = own["thought_probability"].values
-    empty = np.full(thoughts.shape[1], np.nan)
-    values = np.concatenate(
-        [values, [[empty if i is None else thoughts[i] for i in places]]], axis=0
-    )
-    rows.append("thought")
+        raise PositionError(
+            "The table holds no position of thinking, no step and no anchor; read at='all', or let "
+            "answers be longer."
+        )
+    rows, texts, values = _cells(own, columns)
     hover = [
         [_hover(cell, p, row, column) for cell, p, column in zip(cells, ps, columns, strict=True)]
         for cells, ps, row in zip(texts, values, rows, strict=True)
     ]
+    last = "; last row: the thoughts as fed, after the projection" if own["thought"].size else ""
     best = values[:, :, 0]
     labels = np.array([[visible(cell[0]) if cell[0] else "" for cell in row] for row in texts])
     figure = go.Figure(
@@ -94,7 +83,7 @@ def top_tokens(table: xr.Dataset, problem: str | None = None) -> go.Figure:
         layout=style.base_layout(
             f"What the lens reads: {own['problem'].item()}",
             f"{_escaped(_wrapped(str(own['question'].item())))}<br>likeliest token after each "
-            "layer, ␣ is a space; last row: the thoughts as fed, after the projection",
+            "layer, ␣ is a space" + last,
             xaxis=style.cell_axis("position"),
             yaxis=style.cell_axis("", rows=True),
             width=860,
@@ -103,6 +92,28 @@ def top_tokens(table: xr.Dataset, problem: str | None = None) -> go.Figure:
     )
     figure.add_trace(cell_labels(labels, best, rows, columns, style.SCORE_SCALE, 0.0, 1.0))
     return figure
+
+
+def _cells(own: xr.Dataset, columns: list[str]) -> tuple[list[str], list[Any], np.ndarray]:
+    """The names of a problem's rows, and texts and probabilities [row, column, rank]."""
+    rows = [f"layer {layer}" for layer in own["layer"].values]
+    chosen = own.sel(position=columns)
+    texts = chosen["token"].values.tolist()
+    values = chosen["probability"].values
+    fed = {str(name): i for i, name in enumerate(own["thought"].values)}
+    nothing = [""] * len(own["rank"])
+    places = [fed.get(column) for column in columns]
+    if fed:
+        texts.append(
+            [nothing if i is None else own["thought_token"].values[i].tolist() for i in places]
+        )
+        thoughts = own["thought_probability"].values
+        empty = np.full(thoughts.shape[1], np.nan)
+        values = np.concatenate(
+            [values, [[empty if i is None else thoughts[i] for i in places]]], axis=0
+        )
+        rows.append("thought")
+    return rows, texts, values
 
 
 def _hover(tokens: list[str], probabilities: Any, row: str, column: str) -> str:

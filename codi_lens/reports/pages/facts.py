@@ -8,7 +8,10 @@ from codi_lens.attention.extract import accuracy
 from codi_lens.attention.views import n_thoughts_of
 from codi_lens.model import CodiModel
 from codi_lens.outputs import model_names
+from codi_lens.thinking.ways import Way, way_of
 from codi_lens.wording import percent
+
+_ANSWERS: dict[Way, str] = {"skip": "at once, without thoughts", "explain": "in words"}
 
 
 def name_of(model: CodiModel) -> str:
@@ -19,7 +22,9 @@ def name_of(model: CodiModel) -> str:
 def model_facts(model: CodiModel) -> dict[str, str]:
     """What a page on interventions says of its model."""
     cfg = model.lens.cfg
-    return {"Model": name_of(model), "Heads": f"{cfg.n_layers} layers × {cfg.n_heads}"}
+    facts = {"Model": name_of(model), "Heads": f"{cfg.n_layers} layers × {cfg.n_heads}"}
+    way = way_of(model)
+    return facts | ({"Answers": _ANSWERS[way]} if way in _ANSWERS else {})
 
 
 def attention_facts(name: str, attention: xr.DataArray, corpus: str) -> dict[str, str]:

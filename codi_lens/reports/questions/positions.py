@@ -107,8 +107,7 @@ def edges_section(
     settings: dict[str, Any] = {"min_effect": min_effect, "seed": seed, **running}
     table = sweep_edges(model, problems, out=out / "edges", **settings)
     check_known(table)
-    n = model.config.n_thoughts
-    thoughts = thought_names(n)
+    thoughts = thought_names(model.config.n_thoughts)
     between = [knock_out(query, list(thoughts[:i])) for i, query in enumerate(thoughts) if i]
     groups: dict[str, Arm] = {BETWEEN: between} if between else {}
     groups |= {
@@ -127,6 +126,9 @@ def edges_section(
             knock_out("answer", "question"),
         ],
     }
+    lacking = [] if thoughts else ["thoughts"]
+    lacking += ["eot"] if model.config.written else []
+    groups = {n: arm for n, arm in groups.items() if not any(each in n for each in lacking)}
     together = compare_interventions(model, problems, groups, out / "groups", **settings)
     sentences = [about_edges(table), *about_groups(together)]
     return Section(

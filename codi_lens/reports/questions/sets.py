@@ -59,16 +59,19 @@ def controls_section(
         title="What the heads cost, beside their controls",
         subtitle="mean change of the clean number's log-probability, with 95 % intervals",
     )
+    placebo = (
+        "The placebo ablates the same heads at the last thought, which generates no thought: only "
+        "eot and the answer can read what it changes. "
+    )
+    placebo = placebo if model.config.n_thoughts else ""
     return Section(
         "controls",
         "Does the answer need these heads?",
         f"The heads {_names(heads)} are ablated together: their output comes from another "
         "problem's run (resample), is the mean over problems, or zero, which no model ever sees in "
-        "training. Random sets have as many heads in the same layers. The placebo ablates the same "
-        "heads at the last thought, which generates no thought: only eot and the answer can read "
-        "what it changes. Donors with the same "
-        "correct answer, and donors with another, tell what the heads say about the answer from "
-        "what any foreign value breaks.",
+        "training. Random sets have as many heads in the same layers. "
+        f"{placebo}Donors with the same correct answer, and donors with another, tell what the "
+        "heads say about the answer from what any foreign value breaks.",
         _about_controls(table, mode, at, candidates=bool(candidates)),
         {"controls": figure},
         {"controls": table},

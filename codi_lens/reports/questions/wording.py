@@ -10,6 +10,7 @@ import pandas as pd
 
 from codi_lens.wording import fixed, p_text, percent, with_interval
 
+_THOUGHTS = "thought_change"
 _FEWEST = 10  # an interval over fewer problems says next to nothing
 
 
@@ -24,7 +25,7 @@ def effect_rows(table: pd.DataFrame, label: str, title: str) -> tuple[list[str],
     least = f"{_least(table):g}"
     columns = [title, "effect, nats [95 %]", "median", f"problems with ≥ {least}", "q"]
     columns += [f"q beyond {least}", "matters", "accuracy [95 %]", "McNemar p"]
-    columns += ["answers changed", "thoughts changed"]
+    columns += ["answers changed", *(["thoughts changed"] if _THOUGHTS in table else [])]
     rows = []
     for row in table.to_dict("records"):
         accuracy = ""
@@ -44,7 +45,7 @@ def effect_rows(table: pd.DataFrame, label: str, title: str) -> tuple[list[str],
                 accuracy,
                 _p(row["mcnemar_p"]),
                 f"{row['changed']:.0%}",
-                f"{row['thought_change']:.2f}",
+                *([f"{row[_THOUGHTS]:.2f}"] if _THOUGHTS in row else []),
             ]
         )
     return columns, rows

@@ -2133,7 +2133,9 @@ var CodiLensExplorer = (() => {
         const right = known.filter(({ correct: correct2 }) => correct2).length;
         const interval2 = series[0].interval ? " Each cell tells its 95 % interval." : "";
         const lines = [html("p", {}, `${sentence(meanOver(series[0]))}.${interval2}`)];
-        if (known.length) lines.push(html("p", {}, `${right} of ${known.length} answers are right.`));
+        const some = (series[0].n ?? 0) > problems.length ? " shown one by one" : "";
+        const judged = `${right} of ${known.length} answers${some} are right.`;
+        if (known.length) lines.push(html("p", {}, judged));
         if (problems.length)
           lines.push(html("p", { class: "quiet" }, "Choose a problem with the slider."));
         this.box.replaceChildren(...lines);

@@ -30,7 +30,9 @@ export class ProblemPanel {
       const right = known.filter(({ correct }) => correct).length;
       const interval = series[0].interval ? " Each cell tells its 95 % interval." : "";
       const lines = [html("p", {}, `${sentence(meanOver(series[0]))}.${interval}`)];
-      if (known.length) lines.push(html("p", {}, `${right} of ${known.length} answers are right.`));
+      const some = (series[0].n ?? 0) > problems.length ? " shown one by one" : "";
+      const judged = `${right} of ${known.length} answers${some} are right.`;
+      if (known.length) lines.push(html("p", {}, judged));
       if (problems.length)
         lines.push(html("p", { class: "quiet" }, "Choose a problem with the slider."));
       this.box.replaceChildren(...lines);

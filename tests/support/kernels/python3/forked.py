@@ -54,8 +54,8 @@ def serve(address: str) -> None:
         listener.bind(address)
     except OSError:  # another notebook's is on its way
         return
+    listener.listen()  # who asks meanwhile waits
     import_libraries()
-    listener.listen()
     listener.settimeout(IDLE)
     try:
         while True:

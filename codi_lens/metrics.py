@@ -108,6 +108,7 @@ def composite_score(
     skip: Float[Array, "*head"],
     *,
     leave_out: Collection[str] = (),
+    by_row: bool = False,
 ) -> Float[Array, "*head"] | np.floating:
     """0.4 flow + 0.4 hub + 0.2 skip, each min-max normalised over all heads given.
 
@@ -115,6 +116,7 @@ def composite_score(
         flow, hub, skip: one value per head.
         leave_out: names of metrics to leave out; the other weights are rescaled to sum to 1. For
             metrics that are constant over all heads, which the study keeps, where they add 0.
+        by_row: the last axis alone holds the heads, the others resamples, say.
 
     >>> ones = np.ones(2)
     >>> composite_score(ones, np.array([0.0, 0.2]), np.array([0.1, 0.3])).round(6)
@@ -129,18 +131,28 @@ def composite_score(
     total = sum(used.values()) if leave_out else 1.0
     score: Any = 0.0 * flow
     for name, weight in used.items():
-        score = score + weight / total * normalise(values[name])
+        score = score + weight / total * normalise(values[name], by_row=by_row)
     return score
 
 
-def normalise(values: Float[Array, "*head"]) -> Float[Array, "*head"] | np.floating:
+def normalise(
+    values: Float[Array, "*head"], *, by_row: bool = False
+) -> Float[Array, "*head"] | np.floating:
     """Min-max normalisation over all heads, with the study's 1e-10 in the denominator.
+
+    Args:
+        values: of the heads.
+        by_row: the last axis alone holds the heads.
 
     >>> normalise(np.array([1.0, 2.0, 3.0])).round(6)
     array([0. , 0.5, 1. ])
+    >>> normalise(np.array([[1.0, 2.0], [4.0, 3.0]]), by_row=True).round(6)
+    array([[0., 1.],
+           [1., 0.]])
     """
-    low = values.min()
-    return (values - low) / (values.max() - low + 1e-10)
+    low: Any = reduce(values, "... head -> ... 1", "min") if by_row else values.min()
+    high: Any = reduce(values, "... head -> ... 1", "max") if by_row else values.max()
+    return (values - low) / (high - low + 1e-10)
 
 
 def is_constant(values: Float[Array, "*head"]) -> bool:

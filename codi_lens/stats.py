@@ -241,7 +241,8 @@ def rank_association(
     rho = rank_correlations(x[None, order], y[None, order], groups)[0]
     sampled = rank_correlations(x[drawn], y[drawn], groups)
     low, high = percentile_interval(_known(sampled), level=level)
-    null = rank_correlations(np.repeat(x[None, order], n_resamples, 0), y[shuffled], groups)
+    ranks = centred_ranks(x[None, order], groups), centred_ranks(y[None, order], groups)[0]
+    null = correlations(ranks[0], ranks[1][np.argsort(order)[shuffled]])
     p = (1 + (np.abs(null) >= abs(rho) - 1e-9).sum()) / (n_resamples + 1)
     p = p if np.isfinite(rho) else np.nan
     return Association(float(rho), float(low), float(high), float(p), len(x))
@@ -290,13 +291,34 @@ def rank_correlations(
     >>> rank_correlations(heads, heads**2, np.array([0, 0, 1, 1]))
     array([1.])
     """
-    ranked = [scipy_stats.rankdata(values, axis=1) for values in (x, y)]
-    for values in ranked:
-        for group in np.unique(groups):
-            some = groups == group
-            values[:, some] -= values[:, some].mean(axis=1, keepdims=True)
-    over = np.sqrt((ranked[0] ** 2).sum(axis=1) * (ranked[1] ** 2).sum(axis=1))
-    product = (ranked[0] * ranked[1]).sum(axis=1)
+    return correlations(centred_ranks(x, groups), centred_ranks(y, groups))
+
+
+def centred_ranks(
+    values: Float[np.ndarray, "draw head"], groups: Int[np.ndarray, " head"]
+) -> Float[np.ndarray, "draw head"]:
+    """The ranks of each draw, less their mean in each group.
+
+    >>> centred_ranks(np.array([[0.1, 0.3, 0.2]]), np.array([0, 0, 1]))
+    array([[-1.,  1.,  0.]])
+    """
+    ranked = scipy_stats.rankdata(values, axis=1)
+    for group in np.unique(groups):
+        some = groups == group
+        ranked[:, some] -= ranked[:, some].mean(axis=1, keepdims=True)
+    return ranked
+
+
+def correlations(
+    x: Float[np.ndarray, "#draw head"], y: Float[np.ndarray, "#draw head"]
+) -> Float[np.ndarray, " draw"]:
+    """Correlation of what is centred, draw by draw; NaN where one side is constant.
+
+    >>> correlations(np.array([[-1.0, 0.0, 1.0]]), np.array([[-2.0, 0.0, 2.0], [0.0, 0.0, 0.0]]))
+    array([ 1., nan])
+    """
+    over = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    product = (x * y).sum(axis=1)
     return np.divide(product, over, out=np.full(len(over), np.nan), where=over > 1e-9)
 
 

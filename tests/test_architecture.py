@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -20,7 +21,11 @@ PATHS = {
     for path in sorted((ROOT / "codi_lens").rglob("*.py"))
 }
 LINES = {name: path.read_text(encoding="utf-8").splitlines() for name, path in PATHS.items()}
-NODES = {name: list(ast.walk(ast.parse("\n".join(lines)))) for name, lines in LINES.items()}
+
+
+@cache
+def nodes(module: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse("\n".join(LINES[module]))))
 
 
 def package_of(module: str) -> str:
@@ -29,7 +34,7 @@ def package_of(module: str) -> str:
 
 def imported(module: str) -> Iterator[str]:
     """Every module that this one names in an import, wherever the import stands."""
-    for node in NODES[module]:
+    for node in nodes(module):
         if isinstance(node, ast.ImportFrom):
             assert node.module and node.level == 0, f"{module} imports relative to itself"
             names = (f"{node.module}.{alias.name}" for alias in node.names)
@@ -38,13 +43,17 @@ def imported(module: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
-INSIDE = {name: {other for other in imported(name) if other in PATHS} for name in PATHS}
+@cache
+def inside() -> dict[str, set[str]]:
+    return {name: {other for other in imported(name) if other in PATHS} for name in PATHS}
 
 
 def test_packages_import_only_from_their_left() -> None:
     assert {package_of(name) for name in PATHS} - FACES <= set(LEVELS)
-    assert INSIDE["codi_lens"] == set()  # so whoever imports the root ties no circle
-    pairs = [(a, b) for a in PATHS if package_of(a) not in FACES for b in INSIDE[a] - {"codi_lens"}]
+    assert inside()["codi_lens"] == set()  # so whoever imports the root ties no circle
+    pairs = [
+        (a, b) for a in PATHS if package_of(a) not in FACES for b in inside()[a] - {"codi_lens"}
+    ]
     assert [f"{a} -> {b}" for a, b in pairs if not may_import(package_of(a), package_of(b))] == []
 
 
@@ -54,7 +63,7 @@ def may_import(package: str, other: str) -> bool:  # the ground also its own row
 
 def test_no_circle() -> None:
     try:
-        TopologicalSorter(INSIDE).prepare()
+        TopologicalSorter(inside()).prepare()
     except CycleError as error:
         raise AssertionError(" -> ".join(error.args[1])) from None
 
@@ -66,7 +75,7 @@ def test_transformer_lens_stays_behind_its_seam() -> None:
 
 def test_modules_and_functions_are_short() -> None:
     assert [name for name, lines in LINES.items() if len(lines) > 350] == []
-    functions = [(m, n) for m in PATHS for n in NODES[m] if isinstance(n, ast.FunctionDef)]
+    functions = [(m, n) for m in PATHS for n in nodes(m) if isinstance(n, ast.FunctionDef)]
     assert [f"{m}.{f.name}" for m, f in functions if code_lines(m, f) > 60] == []
 
 

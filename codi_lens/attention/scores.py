@@ -164,12 +164,7 @@ class HeadScores:
             ]
             samples = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         leave_out = self.constant if self.view == "position" else []
-        samples["composite"] = np.stack(
-            [
-                _composite({name: values[i] for name, values in samples.items()}, leave_out)
-                for i in range(len(weights))
-            ]
-        )
+        samples["composite"] = _composite(samples, leave_out)
         return samples
 
     def hub_positions(
@@ -304,5 +299,5 @@ def _selected(attention: xr.DataArray, view: View) -> xr.DataArray:
 
 def _composite(scores: dict[str, Any], leave_out: Collection[str]) -> Any:
     return metrics.composite_score(
-        scores["flow"], scores["hub"], scores["skip"], leave_out=leave_out
+        scores["flow"], scores["hub"], scores["skip"], leave_out=leave_out, by_row=True
     )

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from codi_lens.errors import CodiLensError, check_seed
-from codi_lens.stats import percentile_interval, rank_correlations, resampled
+from codi_lens.stats import centred_ranks, correlations, percentile_interval, resampled
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def rank_differences(
     order = np.concatenate(members)
     drawn = np.concatenate([order[None], resampled(members, n_resamples, rng)])  # as it is, first
     groups, known = groups[order], [np.asarray(each, dtype=float) for each in (*scores, baseline)]
-    y = np.asarray(y, dtype=float)[drawn]
-    *rhos, base = [rank_correlations(each[drawn], y, groups) for each in known]
+    ranks = centred_ranks(np.asarray(y, dtype=float)[drawn], groups)
+    *rhos, base = [correlations(centred_ranks(each[drawn], groups), ranks) for each in known]
     rows = np.full((4, len(scores)), np.nan)
     for i, rho in enumerate(rhos):
         found, *samples = rho - base

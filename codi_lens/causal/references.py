@@ -22,7 +22,7 @@ from codi_lens.errors import CheckpointError, ProblemError
 from codi_lens.interventions.own_edges import Edge
 from codi_lens.loading.sources import files_of
 from codi_lens.outputs import write_text
-from codi_lens.positions import rank, thought_names
+from codi_lens.positions import thought_names
 from codi_lens.problems.operations import Reference
 from codi_lens.problems.problem import Problems
 from codi_lens.problems.words import WordProblem, built_in
@@ -63,7 +63,7 @@ def candidate_edges(n_thoughts: int) -> list[Edge]:
     """
     keys = thought_names(n_thoughts)
     queries = [*keys[1:], *(["answer"] if keys else [])]
-    return [(query, key) for query in queries for key in keys if rank(key) < rank(query)]
+    return [(query, key) for i, query in enumerate(queries, 1) for key in keys[:i]]
 
 
 def graded_edges(problem: WordProblem, n_thoughts: int) -> list[Edge]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from types import FunctionType
 from typing import Any
 
 from torch import Tensor
@@ -135,7 +136,7 @@ def _check_pair(pair: Any) -> None:
             "('blocks.1.attn.hook_z', edit)."
         )
     try:
-        inspect.signature(pair[1]).bind(None, hook=None)
+        _bind(pair[1], None, hook=None)
     except TypeError:
         raise InterventionError(
             f"The function for {pair[0]} cannot be called as fn(activation, hook=hook), as "
@@ -143,3 +144,17 @@ def _check_pair(pair: Any) -> None:
         ) from None
     except ValueError:  # some built-in functions do not tell their arguments
         return
+
+
+def _bind(function: Any, *given: Any, **named: Any) -> None:
+    """As `inspect.signature(function).bind(...)`, for partials of the same functions over again."""
+    while type(function) is partial:
+        given, named = (*function.args, *given), {**function.keywords, **named}
+        function = function.func
+    found = _signature(function) if type(function) is FunctionType else inspect.signature(function)
+    found.bind(*given, **named)
+
+
+@lru_cache(maxsize=64)
+def _signature(function: FunctionType) -> inspect.Signature:
+    return inspect.signature(function)

@@ -578,6 +578,7 @@ def test_the_command_writes_tables_figures_and_findings(
 ) -> None:
     out = tmp_path / "out"
     arguments = ["ablate", str(ROOT / "checkpoints" / "tiny-gpt2"), "--n", "8", "--threads", "1"]
+    arguments += ["--max-new-tokens", str(SHORT)]
     main([*arguments, "--all", "--mode", "mean", "--out", str(out)])
     effects = pd.read_csv(out / "heads.csv")
     assert len(effects) == 24

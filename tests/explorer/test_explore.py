@@ -25,7 +25,7 @@ from codi_lens.explorer.folder import gather
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An analysis and an ablation of tiny-recall."""
     root = tmp_path_factory.mktemp("folders")
-    few = ["--n", "8", "--threads", "1"]
+    few = ["--n", "8", "--threads", "1", "--max-new-tokens", "12"]
     main(["analyze", "tiny-recall", *few, "--out", str(root / "analysis")])
     main(
         [
@@ -95,7 +95,7 @@ def test_what_an_analysis_keeps_is_not_thought_again(
     page = (folders / "analysis" / "index.html").read_bytes()
     for name in ("read_batches", "logit_lens"):
         monkeypatch.delattr(f"codi_lens.reports.questions.closely.{name}")
-    analysis = ["analyze", "tiny-recall", "--n", "8", "--threads", "1"]
+    analysis = ["analyze", "tiny-recall", "--n", "8", "--threads", "1", "--max-new-tokens", "12"]
     main([*analysis, "--out", str(folders / "analysis")])
     assert (folders / "analysis" / "index.html").read_bytes() == page
 

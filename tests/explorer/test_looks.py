@@ -151,6 +151,7 @@ def test_it_is_quick_with_512_heads(open_explorer, saved_large) -> None:
     assert times["head"] < 50 and times["withTokens"] < 50 and times["metric"] < 100, times
     rows = view.page.locator(".body .row").count()
     assert rows < 40, "only rows in sight exist"
+    assert saved_large.stat().st_size < 15_000_000
 
 
 def test_the_last_of_512_rows_can_be_reached(open_explorer, saved_large) -> None:

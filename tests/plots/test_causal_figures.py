@@ -300,6 +300,7 @@ def test_the_patch_command_writes_a_page_or_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["patch", str(ROOT / "checkpoints" / "tiny-gpt2"), "--n", "6", "--threads", "1"]
+    arguments += ["--max-new-tokens", "12"]
     out = tmp_path / "out"
     main([*arguments, "--questions", "edges", "--out", str(out)])
     assert "Which attention between positions" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -37,7 +38,6 @@ from codi_lens.study.run import run_study
 
 ATTENTION = make_attention()
 HEADS = make_heads(ATTENTION)
-STUDY = run_study(random_attention(n_layers=6, n_heads=5), "some model")
 _LETTER = 6.6
 """Points of a letter of the panels' titles, on average."""
 
@@ -75,6 +75,7 @@ def estimates(scale: float) -> go.Figure:
     return attribution_scatter(given, measured, Association(1.0, 1.0, 1.0, 0.00001, 9))
 
 
+@cache
 def figures() -> dict[str, go.Figure]:
     curves = {"order": ["top", "random 1"], "k": 1, "effect": [-2.0, -0.5]}
     curves |= {"effect_low": [-3.0, -1.0], "effect_high": [-1.0, 0.0]}
@@ -83,7 +84,7 @@ def figures() -> dict[str, go.Figure]:
         {"quantity": ["hub ratio", "hub ratio"], "at": ["ct0", "ct1"], "value": [1.0, 1.2]}
     ).assign(low=0.5, high=1.5, null=1.0)
     return {
-        **study_figures(STUDY),
+        **study_figures(run_study(random_attention(n_layers=6, n_heads=5), "some model")),
         "map": plots.head_map(HEADS, "hub"),
         "top": plots.top_heads(ATTENTION, HEADS),
         "ranks": plots.score_intervals(HEADS, "hub"),
@@ -129,16 +130,12 @@ def edge_costs() -> pd.DataFrame:
     )
 
 
-FIGURES = figures()
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_subtitles_end_within_the_figure(name: str) -> None:
-    figure = FIGURES[name]
-    layout: Any = figure.layout
-    room = style.width_of(figure) - layout.margin.l
-    lines = (layout.title.subtitle.text or "").split("<br>")
-    assert [line for line in lines if 6.3 * len(line) > room] == []
+def test_subtitles_end_within_the_figure() -> None:
+    for name, figure in figures().items():
+        layout: Any = figure.layout
+        room = style.width_of(figure) - layout.margin.l
+        lines = (layout.title.subtitle.text or "").split("<br>")
+        assert [line for line in lines if 6.3 * len(line) > room] == [], name
 
 
 def luminance(colour: str) -> float:
@@ -234,56 +231,56 @@ def test_estimates_far_smaller_than_effects_do_not_lie_on_one_line() -> None:
 
 
 def test_no_p_and_no_q_is_said_to_be_zero() -> None:
-    for name, figure in FIGURES.items():
+    for name, figure in figures().items():
         shown = str(figure.to_json())
         assert not re.search(r"\b[pq] = 0\.0+\b", shown), name
         assert not re.search(r"\b[pq] = %{", shown), name
-    notes = traces_of(FIGURES["effects"])[0].customdata
+    notes = traces_of(figures()["effects"])[0].customdata
     assert notes[0][0][-1] == "q < 0.001" and notes[2][7][-1] == "q is not known"
 
 
 def test_numbers_have_a_true_minus_and_none_before_zero() -> None:
-    for name, figure in FIGURES.items():
+    for name, figure in figures().items():
         for trace in traces_of(figure):
             texts = [str(text) for text in np.ravel(trace.text if trace.text is not None else [])]
             assert [text for text in texts if re.search(r"-\d|−0\.0+$", text)] == [], name
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_takes_the_width_of_where_it_stands(name: str) -> None:
-    layout: Any = FIGURES[name].layout
-    assert layout.width is None and layout.autosize and layout.height
-    assert 0 < style.least_width_of(FIGURES[name]) <= style.width_of(FIGURES[name])
+def test_a_figure_takes_the_width_of_where_it_stands() -> None:
+    for name, figure in figures().items():
+        layout: Any = figure.layout
+        assert layout.width is None and layout.autosize and layout.height, name
+        assert 0 < style.least_width_of(figure) <= style.width_of(figure), name
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_titles_of_panels_do_not_run_into_each_other(name: str) -> None:
+def test_titles_of_panels_do_not_run_into_each_other() -> None:
     """At the least width, below which a page lets the figure scroll."""
-    layout: Any = FIGURES[name].layout
-    inner = style.least_width_of(FIGURES[name]) - layout.margin.l - layout.margin.r
-    titles = [
-        (
-            round(note.y, 3),
-            note.x,
-            max(map(len, re.sub("<(?!br).*?>", "", note.text).split("<br>"))),
-        )
-        for note in layout.annotations
-        if note.xref == "paper" and note.yref == "paper" and not note.textangle and note.x > 0
-    ]
-    for (y, x, long), (next_y, next_x, next_long) in pairwise(titles):
-        if y == next_y:
-            assert (next_x - x) * inner > _LETTER * (long + next_long) / 2, (name, x)
+    for name, figure in figures().items():
+        layout: Any = figure.layout
+        inner = style.least_width_of(figure) - layout.margin.l - layout.margin.r
+        titles = [
+            (
+                round(note.y, 3),
+                note.x,
+                max(map(len, re.sub("<(?!br).*?>", "", note.text).split("<br>"))),
+            )
+            for note in layout.annotations
+            if note.xref == "paper" and note.yref == "paper" and not note.textangle and note.x > 0
+        ]
+        for (y, x, long), (next_y, next_x, next_long) in pairwise(titles):
+            if y == next_y:
+                assert (next_x - x) * inner > _LETTER * (long + next_long) / 2, (name, x)
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_colour_of_a_figure_can_be_seen_on_a_dark_page(name: str) -> None:
+def test_every_colour_of_a_figure_can_be_seen_on_a_dark_page() -> None:
     card = style.DARK_COLOURS["white"]
     faint = {"#e6e8eb", "white"}  # lines of the grid, and what is filled with the page's colour
-    for colour in set(colours_in(figure_data(FIGURES[name]))) - faint:
-        if colour.startswith("rgba"):
-            assert colour in style.DARK_COLOURS
-            continue
-        assert contrast(style.DARK_COLOURS.get(colour, colour), card) >= 3, colour
+    for name, figure in figures().items():
+        for colour in set(colours_in(figure_data(figure))) - faint:
+            if colour.startswith("rgba"):
+                assert colour in style.DARK_COLOURS, name
+                continue
+            assert contrast(style.DARK_COLOURS.get(colour, colour), card) >= 3, (name, colour)
 
 
 def test_text_colours_of_dark_figures_have_the_contrast_of_text() -> None:
@@ -315,7 +312,7 @@ def test_notebooks_keep_an_image_beside_each_figure(monkeypatch: pytest.MonkeyPa
     before = plotly.io.renderers.default
     try:
         assert show_images_too(scale=1) is None
-        bundle = plotly.io.renderers._build_mime_bundle(FIGURES["map"].to_dict())
+        bundle = plotly.io.renderers._build_mime_bundle(figures()["map"].to_dict())
     finally:
         plotly.io.renderers.default = before
     assert {"application/vnd.plotly.v1+json", "image/png"} <= {*bundle}

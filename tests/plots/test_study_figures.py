@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,26 @@ def evidence_of(study: Study, attention: xr.DataArray) -> Evidence:
     return gather_evidence(attention, heads, types, n_resamples=20)
 
 
-EVIDENCE = {
-    "some model": evidence_of(STUDY, random_attention(n_layers=6, n_heads=5)),
-    "another model": evidence_of(OTHER, random_attention(n_layers=2, n_heads=4, n=4, seed=1)),
-}
-FIGURES = report_figures(
-    [STUDY, OTHER], {"some model": CORRECTED, "another model": CORRECTED}, EVIDENCE
-)
-ALL = {**FIGURES, "published heads": published_patterns(), "published hubs": published_hub_bars()}
+@cache
+def evidence() -> dict[str, Evidence]:
+    return {
+        "some model": evidence_of(STUDY, random_attention(n_layers=6, n_heads=5)),
+        "another model": evidence_of(OTHER, random_attention(n_layers=2, n_heads=4, n=4, seed=1)),
+    }
+
+
+@cache
+def drawn() -> dict[str, go.Figure]:
+    corrected = {"some model": CORRECTED, "another model": CORRECTED}
+    return report_figures([STUDY, OTHER], corrected, evidence())
+
+
+@cache
+def with_published() -> dict[str, go.Figure]:
+    published = {"heads": published_patterns(), "hubs": published_hub_bars()}
+    return {**drawn(), **{f"published {name}": each for name, each in published.items()}}
+
+
 QUICK = ("--threads", "1", "--n-probe", "60")
 STRICT = ("--threads", "1", "--n-probe", "0", "--thresholds.consistent-std", "0.0001")
 TINY, LLAMA = (str(ROOT / "checkpoints" / name) for name in ("tiny-gpt2", "tiny-llama"))
@@ -90,32 +103,32 @@ def test_the_six_figures_have_the_studys_names() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_attention_is_drawn_over_0_to_1_with_impossible_cells_marked(name: str) -> None:
-    figure = ALL[name]
-    axis: Any = figure.layout
-    drawn, impossible = heatmaps(figure, "attention"), heatmaps(figure, "impossible")
-    assert len(drawn) == len(impossible)
-    if drawn:
-        assert (axis.coloraxis.cmin, axis.coloraxis.cmax) == style.ATTENTION_RANGE
-    # Clusters are in the position view, where the diagonal is self-attention and possible.
-    last = 0 if name.endswith("evidence/clusters") else -1
-    for cells, gaps in zip(drawn, impossible, strict=True):
-        below = np.tril(np.ones_like(cells, dtype=bool), last)
-        np.testing.assert_array_equal(np.isnan(cells), ~below)
-        np.testing.assert_array_equal(np.isnan(gaps), below)
+def test_attention_is_drawn_over_0_to_1_with_impossible_cells_marked() -> None:
+    for name, figure in with_published().items():
+        axis: Any = figure.layout
+        cells, gaps = heatmaps(figure, "attention"), heatmaps(figure, "impossible")
+        assert len(cells) == len(gaps), name
+        if cells:
+            found = (axis.coloraxis.cmin, axis.coloraxis.cmax)
+            assert found == style.ATTENTION_RANGE, name
+        # Clusters are in the position view, where the diagonal is self-attention and possible.
+        last = 0 if name.endswith("evidence/clusters") else -1
+        for attention, impossible in zip(cells, gaps, strict=True):
+            below = np.tril(np.ones_like(attention, dtype=bool), last)
+            np.testing.assert_array_equal(np.isnan(attention), ~below, name)
+            np.testing.assert_array_equal(np.isnan(impossible), below, name)
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_every_figure_has_a_title_a_size_and_readable_text(name: str) -> None:
-    layout: Any = ALL[name].layout
-    assert layout.title.text and layout.title.subtitle.text
-    least = 600 if "/evidence/" in name else 700  # those stand two abreast
-    assert layout.width is None  # it takes that of its page or notebook cell
-    assert style.width_of(ALL[name]) >= least and layout.height >= 300
-    sizes = re.findall(r'"size":\s*(\d+)', str(ALL[name].to_json()))
-    texts = [note.font.size for note in layout.annotations] + [layout.font.size]
-    assert sizes and min(texts) >= 12
+def test_every_figure_has_a_title_a_size_and_readable_text() -> None:
+    for name, figure in with_published().items():
+        layout: Any = figure.layout
+        assert layout.title.text and layout.title.subtitle.text, name
+        least = 600 if "/evidence/" in name else 700  # those stand two abreast
+        assert layout.width is None, name  # it takes that of its page or notebook cell
+        assert style.width_of(figure) >= least and layout.height >= 300, name
+        sizes = re.findall(r'"size":\s*(\d+)', str(figure.to_json()))
+        texts = [note.font.size for note in layout.annotations] + [layout.font.size]
+        assert sizes and min(texts) >= 12, name
 
 
 def test_strongest_heads_are_those_of_the_stats_with_their_matrices() -> None:
@@ -218,10 +231,10 @@ def test_corrected_triptych_shows_value_interval_and_null() -> None:
 def make_page(text: str = "No.", explorers: dict[str, str] | None = None) -> str:
     return study_page(
         [STUDY, OTHER],
-        FIGURES,
+        drawn(),
         {"some model": CORRECTED, "another model": CORRECTED},
         {name: [Measured("Q?", text, "M", "C")] for name in ("some model", "another model")},
-        EVIDENCE,
+        evidence(),
         {name: {"Model": name} for name in ("some model", "another model")},
         explorers,
     )

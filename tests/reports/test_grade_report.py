@@ -17,6 +17,7 @@ from codi_lens.problems import Reference, WordProblem, word_problems
 from codi_lens.reports.questions.reading_back import reading_back
 
 ARGUMENTS = ["--control", "tiny-recall-control", "--n", "32", "--seed", "3", "--threads", "1"]
+ARGUMENTS += ["--max-new-tokens", "12"]  # what an arm broke would talk on to 64
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,7 @@ def test_pairs_for_totals_are_of_the_family_that_the_model_learnt(tmp_path: Path
     """Pairs of another family would hold words that its tokenizer lacks, which warns."""
     model = CodiModel.from_pretrained("tiny-recall")
     given = word_problems(4, family="mixed")
-    patch_positions(model, given, tmp_path / "out", questions=["totals"], n_pairs=5, progress=False)
+    patch_positions(model, given, tmp_path / "out", questions=["totals"], n_pairs=5, **QUIET)
     swaps = pd.read_csv(tmp_path / "out" / "total_swaps.csv")
     assert set(swaps["n_operations"]) == {3, 4, 5}
 

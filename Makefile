@@ -8,8 +8,7 @@ READY4 := $(VENV4)/.installed
 # Bytecode that is not kept is compiled again in every process of the tests.
 unexport PYTHONDONTWRITEBYTECODE
 # Notebooks draw no static images where nobody keeps their outputs.
-# Kernels of notebooks are forked from one process, which imports the libraries once.
-PYTEST := JUPYTER_PATH=$(CURDIR)/tests/support OMP_NUM_THREADS=1 PLOTLY_RENDERER=plotly_mimetype $(BIN)/pytest
+PYTEST := OMP_NUM_THREADS=1 PLOTLY_RENDERER=plotly_mimetype $(BIN)/pytest
 # What needs no model; tests of more than a second here are marked as slow.
 QUICK := tests/test_architecture.py tests/test_metrics.py tests/test_positions.py \
 	tests/test_stats.py tests/problems tests/attention tests/study \

@@ -207,13 +207,25 @@ def test_work_is_followed_in_terminals_only(tiny_gpt2: CodiModel) -> None:
     assert "intervening: 100%" in file.getvalue()
 
 
-@pytest.mark.parametrize(("long", "followed"), [(0.0, True), (1e9, False)])
+@pytest.mark.parametrize(
+    ("long", "followed", "command"),
+    [
+        (0.0, True, "patch tiny-gpt2 --questions thoughts"),
+        (1e9, False, "patch tiny-gpt2 --questions thoughts"),
+        (0.0, True, "ablate tiny-gpt2 --heads L1H7 --way explain --at question"),
+    ],
+)
 def test_long_commands_are_planned_before_they_are_followed(
-    long: float, followed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    long: float, followed: bool, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning, "LONG", long)
     out = tmp_path / "out"
+    given = [*command.split(), "--n", "4", "--out", str(out)]
     with redirect_stderr(Terminal()) as terminal:
-        main(["patch", "tiny-gpt2", "--questions", "thoughts", "--n", "4", "--out", str(out)])
+        main(given)
     assert bool(terminal.lines) == followed
     assert (out / "index.html").exists()
+    if followed:
+        with redirect_stderr(Terminal()) as again:
+            main(given)
+        assert not again.lines, "what is there is not planned"

@@ -37,8 +37,8 @@ def gather(*folders: str | Path) -> Explorer:
     what the lens read in the same problems, from all.
 
     Args:
-        folders: of `codi-lens analyze`, `ablate`, `patch`, `read`, or `results/MODEL` of `study`,
-            all of one model.
+        folders: of `codi-lens extract`, `analyze`, `ablate`, `patch`, `read`, or `results/MODEL` of
+            `study`, all of one model.
 
     Raises:
         OutputError: no such folder, none that holds attention, or one of another model or that does
@@ -49,7 +49,8 @@ def gather(*folders: str | Path) -> Explorer:
     if not kept:
         raise OutputError(
             f"{' and '.join(map(str, places))} {'holds' if len(places) == 1 else 'hold'} no "
-            f"attention{_elsewhere(places)}; give the folder of codi-lens analyze, ablate or patch."
+            f"attention{_elsewhere(places)}; give the folder of codi-lens extract, analyze, ablate "
+            "or patch."
         )
     attention = next(iter(kept.values()))
     own = _questions(attention)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 
@@ -56,12 +56,13 @@ def carried_out(
 
 
 def _is_long(model: CodiModel, corpora: Collection[Sequence[Problem]]) -> bool:
-    from codi_lens.attention.extract import extract
+    from codi_lens.readout.batches import read_all
     from codi_lens.work import rehearse
 
+    running: dict[str, Any] = {"batch_size": 32, "max_new_tokens": 64, "progress": False}
     with rehearse(repeats=0) as plan:
         for problems in corpora:
-            extract(model, problems, progress=False)
+            read_all([], model, problems, "thinking", **running)
     cfg = model.lens.cfg
     return plan.seconds[0] * cfg.n_layers * cfg.n_heads > LONG
 

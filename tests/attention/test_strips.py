@@ -114,6 +114,13 @@ def test_what_was_stopped_goes_on_and_what_is_damaged_is_made_again(
     extract(tiny_gpt2, PROBLEMS, out, strips=True, **ASKED)
     assert same(open_strips(out), open_strips(kept))
 
+    for name in ("token", "first_token", "n_tokens"):  # zarr would read it as if it were empty
+        (out / name / "c" / "0").unlink()
+        with pytest.raises(OutputError, match=f"holds 0 of {len(PROBLEMS)} problems"):
+            open_strips(out)
+        extract(tiny_gpt2, PROBLEMS, out, strips=True, **ASKED)
+        assert same(open_strips(out), open_strips(kept))
+
 
 def test_strips_are_taken_from_an_earlier_extraction(
     tiny_gpt2: CodiModel, kept: Path, tmp_path: Path

@@ -11,10 +11,13 @@ from io import StringIO
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from warnings import warn
 
 import pytest
+from rich.console import Console
 
 from codi_lens import (
+    CodiLensError,
     CodiModel,
     OutputError,
     decode_thoughts,
@@ -32,7 +35,7 @@ from codi_lens.plans import Plan, counting
 from codi_lens.problems import Problem, word_problems
 from codi_lens.reports.ablate import ablate_set
 from codi_lens.thinking.clean_runs import CleanRuns
-from codi_lens.work import Stage
+from codi_lens.work import Stage, rehearsing
 
 PROBLEMS = word_problems(40, seed=1)
 HEADS = [(1, 7), (0, 2), (2, 3)]
@@ -234,6 +237,23 @@ def test_work_is_followed_in_terminals_only(tiny_gpt2: CodiModel) -> None:
         sweep_heads(tiny_gpt2, PROBLEMS[:4], HEADS, max_new_tokens=4)
     assert "in all" not in file.getvalue()
     assert "intervening: 100%" in file.getvalue()
+
+
+def test_what_a_sample_lacks_stops_no_work(
+    tiny_gpt2: CodiModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(out: Path, progress: bool = True) -> str:
+        if rehearsing():
+            warn("made up", stacklevel=2)
+            raise CodiLensError("No clean answer holds a number.")
+        return f"made in {out.name}, with a bar: {progress}"
+
+    monkeypatch.setattr(planning, "LONG", 0.0)
+    with redirect_stderr(Terminal()):
+        made = planning.carried_out(
+            Console(), tiny_gpt2, [PROBLEMS[:4]], make, tmp_path / "out", dry_run=False
+        )
+    assert made == "made in out, with a bar: True"
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from warnings import catch_warnings
 
 from rich.console import Console
 
 from codi_lens.cli.printing import print_findings, print_table
+from codi_lens.errors import CodiLensError
 from codi_lens.wording import count
 
 if TYPE_CHECKING:
@@ -49,8 +51,13 @@ def carried_out(
         return None
     if not (sys.stderr.isatty() and _is_long(model, corpora)):
         return make(out=out)
-    with console.status("planning, by running a sample"), rehearse(repeats=0) as plan:
-        make(out=plan.folder / "out", progress=False)
+    try:
+        status = console.status("planning, by running a sample")
+        # What is made up is not warned of; the work has warnings of its own.
+        with status, catch_warnings(action="ignore"), rehearse(repeats=0) as plan:
+            make(out=plan.folder / "out", progress=False)
+    except CodiLensError:  # a sample may lack what the whole has; if not, the work says it
+        return make(out=out)
     with follow(plan):
         return make(out=out)
 

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from functools import partial
 from io import StringIO
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from warnings import warn
 
 import pytest
+from rich.console import Console
 
-from codi_lens import CodiModel, OutputError, extract, follow, rehearse, sweep_heads
+from codi_lens import (
+    CodiLensError,
+    CodiModel,
+    OutputError,
+    decode_thoughts,
+    extract,
+    follow,
+    logit_lens,
+    rehearse,
+    sweep_heads,
+)
 from codi_lens.causal import batches as measuring
 from codi_lens.cli import planning
 from codi_lens.cli.main import main
 from codi_lens.interventions import clean_values
 from codi_lens.plans import Plan, counting
-from codi_lens.problems import word_problems
+from codi_lens.problems import Problem, word_problems
 from codi_lens.reports.ablate import ablate_set
 from codi_lens.thinking.clean_runs import CleanRuns
-from codi_lens.work import Stage
+from codi_lens.work import Stage, rehearsing
 
 PROBLEMS = word_problems(40, seed=1)
 HEADS = [(1, 7), (0, 2), (2, 3)]
@@ -105,6 +117,26 @@ def test_a_plan_of_a_report_counts_all_its_stages(tiny_gpt2: CodiModel, tmp_path
     assert plan.files == len(files)
     assert plan.bytes == pytest.approx(sum(path.stat().st_size for path in files), rel=0.1)
     assert plan.tokens == pytest.approx(fed.tokens, rel=0.1)
+
+
+def test_what_is_read_is_planned_from_a_sample_too(tiny_gpt2: CodiModel) -> None:
+    asked: dict[str, Any] = {"max_new_tokens": 12, "progress": False}
+
+    def read(some: Sequence[Problem]) -> object:
+        table = decode_thoughts(tiny_gpt2, some, 2, **asked)
+        assert table["problem"].unique().tolist() == [problem.id for problem in some]
+        lens = logit_lens(tiny_gpt2, some, k=2, at="thoughts", **asked)
+        assert lens["problem"].values.tolist() == [problem.id for problem in some]
+        return table
+
+    with counting() as sample, rehearse(repeats=0) as plan:
+        read(PROBLEMS)
+    with counting() as fed:
+        read(PROBLEMS)
+    assert [stage.name for stage in plan.stages] == ["decoding", "reading"]
+    assert plan.runs == 2 * len(PROBLEMS)
+    assert plan.tokens == pytest.approx(fed.tokens, rel=0.1)
+    assert sample.passes < fed.passes / 2
 
 
 def test_nothing_made_up_is_written(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
@@ -207,12 +239,29 @@ def test_work_is_followed_in_terminals_only(tiny_gpt2: CodiModel) -> None:
     assert "intervening: 100%" in file.getvalue()
 
 
+def test_what_a_sample_lacks_stops_no_work(
+    tiny_gpt2: CodiModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(out: Path, progress: bool = True) -> str:
+        if rehearsing():
+            warn("made up", stacklevel=2)
+            raise CodiLensError("No clean answer holds a number.")
+        return f"made in {out.name}, with a bar: {progress}"
+
+    monkeypatch.setattr(planning, "LONG", 0.0)
+    with redirect_stderr(Terminal()):
+        made = planning.carried_out(
+            Console(), tiny_gpt2, [PROBLEMS[:4]], make, tmp_path / "out", dry_run=False
+        )
+    assert made == "made in out, with a bar: True"
+
+
 @pytest.mark.parametrize(
     ("long", "followed", "command"),
     [
         (0.0, True, "patch tiny-gpt2 --questions thoughts"),
         (1e9, False, "patch tiny-gpt2 --questions thoughts"),
-        (0.0, True, "ablate tiny-gpt2 --heads L1H7 --way explain --at question"),
+        (0.0, True, "ablate tiny-gpt2 --heads L1H7 --at all --way explain"),
     ],
 )
 def test_long_commands_are_planned_before_they_are_followed(

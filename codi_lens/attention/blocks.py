@@ -97,7 +97,7 @@ class Kept:
     def create_whole(self, group: zarr.Group, name: str) -> None:
         """Make it one chunk that is written at once."""
         told: dict[str, Any] = {"shape": self.shape, "chunks": self.shape, "dtype": self.dtype}
-        told["fill_value"] = {"bool": False, "int64": 0}.get(self.dtype, np.nan)
+        told["fill_value"] = {"bool": False, "int64": -1}.get(self.dtype, np.nan)
         group.create_array(name, compressors=_CODECS, dimension_names=self.dims, **told)
 
 

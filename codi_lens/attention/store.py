@@ -210,7 +210,7 @@ def all_there(folder: Path, array: Any, rows: slice, size: int) -> Bool[np.ndarr
     """
     there = np.array([file.is_file() for file in _files(folder, array, rows)])
     if rows.stop - rows.start != size:
-        return np.repeat(there, BLOCK)[:size]  # a file is that of a block
+        return np.repeat(there, max(BLOCK, ceil(size / len(there))))[:size]  # of a block, or all
     each = _in_file(array)
     return there[np.arange(rows.start, rows.stop) // each - rows.start // each]
 

@@ -91,7 +91,7 @@ def strips_in(path: Path) -> Strips | None:
     with damage_named(store):
         if STRIP not in zarr.open_group(store, mode="r"):
             return None
-        told, arrays = finished(store, ("attention", "answer", STRIP))
+        told, arrays = finished(store, ("attention", "answer", STRIP, FIRST, LENGTH, "token"))
         return Strips(store, told, arrays)
 
 

@@ -238,7 +238,7 @@ def check_places(model: CodiModel, at: Scope | Mapping[str, Scope]) -> dict[str,
         places = {name: [name] for name in positions_in(model, at)}
     if any("answer" in place for place in places.values()):
         raise PositionError(
-            "The answers of two problems have no tokens that correspond; patch positions up to "
-            "'eot'."
+            "The answers of two problems have no tokens that correspond; patch positions before "
+            "the answer."
         )
     return {name: place[0] if len(place) == 1 else place for name, place in places.items()}

@@ -185,7 +185,7 @@ def patch(
     /,
     out: ResumedFolder,
     questions: Annotated[str | None, tyro.conf.arg(metavar="thoughts,totals,…")] = None,
-    at: Annotated[str, tyro.conf.arg(metavar="POSITIONS")] = "question,bot,thoughts,eot",
+    at: Annotated[str | None, tyro.conf.arg(metavar="POSITIONS")] = None,
     components: Annotated[str, tyro.conf.arg(metavar="POINTS")] = "resid_pre,mlp_out",
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
     n_pairs: Count = None,
@@ -200,7 +200,7 @@ def patch(
     Args:
         questions: Some of thoughts, totals, restoration, edges, hub; by default all (totals of
             built-in problems only).
-        at: Positions that restoration patches, by name, with commas.
+        at: Positions that restoration patches, by name, with commas; by default all but the answer.
         components: What restoration patches, with commas: resid_pre, resid_post, mlp_out, attn_out.
         n_pairs: How many pairs of problems for totals and restoration; by default as many.
     """
@@ -217,7 +217,7 @@ def patch(
         loaded,
         chosen,
         questions=None if questions is None else split_names(questions),
-        at=scope(at),
+        at=None if at is None else scope(at),
         components=points,
         n_pairs=n_pairs,
         min_effect=min_effect,

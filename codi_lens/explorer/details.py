@@ -21,6 +21,7 @@ from codi_lens.positions import row_of
 from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 from codi_lens.thinking.run import ThoughtRun
+from codi_lens.wording import count
 
 N_PROBLEMS = 100
 """So many problems a page shows one by one; its mean is over all."""
@@ -113,11 +114,17 @@ def strips_in_order(
     """Strips of runs over the first problems of the attention, by id; of kept ones, the first `n`.
 
     Raises:
-        AttentionError: runs of more problems than the attention has.
+        AttentionError: runs of more problems than the attention has, or strips of none of them.
     """
     if isinstance(runs, Mapping):
         kept: Any = runs
-        return first_strips(attention, kept, n)
+        found = first_strips(attention, kept, n)
+        if kept and n and not found:
+            raise AttentionError(
+                f"Of the first {count(n, 'problem')} of the attention runs= holds none; give the "
+                "strips of the same extraction."
+            )
+        return found
     listed = [runs] if isinstance(runs, ThoughtRun) else runs or ()
     strips = [strip for run in listed for strip in strips_of(run)]
     ids = with_ids(attention)["problem"].values.tolist()

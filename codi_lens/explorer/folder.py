@@ -65,7 +65,7 @@ def gather(*folders: str | Path) -> Explorer:
             details |= {id: found[id] for id in same if id in found}
         elif place in kept and (strips := strips_in(place)):
             some = first_strips(kept[place].sel(problem=same), strips)
-            details |= details_of(kept[place], some, None)
+            details = details_of(kept[place], some, None) | details
         if (place / LENS).is_file():
             rows = read_lens(place / LENS)
             lenses.append(rows[rows["problem"].isin(same)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from codi_lens.model import CodiModel
@@ -33,6 +34,7 @@ def read_batches(
     interventions: Sequence[Planned] = (),
     workers: Workers | None = None,
     ray_address: str | None = None,
+    instead: Callable[[Found, int], Found] | None = None,
 ) -> Iterator[tuple[list[int], Found]]:
     """Each batch's problems, by their place in the list, and what is read in their run.
 
@@ -49,12 +51,21 @@ def read_batches(
         progress: show a progress bar.
         interventions: alive in every run.
         workers, ray_address: who runs them; see `codi_lens.workers.spread`.
+        instead: makes up, in a rehearsal, what is read in so many runs from what was read in
+            others; without it a rehearsal runs every batch.
     """
     prompts = prepare_problems(model, problems)
     questions = questions_of(model, prompts)
-    spread = spread_of(workers, ray_address)
+    spread, stage = spread_of(workers, ray_address), Stage(desc)
 
     def run(batch: list[int]) -> Found:
+        if instead is None:
+            return run_now(batch)
+        longest = max(len(prompts[i]) for i in batch)
+        found, own = stage("", len(batch), len(batch) * longest, partial(run_now, batch))
+        return found if own else instead(found, len(batch))
+
+    def run_now(batch: list[int]) -> Found:
         found = model.think(
             [questions[i] for i in batch],
             max_new_tokens=max_new_tokens,
@@ -66,8 +77,8 @@ def read_batches(
         return read(batch, found)
 
     batches = [each.tolist() for each in batches_by_tokens(prompts, batch_size)]
-    bar = Stage(desc).bar(len(problems), "problem", shown=progress)
-    with bar as tell, closing(each_done(run, batches, model.device, spread)) as done:
+    done = each_done(run, batches, model.device, spread)
+    with stage.bar(len(problems), "problem", shown=progress) as tell, closing(done):
         for each in done:
             yield each
             tell(len(each[0]))
@@ -80,8 +91,8 @@ class Reader:
     Attributes:
         hook_names: of the activations that it needs.
         read: what it makes of a batch's problems, given by their place, and of their run; one for
-            each.
-        table: what comes of all of them, in the order of the problems.
+            each, which does not name it.
+        table: what comes of all of them, in the order of the problems, by name.
     """
 
     hook_names: Sequence[str]
@@ -104,11 +115,17 @@ def read_all(
     def read(batch: Sequence[int], run: ThoughtRun) -> list[Sequence[Any]]:
         return [each(batch, run) for each in reads]
 
-    for batch, parts in read_batches(read, model, problems, names, desc, **running):
+    asked = {"instead": _made_up, **running}
+    for batch, parts in read_batches(read, model, problems, names or None, desc, **asked):
         for own, part in zip(found, parts, strict=True):
             for i, each in zip(batch, part, strict=True):
                 own[i] = each
     return [reader.table(own) for reader, own in zip(readers, found, strict=True)]
+
+
+def _made_up(parts: list[Sequence[Any]], n: int) -> list[Sequence[Any]]:
+    """What each reader reads in so many runs, over and over."""
+    return [[part[i % len(part)] for i in range(n)] for part in parts]
 
 
 def itself(_: Sequence[int], run: ThoughtRun) -> ThoughtRun:

@@ -109,14 +109,15 @@ def probe_reader(
             states = cache[last][row, run.layout.bot : run.layout.bot + len(attention)]
             found.append(
                 [
-                    {"problem": problems[i].id} | each | {"answer": answer, "correct": correct}
+                    each | {"answer": answer, "correct": correct}
                     for each in _rows(model, run.tokens[row], states, attention, k)
                 ]
             )
         return found
 
     def table(found: Sequence[list[dict[str, object]]]) -> pd.DataFrame:
-        return pd.DataFrame([row for rows in found for row in rows])
+        named = zip(problems, found, strict=True)
+        return pd.DataFrame([{"problem": of.id} | row for of, rows in named for row in rows])
 
     return Reader([last, *patterns], rows_of, table)
 

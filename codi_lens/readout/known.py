@@ -56,6 +56,7 @@ def known_values(table: xr.Dataset, *, level: float = 0.95) -> pd.DataFrame:
 
     Raises:
         ProblemError: the table has no targets.
+        PositionError: it has neither positions by name nor thoughts.
 
     >>> from codi_lens import CodiModel
     >>> from codi_lens.problems import word_problems

@@ -123,7 +123,7 @@ def lens_reader(
     translator: Translator | None = None,
 ) -> Reader:
     """What `logit_lens` reads in runs of the model; same arguments and errors."""
-    cfg, ids = model.lens.cfg, [problem.id for problem in problems]
+    cfg = model.lens.cfg
     k = whole_number("k", k, 1, cfg.d_vocab_out, error=ProblemError)
     kept = _layers(layers, cfg.n_layers)
     wanted = chosen_targets(problems, targets)
@@ -133,11 +133,13 @@ def lens_reader(
 
     def read_in(batch: Sequence[int], run: ThoughtRun) -> list[xr.Dataset]:
         chosen = {name: [each[i] for i in batch] for name, each in ways.items()}
-        return _read_run(model, run, [ids[i] for i in batch], chosen, kept, k, at, translator)
+        return _read_run(model, run, chosen, kept, k, at, translator)
 
     def table(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-        questions = [problem.question for problem in problems]
-        whole = _together(parts).assign_coords(question=("problem", questions))
+        whole = _together(parts).assign_coords(
+            problem=[problem.id for problem in problems],
+            question=("problem", [problem.question for problem in problems]),
+        )
         whole.attrs = {"model": model.config.source, "translated": int(translator is not None)}
         return whole
 
@@ -169,7 +171,6 @@ def _layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
 def _read_run(
     model: CodiModel,
     run: ThoughtRun,
-    ids: Sequence[str],
     ways: Mapping[str, Sequence[Sequence[int]]],
     layers: Sequence[int],
     k: int,
@@ -180,7 +181,7 @@ def _read_run(
     cache = run.cache()
     states = torch.stack([cache[f"blocks.{layer}.hook_resid_post"] for layer in layers], dim=1)
     found: list[xr.Dataset] = []
-    for row, id in enumerate(ids):
+    for row in range(len(states)):
         columns = position_labels(run, at, row, states.shape[2])
         own = [ways[name][row] for name in ways]
         vectors = states[row][:, list(columns.values())]
@@ -203,7 +204,7 @@ def _read_run(
             dims="position",
         )
         coords: dict[str, Any] = {**axes, **names, "rank": range(1, k + 1), "target": list(ways)}
-        found.append(xr.Dataset(data, coords).expand_dims(problem=[id]))
+        found.append(xr.Dataset(data, coords).expand_dims("problem"))
     return found
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from codi_lens.causal.effects import share_of
-from codi_lens.errors import ProblemError
+from codi_lens.errors import PositionError, ProblemError
 from codi_lens.interventions.thoughts import truncate_thoughts
 from codi_lens.model import CodiModel
 from codi_lens.positions import thought_names
@@ -42,6 +42,7 @@ def rank_trajectories(table: xr.Dataset, *, level: float = 0.95) -> pd.DataFrame
 
     Raises:
         ProblemError: a table without targets.
+        PositionError: one without positions and thoughts.
 
     >>> from codi_lens.problems import word_problems
     >>> model = CodiModel.from_pretrained("checkpoints/tiny-gpt2")
@@ -54,6 +55,11 @@ def rank_trajectories(table: xr.Dataset, *, level: float = 0.95) -> pd.DataFrame
     """
     if "target_rank" not in table:
         raise ProblemError("The table holds no targets; give logit_lens targets, such as 'totals'.")
+    if not table["position"].size and not table["thought"].size:
+        raise PositionError(
+            "The table holds no position by name and no thought; read at='all', or let answers be "
+            "longer."
+        )
     rows: list[dict[str, Any]] = []
     for target in table["target"].values:
         own = table.sel(target=target)

@@ -75,7 +75,7 @@ def ablate_set(
         at: where, by name.
         candidates: problems among which donors with the same answer are looked for.
         min_effect: the least effect of interest, in nats.
-        source: see `extract`.
+        source: see `extract`; of runs with thoughts, whose attention the explorer shows.
         seed: of everything drawn.
         running: `problems_at_once`, `rows_at_once`, `max_new_tokens`, `progress`, `workers`,
             `ray_address`.
@@ -84,6 +84,8 @@ def ablate_set(
         CodiLensError: see `compare_interventions`; `out` holds something else.
     """
     positions_in(model, at)
+    if source is not None:
+        check_thoughts(model, "Attention of an earlier extraction", ", or leave it out")
     with open_report(out, f"ablate --heads {','.join(map(head_name, heads))}") as folder:
         settings: dict[str, Any] = {"mode": mode, "at": at, "seed": seed, **running}
         given = (model, problems, heads)
@@ -91,7 +93,7 @@ def ablate_set(
         questions = {"set": partial(controls_section, *given, **asked)}
         questions |= _in_pairs(*given, **settings)
         kept: dict[str, Any] = {"source": source, **decoding(running)}
-        if model.config.n_thoughts:  # whose attention the explorer shows
+        if model.config.n_thoughts:
             extract(model, problems, folder / AMONG_OUTCOMES, **kept)
         facts = _facts(model, len(problems), mode, at)
         return write_report(ask(questions, folder), folder, name_of(model), facts)

@@ -30,7 +30,6 @@ from codi_lens.reports.pages.folder import CausalReport, Question, ask, write_re
 from codi_lens.reports.pages.section import Section
 from codi_lens.reports.questions.pairs import (
     RESTORATION_TITLE,
-    WHOLE_RUN,
     restoration_section,
     running_totals_section,
 )
@@ -84,7 +83,7 @@ def patch_positions(
     out: str | Path,
     *,
     questions: Sequence[str] | None = None,
-    at: Scope = WHOLE_RUN,
+    at: Scope | None = None,
     components: Sequence[Component] = ("resid_pre", "mlp_out"),
     n_pairs: int | None = None,
     min_effect: float | int = MIN_EFFECT,
@@ -105,7 +104,7 @@ def patch_positions(
             default all that can be asked (without thoughts "restoration" and "edges"). "totals" is
             asked of pairs with 3, 4 and 5 operations that are drawn for it and not of `problems`,
             since it needs enough of each.
-        at: of restoration, each position by itself.
+        at: of restoration, each position by itself; by default all but the answer.
         components: of restoration: "resid_pre", "resid_post", "mlp_out", "attn_out".
         n_pairs: pairs for restoration at most, and for each number of operations that totals are
             asked of; by default as many as there are problems.
@@ -125,6 +124,7 @@ def patch_positions(
     n = len(problems) if n_pairs is None else n_pairs
     if n < 1:
         raise ProblemError(f"The number of pairs must be at least 1, not {n}.")
+    at = positions_in(model, "all")[:-1] if at is None else at
     check_places(model, at)
     least = check_min_effect(min_effect)
     given = _Given(model, list(problems), at, components, n, least, seed, source, running)

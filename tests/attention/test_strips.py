@@ -10,7 +10,15 @@ import pytest
 import xarray as xr
 import zarr
 
-from codi_lens import CodiModel, OutputError, explore, open_attention, open_strips, rehearse
+from codi_lens import (
+    AttentionError,
+    CodiModel,
+    OutputError,
+    explore,
+    open_attention,
+    open_strips,
+    rehearse,
+)
 from codi_lens.attention.blocks import BLOCK
 from codi_lens.attention.extract import extract
 from codi_lens.attention.strips import Strips
@@ -114,6 +122,13 @@ def test_what_was_stopped_goes_on_and_what_is_damaged_is_made_again(
     extract(tiny_gpt2, PROBLEMS, out, strips=True, **ASKED)
     assert same(open_strips(out), open_strips(kept))
 
+    for name in ("token", "first_token", "n_tokens"):  # zarr would read it as if it were empty
+        (out / name / "c" / "0").unlink()
+        with pytest.raises(OutputError, match=f"holds 0 of {len(PROBLEMS)} problems"):
+            open_strips(out)
+        extract(tiny_gpt2, PROBLEMS, out, strips=True, **ASKED)
+        assert same(open_strips(out), open_strips(kept))
+
 
 def test_strips_are_taken_from_an_earlier_extraction(
     tiny_gpt2: CodiModel, kept: Path, tmp_path: Path
@@ -152,6 +167,8 @@ def test_the_explorer_shows_them_without_a_model(
         strip["token"].values.tolist() for strip in strips.values()
     ]
     assert gather(folder).payload["problems"] == shown["problems"]
+    with pytest.raises(AttentionError, match="the first 5 problems of the attention runs= holds"):
+        explore(attention.assign_coords(problem=[*"abcdef"]), runs=strips, n_problems=5)
 
     analyze(tiny_gpt2, some, tmp_path / "thought", progress=False)
     kept_patterns: list[object] = []
@@ -165,6 +182,10 @@ def test_the_explorer_shows_them_without_a_model(
     monkeypatch.setattr(CodiModel, "think", noted)
     analyze(tiny_gpt2, some, tmp_path / "taken", source=folder, progress=False)
     assert not any(kept_patterns), "nothing is thought about for strips"
+    told = gather(tmp_path / "taken").payload["problems"]
+    assert told[0]["totals"], "which an extraction does not know"
+    for both in ((tmp_path / "taken", folder), (folder, tmp_path / "taken")):
+        assert gather(*both).payload["problems"] == told
     one, other = (read_details(tmp_path / name / "details.npz") for name in ("thought", "taken"))
     assert list(one) == list(other)
     for id, detail in one.items():

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from codi_lens import CodiModel
-from codi_lens.errors import ProblemError
+from codi_lens.errors import PositionError, ProblemError
 from codi_lens.interventions.thoughts import truncate_thoughts
 from codi_lens.plots.readout import shares as figures
 from codi_lens.problems import is_correct, word_problems
+from codi_lens.readout.known import known_values
 from codi_lens.readout.readable import readable_and_used, readable_sentence
 from codi_lens.readout.reading import logit_lens
 from codi_lens.readout.trajectories import rank_trajectories, stopped_answers
@@ -34,6 +35,9 @@ def test_ranks_over_layers_and_thoughts_are_those_of_the_lens(tiny: CodiModel) -
     assert [trace.name for trace in traces[::2]] == ["total 1", "total 2"]
     with pytest.raises(ProblemError, match="holds no targets"):
         rank_trajectories(logit_lens(tiny, PROBLEMS[:1], at="bot", **QUIET))
+    without: Any = {"targets": "answer", "at": "question", "way": "skip"}
+    with pytest.raises(PositionError, match="no position by name and no thought"):
+        known_values(logit_lens(tiny, PROBLEMS[:1], **without, **QUIET))
 
 
 def test_answers_after_each_thought_are_those_of_truncated_runs(tiny: CodiModel) -> None:

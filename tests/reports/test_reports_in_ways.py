@@ -50,7 +50,8 @@ def test_heads_are_ablated_in_the_way(way: str, tmp_path: Path) -> None:
         ("ablate --all", "or ablate heads by name"),
         ("ablate --top 2", "or ablate heads by name"),
         ("ablate --heads L1H7", "'thinking'; give at least one of question"),
-        ("patch --questions thoughts --at question", "The question 'thoughts' is about"),
+        ("ablate --heads L1H7 --at all --from elsewhere", "extraction is about thoughts"),
+        ("patch --questions thoughts", "The question 'thoughts' is about"),
         ("extract --scores-only", "extract_scores is about thoughts"),
     ],
 )
@@ -80,13 +81,14 @@ def test_what_is_about_thoughts_alone_offers_no_way(
 
 
 def test_patch_asks_what_can_be_asked(tmp_path: Path) -> None:
-    for way, at, n_edges in (("skip", "bot,eot", 6), ("explain", "question", 1)):
+    for way, at, n_edges in (("skip", {"bot", "eot"}, 6), ("explain", {"question"}, 1)):
         out = tmp_path / way
-        main(["patch", TINY, "--way", way, "--at", at, "--out", str(out), *OPTIONS])
+        main(["patch", TINY, "--way", way, "--out", str(out), *OPTIONS])
         assert len(pd.read_csv(out / "edges.csv")) == n_edges
         groups = pd.read_csv(out / "edge_groups.csv")["arm"]
         assert len(groups) and not groups.str.contains("thoughts").any()
-        assert pd.read_csv(out / "restoration_resid_pre.csv")["fraction"].notna().all()
+        restored = pd.read_csv(out / "restoration_resid_pre.csv")
+        assert restored["fraction"].notna().all() and at <= set(restored["position"])
         assert not (out / "thoughts.csv").exists()
 
 

@@ -43,7 +43,6 @@ _TOTALS_LEAD = (
     "keep in its thoughts is no discovery; its card says whether it was."
 )
 _NOT_MOST = "in no case shown to be most"
-WHOLE_RUN = ("question", "bot", "thoughts", "eot")
 
 
 def restoration_section(
@@ -51,7 +50,7 @@ def restoration_section(
     pairs: Sequence[Pair],
     out: str | Path | None = None,
     *,
-    at: Scope = WHOLE_RUN,
+    at: Scope,
     components: Sequence[Component] = ("resid_pre", "mlp_out"),
     note: str = "",
     seed: int = 0,

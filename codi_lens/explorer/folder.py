@@ -125,20 +125,18 @@ def _questions_of(
         OutputError: it does not say, or is of another model than the attention.
     """
     if theirs is not None:
-        model, fingerprint = str(theirs.attrs["model"]), theirs.attrs.get("fingerprint")
-        questions = _questions(theirs)
+        fingerprint, questions = theirs.attrs.get("fingerprint"), _questions(theirs)
     elif (folder / QUESTIONS).is_file():
         told = read_json(folder / QUESTIONS)
-        model, fingerprint = "another model", told.get("fingerprint")
-        questions = dict(told.get("questions", {}))
+        fingerprint, questions = told.get("fingerprint"), dict(told.get("questions", {}))
     else:
         raise OutputError(
             f"{folder} does not say which model and problems it is of; run its command again."
         )
     if fingerprint != attention.attrs.get("fingerprint"):
         raise OutputError(
-            f"{folder} is of another model ({model}) than the first folder "
-            f"({attention.attrs['model']}); give folders of one model."
+            f"{folder} is of another model than the first folder ({attention.attrs['model']}), or "
+            "of it in another way of answering; give folders of one model and one way."
         )
     return questions
 

@@ -107,8 +107,7 @@ def extract(
     dtype = told.get("dtype", "float32") if dtype is None else dtype
     check_choice("dtype", dtype, Float, OutputError)
     store = MemoryStore() if out is None else as_path("out", out)
-    settings = asked.settings | {"value_weighted": value_weighted, "dtype": dtype}
-    settings["strips"] = strips
+    settings = asked.settings | {"value_weighted": value_weighted, "strips": strips, "dtype": dtype}
     kept = {
         name: Kept(dims, asked.shape(dims), str(dtype))
         for name, dims in ({"attention": DIMS} | (WEIGHTED if value_weighted else {})).items()

@@ -233,9 +233,9 @@ class Extraction:
             if name != STRIP
         }
         if STRIP in found:
-            opening, strip = len(self.model.config.opening), moved(found[STRIP][0])
-            lengths = [len(self.prompts[i]) - opening for i in batch]
-            made[STRIP] = [np.resize(strip, (n, *strip.shape[1:])) for n in lengths]
+            strip = moved(found[STRIP][0])
+            asked = questions_of(self.model, [self.prompts[i] for i in batch])
+            made[STRIP] = [np.resize(strip, (len(each), *strip.shape[1:])) for each in asked]
         return made
 
     def _kept(

@@ -19,6 +19,7 @@ from codi_lens.attention.store import damage_named
 from codi_lens.errors import OutputError, as_path, shown
 from codi_lens.model import CodiModel
 from codi_lens.positions import query_names
+from codi_lens.thinking.prompts import questions_of
 from codi_lens.thinking.run import ThoughtRun
 
 _DIMS = ("token", "layer", "head", "query")
@@ -140,8 +141,7 @@ class Ragged:
 
     def __init__(self, model: CodiModel, prompts: Sequence[Sequence[int]]) -> None:
         """For questions with what opens the thoughts."""
-        opening = len(model.config.opening)
-        questions = [list(prompt[: len(prompt) - opening]) for prompt in prompts]
+        questions = questions_of(model, prompts)
         blocks = [questions[i : i + BLOCK] for i in range(0, len(questions), BLOCK)]
         most = max(sum(map(len, block)) for block in blocks)
         self.in_block = ceil(most / PIECE) * PIECE

@@ -26,7 +26,7 @@ from codi_lens.wording import count
 N_PROBLEMS = 100
 """So many problems a page shows one by one; its mean is over all."""
 Edges = Sequence[tuple[str, str]]
-Strips = Mapping[str, xr.DataArray]
+GivenStrips = Mapping[str, xr.DataArray]
 """Of problems, by id, the attention of every query to the tokens of the question."""
 
 
@@ -69,7 +69,7 @@ def with_ids(attention: xr.DataArray) -> xr.DataArray:
 
 def details_of(
     attention: xr.DataArray,
-    strips: Strips,
+    strips: GivenStrips,
     known: Mapping[str, Edges] | Sequence[Problem] | None,
 ) -> dict[str, Detail]:
     """Everything that is given of single problems, by their ids.
@@ -109,8 +109,8 @@ def details_of(
 
 
 def strips_in_order(
-    attention: xr.DataArray, runs: ThoughtRun | Iterable[ThoughtRun] | Strips | None, n: int
-) -> Strips:
+    attention: xr.DataArray, runs: ThoughtRun | Iterable[ThoughtRun] | GivenStrips | None, n: int
+) -> GivenStrips:
     """Strips of runs over the first problems of the attention, by id; of kept ones, the first `n`.
 
     Raises:
@@ -136,7 +136,7 @@ def strips_in_order(
     return dict(zip(ids, strips, strict=False))
 
 
-def first_strips(attention: xr.DataArray, strips: Strips, n: int = N_PROBLEMS) -> Strips:
+def first_strips(attention: xr.DataArray, strips: GivenStrips, n: int = N_PROBLEMS) -> GivenStrips:
     """Those of the first problems of the attention, which are shown one by one."""
     ids = map(str, attention["problem"].values[:n])
     return {id: strips[id] for id in ids if id in strips}

@@ -16,7 +16,7 @@ from codi_lens.errors import AttentionError, as_path, shown, whole_number
 from codi_lens.explorer.details import (
     N_PROBLEMS,
     Edges,
-    Strips,
+    GivenStrips,
     details_of,
     strips_in_order,
     with_ids,
@@ -125,7 +125,7 @@ class Explorer:
 def explore(
     attention: xr.DataArray,
     heads: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
-    runs: ThoughtRun | Sequence[ThoughtRun] | Strips | None = None,
+    runs: ThoughtRun | Sequence[ThoughtRun] | GivenStrips | None = None,
     effects: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
     readout: xr.Dataset | pd.DataFrame | None = None,
     baseline: xr.DataArray | Mapping[str, xr.DataArray] | None = None,

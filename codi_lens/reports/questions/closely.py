@@ -17,7 +17,7 @@ from codi_lens.errors import OutputError, as_path
 from codi_lens.explorer.details import (
     N_PROBLEMS,
     Detail,
-    Strips,
+    GivenStrips,
     details_of,
     first_strips,
     read_details,
@@ -65,7 +65,7 @@ def details_kept(
         kept = read_details(path)
         if list(kept) == ids:
             return kept
-    strips: Strips = {}
+    strips: GivenStrips = {}
     if source is not None and (there := strips_in(as_path("source", source))):
         strips = first_strips(attention, there)
     if not strips:
@@ -78,7 +78,7 @@ def details_kept(
 
 def _thought(
     model: CodiModel, problems: Sequence[Problem], max_new_tokens: int, progress: bool
-) -> Strips:
+) -> GivenStrips:
     ids = [each.id for each in problems]
     strips: dict[str, xr.DataArray] = {}
     for batch, run in read_batches(

@@ -7,6 +7,10 @@ to are fused as well. In float32 values are equal to rounding (1e-6); in half pr
 far apart as that precision is, and nearer to float32. All hooks but those of scores and patterns
 fire as they do there; whoever listens to one of these, or changes a module, gets TransformerLens'
 own pass.
+
+Where nobody listens to anything, the questions of a batch go through a CPU in portions of like
+length: less of them is padding, and what they need at a time stays in its caches, while problems
+share all the short passes that follow, each of which reads all weights.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ from transformer_lens.components.rms_norm import RMSNorm
 from transformer_lens.components.transformer_block import TransformerBlock
 from transformer_lens.hook_points import HookPoint
 
+from codi_lens.thinking.key_values import KeyValueEntry
+
 _NEEDS_EVERY_ROW = (".attn.hook_attn_scores", ".attn.hook_pattern")
 _OFF = (
     "use_attn_in",
@@ -43,6 +49,8 @@ _OFF = (
 )
 """Settings of a TransformerLens config that change what a block computes."""
 _PARTS = (TransformerBlock, Attention, GroupedQueryAttention, LayerNorm, RMSNorm)
+_PORTION = 512
+"""Tokens of questions that go through a CPU together: `make bench` is slower with 1,024."""
 
 
 def can_fuse(lens: HookedTransformer, hooked: Collection[str]) -> bool:
@@ -77,6 +85,8 @@ def run_blocks(
 ) -> tuple[Float[Tensor, "problem pos d_model"], list[Float[Tensor, "problem row head key"]]]:
     """The residual stream after the last block, and per layer the patterns of some queries.
 
+    At padding of a pass that goes in portions the stream is 0.
+
     Args:
         lens: the model, its hooks alive.
         residual: before the first block.
@@ -84,6 +94,56 @@ def run_blocks(
         entries: keys and values of each layer, which the new ones are appended to.
         queries: whose patterns are given: columns of this pass.
     """
+    portions = _portions(lens, mask, residual)
+    if len(portions) == 1:
+        return _run_blocks(lens, residual, mask, entries, queries)
+    after, patterns = torch.zeros_like(residual), list[list[Tensor]]()
+    caches: list[list[KeyValueEntry]] = []
+    for rows in portions:
+        start = int(mask[rows].argmax(dim=1).min())  # before it all of them are padding
+        caches.append([KeyValueEntry(e.past_keys[rows], e.past_values[rows]) for e in entries])
+        after[rows, start:], found = _run_blocks(
+            lens, residual[rows, start:], mask[rows, start:], caches[-1], queries[rows] - start
+        )
+        patterns.append([F.pad(pattern, (start, 0)) for pattern in found])
+    order = torch.cat(portions).argsort()
+
+    def joined(parts: Sequence[Tensor]) -> Tensor:
+        gaps = (mask.shape[1] - part.shape[1] for part in parts)
+        padded = [F.pad(part, (0, 0, 0, 0, gap, 0)) for part, gap in zip(parts, gaps, strict=True)]
+        return torch.cat(padded)[order]
+
+    for entry, parts in zip(entries, zip(*caches, strict=True), strict=True):
+        entry.append(joined([p.past_keys for p in parts]), joined([p.past_values for p in parts]))
+    return after, [torch.cat(parts)[order] for parts in zip(*patterns, strict=True)]
+
+
+def _portions(
+    lens: HookedTransformer,
+    mask: Int[Tensor, "problem key"],
+    residual: Float[Tensor, "problem pos d_model"],
+) -> list[Int[Tensor, " row"]]:
+    """The problems that go through together, long questions first."""
+    own = ".hook_pattern"  # whose hooks are the loop's, and do not fire
+    heard = any(p.fwd_hooks for name, p in lens.hook_dict.items() if not name.endswith(own))
+    if mask.shape[1] > residual.shape[1] or residual.device.type != "cpu" or heard:
+        return [torch.arange(len(mask), device=mask.device)]
+    lengths, order = mask.sum(dim=1).sort(descending=True, stable=True)
+    found, start = list[Tensor](), 0
+    while start < len(order):
+        end = start + max(1, _PORTION // int(lengths[start]))
+        found.append(order[start:end])
+        start = end
+    return found
+
+
+def _run_blocks(
+    lens: HookedTransformer,
+    residual: Float[Tensor, "problem pos d_model"],
+    mask: Int[Tensor, "problem key"],
+    entries: Sequence[TransformerLensKeyValueCacheEntry],
+    queries: Int[Tensor, "problem row"],
+) -> tuple[Float[Tensor, "problem pos d_model"], list[Float[Tensor, "problem row head key"]]]:
     size, length = residual.shape[1], mask.shape[1]
     real = rearrange(mask.bool(), "problem key -> problem 1 1 key")
     reach = torch.ones(size, length, dtype=torch.bool, device=mask.device)

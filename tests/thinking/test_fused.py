@@ -13,7 +13,7 @@ from support.checkpoint_maker import ARCHITECTURES, Recipe, make
 from codi_lens import CodiModel, Intervention, knock_out
 from codi_lens.errors import ActivationError
 from codi_lens.problems import word_problems
-from codi_lens.thinking import fused_pass, hooked, loop
+from codi_lens.thinking import fused_pass, loop
 from codi_lens.thinking.run import ThoughtRun
 
 PROBLEMS = word_problems(5, seed=4, n_operations=[1, 3, 5])
@@ -30,15 +30,15 @@ def model(request: pytest.FixtureRequest) -> CodiModel:
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The widths of all passes that were fused."""
+    """The widths of all passes that were fused, each portion by itself."""
     found: list[int] = []
-    run_blocks = fused_pass.run_blocks
+    run_blocks = fused_pass._run_blocks
 
     def count(lens: Any, residual: torch.Tensor, *rest: Any) -> Any:
         found.append(residual.shape[1])
         return run_blocks(lens, residual, *rest)
 
-    monkeypatch.setattr(hooked, "run_blocks", count)
+    monkeypatch.setattr(fused_pass, "_run_blocks", count)
     return found
 
 
@@ -61,9 +61,34 @@ def test_a_fused_run_is_the_run(model: CodiModel, passes: list[int]) -> None:
         assert passes[0] > 10 and passes[1:7] == [1] * 6
 
 
+def test_questions_go_through_in_portions_of_like_length(
+    model: CodiModel, passes: list[int]
+) -> None:
+    """Whatever their order; what follows them goes through together."""
+    many = [p.question for p in word_problems(40, seed=4, n_operations=[1, 3, 5])]
+    fused, plain = model.think(many, fused=True), model.think(many)
+    same(fused, plain)
+    portions = passes[: next(i for i, width in enumerate(passes) if width == 1)]
+    assert len(portions) > 2 and portions == sorted(portions, reverse=True)
+    assert max(portions) == fused.layout.bot + 1 > portions[-1] + 10
+    for again in (model.run_with_cache(many[-3:])[1], fused.cache()):
+        assert torch.isfinite(again["ln_final.hook_normalized"]).all()
+    passes.clear()
+    model.think(many, fused=True, max_new_tokens=1, names_filter="blocks.0.hook_resid_pre")
+    assert passes[:2] == [fused.layout.bot + 1, 1], "who listens sees all problems at once"
+
+
 @pytest.mark.filterwarnings("ignore::codi_lens.errors.CheckpointWarning")
 @pytest.mark.parametrize("backbone", ARCHITECTURES)
-def test_every_architecture_fuses(backbone: str, passes: list[int], tmp_path: Path) -> None:
+@pytest.mark.parametrize("portion", [20, 512])
+def test_every_architecture_fuses(
+    backbone: str,
+    portion: int,
+    passes: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fused_pass, "_PORTION", portion)
     model = CodiModel.from_pretrained(make(tmp_path / "made", Recipe(backbone)))
     fused, plain = (
         model.think(QUESTIONS, fused=fused, max_new_tokens=3) for fused in (True, False)

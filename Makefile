@@ -24,10 +24,8 @@ DEMO := codi_lens.json heads.csv heads_generation.csv summary.json findings.md d
 demo: $(READY)  ## the head of tiny-recall that reads back, and all others: writes demo/index.html
 	$(BIN)/codi-lens analyze tiny-recall --n 100 --out demo
 
-# In this order, from long files to short ones, so that both processes end at about the same time.
 test: lint  ## everything: lint, types, unit tests, doctests, notebooks
-	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=600 \
-		notebooks tests codi_lens
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder tests codi_lens
 
 test-quick: $(READY)  ## for the inner loop: units, doctests of light modules, architecture
 	$(PYTEST) -m "not slow" --exitfirst $(QUICK)
@@ -59,7 +57,7 @@ format: $(READY)  ## let ruff rewrite what it can
 js: $(READY)  ## bundle the explorer's JavaScript anew, its types from schema.json, its style Prettier's
 	$(BIN)/python tests/javascript/tools.py build
 
-notebooks: $(READY)  ## execute every notebook
+notebooks: $(READY)  ## execute every notebook in a kernel of Jupyter, which make test does without
 	$(PYTEST) -o addopts= --numprocesses 2 --nbmake --nbmake-timeout=600 notebooks
 
 # A benchmark prints its page; with SAVE=1 it also goes into benchmarks/results.

@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from codi_lens.thinking.prompts import batches_by_tokens
 
 HERE = Path(__file__).parent
-BATCH, LARGER = 16, 32
+SMALLER, BATCH, LARGER = 8, 16, 32
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def measure(size: Size) -> list[str]:
     sdpa.requires_grad_(False)
 
     problems = questions(size.problems, size.backbone.vocab_size)
-    batches, larger = (
-        [problems[i : i + n] for i in range(0, len(problems), n)] for n in (BATCH, LARGER)
+    smaller, batches, larger = (
+        [problems[i : i + n] for i in range(0, len(problems), n)] for n in (SMALLER, BATCH, LARGER)
     )
     beyond = model.config.n_thoughts + len(model.config.closing)
     cut = batches_by_tokens([[*each, model.config.bot] for each in problems], LARGER, beyond)
@@ -123,6 +123,10 @@ def measure(size: Size) -> list[str]:
             lambda: think(bridge, batches, False),
             len(problems),
         ),
+        f"(j) the floor, batches of {SMALLER}, like the portions in which (d) takes questions": (
+            lambda: [ways.floor(sdpa, model.config, batch) for batch in smaller],
+            len(problems),
+        ),
     }
     agree(unmerged, plain, bridge, model, some[0])
     times: dict[str, list[float]] = {name: [] for name in timed}
@@ -132,7 +136,7 @@ def measure(size: Size) -> list[str]:
             way()
             times[name].append(1000 * (time.thread_time() - begin) / n)
     medians = [statistics.median(found) for found in times.values()]
-    first, _, exact, ours, floor, larger_ones, _, cut_by_tokens, bridged = medians
+    first, _, exact, ours, floor, larger_ones, _, cut_by_tokens, bridged, least = medians
     lines = [
         f"## {size.title}",
         "",
@@ -149,13 +153,14 @@ def measure(size: Size) -> list[str]:
     return [
         *lines,
         "",
-        f"Fused, `model.think` takes {ours / floor:.2f} times the floor and is "
-        f"{first / ours:.1f} times as fast as the study's way; bit for bit {exact / floor:.2f} and "
-        f"{first / exact:.1f}. Batches of as many tokens take {cut_by_tokens / larger_ones:.2f} "
-        f"times what batches of {LARGER} take, and {cut_by_tokens / ours:.2f} times what those of "
-        f"{BATCH} take; the largest holds {padded(by_tokens):,} tokens, of {LARGER} problems "
-        f"{padded(larger):,}. On a `TransformerBridge` it takes {bridged / exact:.2f} times as "
-        "long as on a `HookedTransformer`, bit for bit.",
+        f"Fused, `model.think` takes {ours / floor:.2f} times the floor, {ours / least:.2f} times "
+        f"that in batches of {SMALLER}, and is {first / ours:.1f} times as fast as the study's "
+        f"way; bit for bit {exact / floor:.2f}, {exact / least:.2f} and {first / exact:.1f}. "
+        f"Batches of as many tokens take {cut_by_tokens / larger_ones:.2f} times what batches of "
+        f"{LARGER} take, and {cut_by_tokens / ours:.2f} times what those of {BATCH} take; the "
+        f"largest holds {padded(by_tokens):,} tokens, of {LARGER} problems {padded(larger):,}. On "
+        f"a `TransformerBridge` it takes {bridged / exact:.2f} times as long as on a "
+        "`HookedTransformer`, bit for bit.",
         bfloat16(model, half, some[:2]),
         "",
     ]

@@ -35,11 +35,13 @@ def table(output: str, title: str) -> dict[str, tuple[float, float]]:
 @pytest.mark.parametrize("title", ["GPT-2, small", "LLaMA, small"])
 def test_every_way_is_measured(output: str, title: str) -> None:
     rows = table(output, title)
-    assert [name[1] for name in rows] == list("abcdefghi")
+    assert [name[1] for name in rows] == list("abcdefghij")
     assert all(ms > 0 for ms, _ in rows.values())
     assert list(rows.values())[4][1] == 1.0
     section = output.split(f"## {title}")[1]
-    assert re.search(r"times the floor and is [\d.]+ times", section)
+    assert re.search(
+        r"times the floor, [\d.]+ times that in batches of 8, and is [\d.]+ times", section
+    )
     assert re.search(r"as many tokens take [\d.]+ times what batches of 32 take", section)
     assert re.search(r"bfloat16 .* attention differs by at most 0\.\d+", section)
 

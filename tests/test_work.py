@@ -34,6 +34,8 @@ from codi_lens.interventions import clean_values
 from codi_lens.plans import Plan, counting
 from codi_lens.problems import Problem, word_problems
 from codi_lens.reports.ablate import ablate_set
+from codi_lens.reports.analyze import analyze
+from codi_lens.reports.read import read_thoughts
 from codi_lens.thinking.clean_runs import CleanRuns
 from codi_lens.work import Stage, rehearsing
 
@@ -107,10 +109,30 @@ def test_the_time_of_a_plan_is_about_that_of_the_work(tiny_gpt2: CodiModel) -> N
     assert 0.2 < mean / (time.perf_counter() - begin) < 5  # a neighbour may come or go meanwhile
 
 
-def test_a_plan_of_a_report_counts_all_its_stages(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
-    asked: dict[str, Any] = {"max_new_tokens": 12, "problems_at_once": 4, "progress": False}
-    report = partial(ablate_set, tiny_gpt2, PROBLEMS[:16], HEADS, **asked)
+SHORT: dict[str, Any] = {"max_new_tokens": 12, "progress": False}
+
+
+@pytest.mark.parametrize(
+    ("report", "stages"),
+    [
+        (
+            partial(ablate_set, problems=PROBLEMS[:16], heads=HEADS, problems_at_once=4, **SHORT),
+            {"thinking", "set", "pairs", "donors"},
+        ),
+        (
+            partial(analyze, problems=PROBLEMS, batch_size=8, **SHORT),
+            {"thinking", "reading", "strips"},
+        ),
+        (partial(read_thoughts, problems=PROBLEMS, **SHORT), {"reading"}),
+    ],
+    ids=["ablate", "analyze", "read"],
+)
+def test_a_plan_of_a_report_counts_all_its_stages(
+    tiny_gpt2: CodiModel, tmp_path: Path, report: Work, stages: set[str]
+) -> None:
+    report = partial(report, tiny_gpt2)
     plan = planned(report)
+    assert {stage.name for stage in plan.stages} == stages
     with counting() as fed:
         report(out=tmp_path / "real")
     files = [path for path in (tmp_path / "real").rglob("*") if path.is_file()]
@@ -148,23 +170,26 @@ def test_nothing_made_up_is_written(tiny_gpt2: CodiModel, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "command",
+    ("command", "said"),
     [
-        "extract tiny-gpt2",
-        "extract tiny-gpt2 --scores-only",
-        "ablate tiny-gpt2 --heads L1H7,L0H2",
-        "patch tiny-gpt2 --questions thoughts",
-        "generalise tiny-recall --corpora hub,skip",
-        "grade tiny-recall",
+        ("extract tiny-gpt2", "4 runs, about"),
+        ("extract tiny-gpt2 --scores-only", "4 runs, about"),
+        ("analyze tiny-gpt2", "12 runs, about"),
+        ("read tiny-gpt2", "4 runs, about"),
+        ("study tiny-gpt2 --n-probe 120", "124 runs, about"),
+        ("ablate tiny-gpt2 --heads L1H7,L0H2", "and the clean runs: "),
+        ("patch tiny-gpt2 --questions thoughts", "and the clean runs: "),
+        ("generalise tiny-recall --corpora hub,skip", "Plan for 8 problems"),
+        ("grade tiny-recall", "Plan for 4 problems"),
     ],
 )
 def test_dry_run_prints_a_plan_and_writes_nothing(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     main([*command.split(), "--n", "4", "--dry-run", "--out", str(out)])
     printed = " ".join(capsys.readouterr().out.split())
-    assert f"Plan for {8 if 'generalise' in command else 4} problems" in printed
+    assert said in printed
     assert "files would be written; nothing was." in printed
     assert not out.exists()
     assert not list(tmp_path.iterdir())

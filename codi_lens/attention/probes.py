@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ from codi_lens.problems.problem import Problem, Problems, problem_list
 from codi_lens.problems.words import MAX_OPERATIONS, WordProblem, built_in, word_problems
 from codi_lens.stats import wilson_interval
 from codi_lens.thinking.ways import check_thoughts
+from codi_lens.work import Stage
 
 MIN_PROBLEMS = 50
 """With fewer distinct chains that have a total, its cells are NaN."""
@@ -305,12 +307,14 @@ def probe_thoughts(model: CodiModel, n: int, *, seed: int = 0, n_shuffles: int =
         n_shuffles: how often the totals are shuffled for the control.
     """
     check_thoughts(model, "probe_thoughts")
-    problems = word_problems(n, seed=seed)
-    thoughts = [
-        model.think(
-            [problem.question for problem in problems[start : start + _PROBE_BATCH]],
-            max_new_tokens=1,
-        ).thoughts.cpu()
-        for start in range(0, n, _PROBE_BATCH)
-    ]
+    problems, stage = word_problems(n, seed=seed), Stage("probing")
+
+    def think(batch: Sequence[Problem]) -> Float[Tensor, "problem thought d_model"]:
+        return model.think([each.question for each in batch], max_new_tokens=1).thoughts.cpu()
+
+    thoughts: list[Tensor] = []
+    for start in range(0, n, _PROBE_BATCH):
+        batch = problems[start : start + _PROBE_BATCH]
+        found, _ = stage("", len(batch), len(batch), partial(think, batch))
+        thoughts.append(found[: len(batch)])  # in a rehearsal those of the first batch
     return probe_totals(torch.cat(thoughts), problems, n_shuffles=n_shuffles, seed=seed)

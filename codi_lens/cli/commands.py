@@ -29,7 +29,7 @@ from codi_lens.cli.options import (
     scope,
     split_names,
 )
-from codi_lens.cli.planning import carried_out
+from codi_lens.cli.planning import carried_out, print_plan
 from codi_lens.cli.printing import print_findings, print_folder, print_report, print_table
 from codi_lens.errors import CodiLensError
 from codi_lens.outputs import check_output
@@ -42,6 +42,7 @@ def analyze(
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
     view: Literal["position", "generation"] = "position",
     source: From = None,
+    dry_run: DryRun = False,
     running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -57,9 +58,13 @@ def analyze(
     loaded = loading.load(model, console)
     from codi_lens.reports.analyze import analyze as run_analysis
 
-    analysis = run_analysis(
-        loaded, chosen, out, view=view, corpus=name, source=source, **vars(running)
+    make = partial(
+        run_analysis, loaded, chosen, view=view, corpus=name, source=source, **vars(running)
     )
+    if dry_run:
+        print_plan(console, len(chosen), make)
+        return
+    analysis = make(out=out)
     rows = []
     for row in analysis.heads[view].head(10).to_dict("records"):
         composite = f"{row['composite']:.2f}"
@@ -235,6 +240,7 @@ def read(
     out: Folder,
     k: int = 5,
     corpus: Annotated[Corpus, Flat] = Corpus(),  # noqa: B008  (frozen)
+    dry_run: DryRun = False,
     running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
     loading: Annotated[LoadingInWay, Flat] = LoadingInWay(),  # noqa: B008  (frozen)
 ) -> None:
@@ -250,4 +256,8 @@ def read(
     loaded = loading.load(model, console)
     from codi_lens.reports.read import read_thoughts
 
-    print_report(console, read_thoughts(loaded, chosen, out, k=k, **vars(running)))
+    make = partial(read_thoughts, loaded, chosen, k=k, **vars(running))
+    if dry_run:
+        print_plan(console, len(chosen), make)
+    else:
+        print_report(console, make(out=out))

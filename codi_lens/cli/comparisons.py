@@ -23,7 +23,7 @@ from codi_lens.cli.options import (
     Rows,
     split_names,
 )
-from codi_lens.cli.planning import carried_out
+from codi_lens.cli.planning import carried_out, print_plan
 from codi_lens.cli.printing import print_findings, print_folder, print_report, print_table
 from codi_lens.errors import ProblemError
 from codi_lens.outputs import check_output
@@ -40,6 +40,7 @@ def study(
     png: bool = False,
     thresholds: StudyThresholds = StudyThresholds(),  # noqa: B008  (frozen)
     sources: Annotated[tuple[Path, ...], tyro.conf.arg(name="from", metavar="DIR [DIR]")] = (),
+    dry_run: DryRun = False,
     running: Annotated[Batches, Flat] = Batches(),  # noqa: B008  (frozen)
     loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -62,10 +63,10 @@ def study(
         loaded.append(loading.load(model, console, *loaded))
     from codi_lens.reports.study import report_study
 
-    report = report_study(
+    make = partial(
+        report_study,
         loaded,
         chosen,
-        out,
         thresholds=thresholds,
         corpus=name,
         sources=sources,
@@ -73,6 +74,10 @@ def study(
         png=png,
         **vars(running),
     )
+    if dry_run:
+        print_plan(console, len(chosen), make)
+        return
+    report = make(out=out)
     columns = ("question", "the study's answer", "what answers it")
     for each in report.studies:
         measured = report.measured[each.model]

@@ -22,6 +22,7 @@ from codi_lens.problems.problem import Problem
 from codi_lens.problems.words import WordProblem
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.wording import count
+from codi_lens.work import rehearsing
 
 N_PROBLEMS = 100
 """So many problems a page shows one by one; its mean is over all."""
@@ -220,6 +221,8 @@ def _check_edges(attention: xr.DataArray, details: Mapping[str, Detail]) -> None
 def _check_same(attention: xr.DataArray, strip: np.ndarray, id: str) -> None:
     """A strip sums to what its question gets; otherwise it is of another problem or model."""
     expected = labelled(attention).sel(key="question").to_numpy()
+    if rehearsing():  # attention of most problems is made up
+        return
     if strip.shape[:-1] != expected.shape or not np.allclose(
         strip.sum(-1), expected, atol=MAX_ERROR, equal_nan=True
     ):

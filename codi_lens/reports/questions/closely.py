@@ -30,7 +30,7 @@ from codi_lens.model import CodiModel
 from codi_lens.outputs import write_text
 from codi_lens.positions import row_of
 from codi_lens.problems.problem import Problem
-from codi_lens.readout.batches import itself, read_batches
+from codi_lens.readout.batches import Reader, read_all
 from codi_lens.readout.reading import logit_lens
 from codi_lens.reports.questions.reading_back import ReadingBack
 
@@ -79,20 +79,17 @@ def details_kept(
 def _thought(
     model: CodiModel, problems: Sequence[Problem], max_new_tokens: int, progress: bool
 ) -> GivenStrips:
-    ids = [each.id for each in problems]
-    strips: dict[str, xr.DataArray] = {}
-    for batch, run in read_batches(
-        itself,
+    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.lens.cfg.n_layers)]
+    (strips,) = read_all(
+        [Reader(names, lambda _, run: strips_of(run), list)],
         model,
         problems,
-        lambda name: name.endswith("hook_pattern"),
         "strips",
         batch_size=_AT_ONCE,
         max_new_tokens=max_new_tokens,
         progress=progress,
-    ):
-        strips |= zip([ids[i] for i in batch], strips_of(run), strict=True)
-    return strips
+    )
+    return {problem.id: strip for problem, strip in zip(problems, strips, strict=True)}
 
 
 def lens_kept(

@@ -331,6 +331,9 @@ class Donors:
         if not decode:
             self._answers[:] = map(parsed, written, self._forms)
         for key, values in found.items():
-            if not all(len(value) for value in values):
-                raise InterventionError(f"A donor has no token at {key[1]!r}.")
+            if silent := [id for id, value in zip(self.ids, values, strict=True) if not len(value)]:
+                raise InterventionError(
+                    f"The donor {silent[0]!r} has no token at {key[1]!r}; give donors= without it, "
+                    "or other positions at=."
+                )
         self._kept.update(found)

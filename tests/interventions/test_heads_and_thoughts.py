@@ -444,3 +444,13 @@ def test_bad_interventions_are_one_clear_sentence(
         Donors(tiny_gpt2, OTHERS).paired({"a": "x"})
     with pytest.raises(InterventionError, match=r"no values at 'blocks\.0\.attn\.hook_pattern'"):
         Donors(tiny_gpt2, OTHERS).mean("blocks.0.attn.hook_pattern", "ct1")
+
+
+def test_a_donor_that_writes_nothing_gives_nothing_at_the_answer(tiny_gpt2: CodiModel) -> None:
+    first = tiny_gpt2.think([PROBLEMS[0].question]).answer_tokens[0][0]
+    config = dataclasses.replace(tiny_gpt2.config, eos=first)
+    model = dataclasses.replace(tiny_gpt2, config=config)
+    cut = ablate_heads("L1H7", at="answer", donors=Donors(model, PROBLEMS[:2]))
+    said = f"The donor {PROBLEMS[0].id!r} has no token at 'answer'; give donors= without it"
+    with pytest.raises(InterventionError, match=said):
+        model.think([PROBLEMS[1].question], ids=[PROBLEMS[1].id], interventions=cut)

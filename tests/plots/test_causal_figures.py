@@ -200,6 +200,7 @@ def test_a_set_and_the_top_are_reported_with_every_section(
     )
     assert [section.name for section in report.sections] == ["controls", "redundancy"]
     assert any("Donors with the same correct answer" in sentence for sentence in report.findings)
+    assert any("Of 1 pair of 2 heads, ablated" in sentence for sentence in report.findings)
     settings: dict[str, Any] = {"n_random": 2, **QUIET}
     report = ablate_top(tiny_gpt2, problems, 3, tmp_path / "top", other=tiny_gpt2, **settings)
     names = [section.name for section in report.sections]

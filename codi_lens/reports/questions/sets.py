@@ -30,7 +30,7 @@ from codi_lens.reports.questions.wording import (
     extreme_row,
     smallest_p,
 )
-from codi_lens.wording import fixed, p_text, with_bounds, with_interval
+from codi_lens.wording import count, fixed, p_text, with_bounds, with_interval
 
 MOST_PAIRED = 8
 """So many of the top heads are ablated in pairs."""
@@ -126,8 +126,8 @@ def redundancy_section(
     backing = found[found["interaction"] < 0]
     redundant = table[table["redundant"]]
     sentences = [
-        f"Of {len(table)} pairs of {len(heads)} heads, ablated at {scope_name(at)}, {len(backing)} "
-        "cost more log-probability together than their sum "
+        f"Of {count(len(table), 'pair')} of {len(heads)} heads, ablated at {scope_name(at)}, "
+        f"{len(backing)} cost more log-probability together than their sum "
         f"(q < 0.05: {_pairs(backing)}), {len(found) - len(backing)} less "
         f"({_pairs(found[found['interaction'] > 0])}). A log-probability near certainty makes "
         "such interactions by itself.",

@@ -13,6 +13,7 @@ import pytest
 from support.explored import HEAD, recall, undefined
 
 from codi_lens import rank_heads
+from codi_lens.attention.extract import accuracy
 from codi_lens.explorer.explore import explorer_of, heads_by_view
 from codi_lens.explorer.packing import MAX_ERROR, as_text
 from codi_lens.explorer.payload import Told
@@ -228,6 +229,16 @@ def test_the_problem_tells_answer_totals_edges_and_the_lens(open_explorer):
     tokens = view.page.locator("table.lens tbody tr").last.locator("td").all_inner_texts()
     wanted = explored.lens["token"].sel(problem=problem.id, layer=2, rank=1, position=QUERIES)
     assert [token.replace("␣", " ") for token in tokens] == [str(each) for each in wanted.values]
+
+
+def test_the_mean_says_how_many_answers_are_right(open_explorer):
+    found = accuracy(recall().attention)
+    view = open_explorer()
+    assert f"{found['correct']} of {found['n']} answers are right." in view.note(".panel-problem")
+    view.page.evaluate(f"{view.EXPLORER}.data.payload.series[0].n = 500")
+    view.to_problem(recall().problems[0].id)
+    view.to_problem("")
+    assert f"of {found['n']} answers shown one by one are right." in view.note(".panel-problem")
 
 
 def test_a_chosen_cell_is_followed_across_all_heads(open_explorer):

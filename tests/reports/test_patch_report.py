@@ -98,8 +98,9 @@ def test_sentences_on_edges_say_only_what_their_numbers_show() -> None:
         columns=["query", "key", "effect", "matters"],
     ).assign(min_effect=0.1)
     assert about_edges(edges) == (
-        "Of 3 single edges, 1 are needed (more than 0.1 nats lost, q < 0.05): bot → question −2.00."
+        "Of 3 single edges, 1 is needed (more than 0.1 nats lost, q < 0.05): bot → question −2.00."
     )
+    assert about_edges(edges[1:2]).startswith("Of 1 single edge, 0 are needed")
 
 
 def test_pairs_for_totals_are_of_the_family_that_the_model_learnt(tmp_path: Path) -> None:
@@ -156,6 +157,15 @@ def test_an_extreme_is_called_one(tiny_gpt2: CodiModel) -> None:
     )
     assert "(the largest of 6 points, chosen on the same pairs)" in section.findings[0]
     assert section.lead.endswith(" As noted.")
+
+
+def test_where_nothing_moves_nothing_is_brought_over(tiny_gpt2: CodiModel) -> None:
+    """At once, the answer reads the question itself."""
+    pairs = counterparts(word_problems(6, seed=2))
+    model = tiny_gpt2.in_way("skip")
+    section = restoration_section(model, pairs, at=["bot", "eot"], components=["mlp_out"], **QUIET)
+    assert "none of 6 points is shown to move 0.01 of a logit difference" in section.findings[0]
+    assert "brings over" not in " ".join(section.findings)
 
 
 def test_effects_of_which_none_is_known_are_refused() -> None:

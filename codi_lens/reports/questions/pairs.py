@@ -165,15 +165,21 @@ def _about_restoration(table: pd.DataFrame, component: str) -> list[str]:
         if not len(inside):
             continue
         best = inside.sort_values("fraction").iloc[-1]
-        chosen = f"the largest of {len(inside)} points, chosen on the same pairs"
+        point = f"layer {best['layer']} at {best['position']}"
+        whole = (
+            f"of a logit difference of {best['whole']:.1f} ({best['n_known']} of {best['n']} pairs "
+            "have one)"
+        )
         moved = inside[(inside["q"] < 0.05) & (inside["fraction"].abs() >= 0.01)]
+        found = with_interval(best, "fraction")
         findings.append(
-            f"{component}, {direction}: after the question, layer {best['layer']} at "
-            f"{best['position']} brings over most ({chosen}), {with_interval(best, 'fraction')} "
-            f"of a logit difference of "
-            f"{best['whole']:.1f} ({best['n_known']} of {best['n']} pairs have one); "
-            f"{len(moved)} of {len(inside)} points move at least 0.01 of it (q < 0.05), at "
-            f"{', '.join(dict.fromkeys(moved['position'])) or 'no position'}."
+            f"{component}, {direction}: after the question, {point} brings over most (the largest "
+            f"of {len(inside)} points, chosen on the same pairs), {found} {whole}; {len(moved)} of "
+            f"{len(inside)} points move at least 0.01 of it (q < 0.05), at "
+            f"{', '.join(dict.fromkeys(moved['position']))}."
+            if len(moved)
+            else f"{component}, {direction}: after the question, none of {len(inside)} points is "
+            f"shown to move 0.01 {whole} (q < 0.05); the most is {found}, {point}."
         )
     wide = table.pivot(index=["layer", "position"], columns="direction", values="fraction")
     if wide.shape[1] == 2:

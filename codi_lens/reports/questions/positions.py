@@ -252,9 +252,10 @@ def about_edges(table: pd.DataFrame) -> str:
         f"{row['query']} → {row['key']} {fixed(row['effect'])}"
         for row in found.head(5).to_dict("records")
     )
+    verb = "is" if len(found) == 1 else "are"
     return (
-        f"Of {len(table)} single edges, {len(found)} are needed ({shown_beyond(table)}): "
-        f"{first or 'none'}."
+        f"Of {count(len(table), 'single edge')}, {len(found)} {verb} needed "
+        f"({shown_beyond(table)}): {first or 'none'}."
     )
 
 

@@ -155,7 +155,7 @@ def test_an_extreme_is_called_one(tiny_gpt2: CodiModel) -> None:
     section = restoration_section(
         tiny_gpt2, pairs, at=["bot", "ct0"], components=["mlp_out"], note="As noted.", **QUIET
     )
-    assert "(the largest of 6 points, chosen on the same pairs)" in section.findings[0]
+    assert "largest, chosen on the same pairs, is " in section.findings[0]  # of four pairs
     assert section.lead.endswith(" As noted.")
 
 

@@ -179,7 +179,8 @@ def _about_restoration(table: pd.DataFrame, component: str) -> list[str]:
             f"{', '.join(dict.fromkeys(moved['position']))}."
             if len(moved)
             else f"{component}, {direction}: after the question, none of {len(inside)} points is "
-            f"shown to move 0.01 {whole} (q < 0.05); the most is {found}, {point}."
+            f"shown to move 0.01 {whole} (q < 0.05); the largest, chosen on the same pairs, is "
+            f"{found}, {point}."
         )
     wide = table.pivot(index=["layer", "position"], columns="direction", values="fraction")
     if wide.shape[1] == 2:

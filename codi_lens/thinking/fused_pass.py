@@ -32,8 +32,6 @@ from transformer_lens.components.rms_norm import RMSNorm
 from transformer_lens.components.transformer_block import TransformerBlock
 from transformer_lens.hook_points import HookPoint
 
-from codi_lens.thinking.key_values import KeyValueEntry
-
 _NEEDS_EVERY_ROW = (".attn.hook_attn_scores", ".attn.hook_pattern")
 _OFF = (
     "use_attn_in",
@@ -97,25 +95,34 @@ def run_blocks(
     portions = _portions(lens, mask, residual)
     if len(portions) == 1:
         return _run_blocks(lens, residual, mask, entries, queries)
+    for entry in entries:
+        nothing = entry.past_keys.new_zeros(1).expand(*mask.shape, *entry.past_keys.shape[2:])
+        entry.append(nothing, nothing)
     after, patterns = torch.zeros_like(residual), list[list[Tensor]]()
-    caches: list[list[KeyValueEntry]] = []
     for rows in portions:
         start = int(mask[rows].argmax(dim=1).min())  # before it all of them are padding
-        caches.append([KeyValueEntry(e.past_keys[rows], e.past_values[rows]) for e in entries])
+        own = [_Portion(entry, rows, start) for entry in entries]
         after[rows, start:], found = _run_blocks(
-            lens, residual[rows, start:], mask[rows, start:], caches[-1], queries[rows] - start
+            lens, residual[rows, start:], mask[rows, start:], own, queries[rows] - start
         )
         patterns.append([F.pad(pattern, (start, 0)) for pattern in found])
     order = torch.cat(portions).argsort()
-
-    def joined(parts: Sequence[Tensor]) -> Tensor:
-        gaps = (mask.shape[1] - part.shape[1] for part in parts)
-        padded = [F.pad(part, (0, 0, 0, 0, gap, 0)) for part, gap in zip(parts, gaps, strict=True)]
-        return torch.cat(padded)[order]
-
-    for entry, parts in zip(entries, zip(*caches, strict=True), strict=True):
-        entry.append(joined([p.past_keys for p in parts]), joined([p.past_values for p in parts]))
     return after, [torch.cat(parts)[order] for parts in zip(*patterns, strict=True)]
+
+
+class _Portion(TransformerLensKeyValueCacheEntry):
+    """Where a portion puts its keys and values: into those of all problems."""
+
+    def __init__(
+        self, whole: TransformerLensKeyValueCacheEntry, rows: Int[Tensor, " row"], start: int
+    ) -> None:
+        super().__init__(whole.past_keys[rows, :0], whole.past_values[rows, :0])
+        self._whole, self._place = whole, (rows, slice(start, None))
+
+    def append(self, new_keys: Tensor, new_values: Tensor) -> tuple[Tensor, Tensor]:
+        self._whole.past_keys[self._place] = new_keys
+        self._whole.past_values[self._place] = new_values
+        return new_keys, new_values
 
 
 def _portions(

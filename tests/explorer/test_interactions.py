@@ -233,6 +233,7 @@ def test_the_problem_tells_answer_totals_edges_and_the_lens(open_explorer):
 
 def test_the_mean_says_how_many_answers_are_right(open_explorer):
     found = accuracy(recall().attention)
+    assert found is not None
     view = open_explorer()
     assert f"{found['correct']} of {found['n']} answers are right." in view.note(".panel-problem")
     view.page.evaluate(f"{view.EXPLORER}.data.payload.series[0].n = 500")

@@ -93,7 +93,7 @@ def test_what_an_analysis_keeps_is_not_thought_again(
     folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (folders / "analysis" / "index.html").read_bytes()
-    for name in ("read_batches", "logit_lens"):
+    for name in ("read_all", "logit_lens"):
         monkeypatch.delattr(f"codi_lens.reports.questions.closely.{name}")
     analysis = ["analyze", "tiny-recall", "--n", "8", "--threads", "1", "--max-new-tokens", "12"]
     main([*analysis, "--out", str(folders / "analysis")])

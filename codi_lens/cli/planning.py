@@ -92,7 +92,7 @@ def print_plan(console: Console, n_problems: int, make: Callable[..., object]) -
     for stage in plan.stages:
         counts = (stage.interventions, stage.runs, stage.batches, stage.tokens)
         rows.append((stage.name, *(f"{each:,}" for each in counts), stage.time))
-    print_table(console, f"Plan for {n_problems:,} problems", columns, rows)
+    print_table(console, f"Plan for {count(n_problems, 'problem')}", columns, rows)
     acting = plan.interventions > 0
     sentences = [
         (f"{count(plan.interventions, 'intervention')} and the clean runs: " if acting else "")

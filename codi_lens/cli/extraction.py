@@ -15,7 +15,7 @@ from codi_lens.cli.planning import print_plan
 from codi_lens.cli.printing import print_table
 from codi_lens.errors import CodiLensError
 from codi_lens.outputs import check_output, open_report
-from codi_lens.wording import percent
+from codi_lens.wording import count, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -95,7 +95,8 @@ def _sentences(
 
     files = [path for path in place.rglob("*") if path.is_file()]
     megabytes = sum(path.stat().st_size for path in files) / 1e6
-    sentences = [f"{place} holds {n} problems: {megabytes:.1f} MB in {len(files)} files."]
+    holds = f"{place} holds {count(n, 'problem')}: "
+    sentences = [f"{holds}{megabytes:.1f} MB in {count(len(files), 'file')}."]
     if score := accuracy(found):
         sentences.append(
             f"The model answers {score['correct']} of {score['n']} correctly "

@@ -32,7 +32,7 @@ from codi_lens.reports.questions.reading_back import reading_back
 from codi_lens.study.heads import mean_and_std
 from codi_lens.study.summary import attention_stats, attention_summary
 from codi_lens.thinking.ways import check_thoughts
-from codi_lens.wording import percent
+from codi_lens.wording import count, percent
 from codi_lens.workers.spread import Workers
 
 
@@ -173,7 +173,7 @@ def _about_answers(summary: dict[str, Any]) -> list[str]:
     if not score:
         return []
     return [
-        f"The model answers {score['correct']} of {score['n']} problems correctly "
+        f"The model answers {score['correct']} of {count(score['n'], 'problem')} correctly "
         f"({percent(score['accuracy'])}, 95 % interval {percent(score['low'])} to "
         f"{percent(score['high'])})."
     ]

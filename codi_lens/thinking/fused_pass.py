@@ -132,8 +132,11 @@ def _portions(
 ) -> list[Int[Tensor, " row"]]:
     """The problems that go through together, long questions first."""
     own = ".hook_pattern"  # whose hooks are the loop's, and do not fire
-    heard = any(p.fwd_hooks for name, p in lens.hook_dict.items() if not name.endswith(own))
-    if mask.shape[1] > residual.shape[1] or residual.device.type != "cpu" or heard:
+    if (
+        mask.shape[1] > residual.shape[1]  # not the first pass
+        or residual.device.type != "cpu"
+        or any(p.fwd_hooks for name, p in lens.hook_dict.items() if not name.endswith(own))
+    ):
         return [torch.arange(len(mask), device=mask.device)]
     lengths, order = mask.sum(dim=1).sort(descending=True, stable=True)
     found, start = list[Tensor](), 0

@@ -179,8 +179,8 @@ def test_nothing_made_up_is_written(tiny_gpt2: CodiModel, tmp_path: Path) -> Non
         ("study tiny-gpt2 --n-probe 120", "124 runs, about"),
         ("ablate tiny-gpt2 --heads L1H7,L0H2", "and the clean runs: "),
         ("patch tiny-gpt2 --questions thoughts", "and the clean runs: "),
-        ("generalise tiny-recall --corpora hub,skip", "Plan for 8 problems"),
-        ("grade tiny-recall", "Plan for 4 problems"),
+        ("generalise tiny-recall --corpora hub,skip", "and the clean runs: "),
+        ("grade tiny-recall", "and the clean runs: "),
     ],
 )
 def test_dry_run_prints_a_plan_and_writes_nothing(
@@ -189,6 +189,7 @@ def test_dry_run_prints_a_plan_and_writes_nothing(
     out = tmp_path / "out"
     main([*command.split(), "--n", "4", "--dry-run", "--out", str(out)])
     printed = " ".join(capsys.readouterr().out.split())
+    assert f"Plan for {8 if 'generalise' in command else 4} problems" in printed
     assert said in printed
     assert "files would be written; nothing was." in printed
     assert not out.exists()

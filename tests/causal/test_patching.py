@@ -40,6 +40,7 @@ from codi_lens.problems.operations import split_of, totals_of
 from codi_lens.problems.pairs import Pair, both_problems, operand_pairs
 from codi_lens.problems.words import with_one_operand_changed
 from codi_lens.reports.pages.section import report_page
+from codi_lens.reports.questions import pairs as questions
 from codi_lens.reports.questions.pairs import restoration_section, running_totals_section
 
 FREE = 2e-5
@@ -433,6 +434,12 @@ def test_sections_state_the_numbers_of_their_tables(tiny_gpt2: CodiModel, tmp_pa
     table = first.tables["restoration_mlp_out"]
     best = table[table["direction"] == "clean into corrupted"]["fraction"].max()
     assert f"{best:.2f}" in first.findings[0]
+    assert "none of 18 points is shown to move" in first.findings[0], "of eight pairs"
+    moved, *_ = questions._about_restoration(table.assign(q=0.01), "mlp_out")
+    assert (
+        f"brings over most (the largest of 18 points, chosen on the same pairs), {best:.2f} ["
+        in moved
+    )
     assert (tmp_path / "a" / "mlp_out" / "outcomes.parquet").is_file()
     second = running_totals_section(tiny_gpt2, PAIRS[3][:20], tmp_path / "b", **QUIET)
     assert "ct0 after 1, ct1 after 2; alone followed for no operand: ct2" in second.findings[0]

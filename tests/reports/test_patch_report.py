@@ -155,7 +155,8 @@ def test_an_extreme_is_called_one(tiny_gpt2: CodiModel) -> None:
     section = restoration_section(
         tiny_gpt2, pairs, at=["bot", "ct0"], components=["mlp_out"], note="As noted.", **QUIET
     )
-    assert "largest, chosen on the same pairs, is " in section.findings[0]  # of four pairs
+    assert "none of 6 points is shown to move" in section.findings[0], "of four pairs"
+    assert "the largest, chosen on the same pairs, is " in section.findings[0]
     assert section.lead.endswith(" As noted.")
 
 

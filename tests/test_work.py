@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 from warnings import warn
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -304,3 +305,27 @@ def test_long_commands_are_planned_before_they_are_followed(
         with redirect_stderr(Terminal()) as again:
             main(given)
         assert not again.lines, "what is there is not planned"
+
+
+@pytest.mark.skipif(not hasattr(psutil, "heap_trim"), reason="this libc gives nothing back")
+def test_memory_that_a_batch_leaves_free_goes_back_to_the_system() -> None:
+    left = [bytearray(40_000) for _ in range(5000)]  # 200 MB, too small to be mapped by themselves
+    del left[:-1]  # what lives longer lies above, so that the heap cannot shrink
+    free = resident()
+    Stage("tidy")("", 1, 1, int)
+    assert free - resident() > 150
+
+
+def test_memory_goes_back_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    trims: list[None] = []
+    monkeypatch.setattr(psutil, "heap_trim", lambda: trims.append(None), raising=False)
+    clock = iter([0.0, 0.5, 0.99, 1.0, 1.9, 2.5])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    stage = Stage("tidy")
+    seen = [(stage("", 1, 1, int), len(trims))[1] for _ in range(6)]
+    assert seen == [1, 1, 1, 2, 2, 3]
+
+
+def resident() -> float:
+    """Memory of this process, in MB."""
+    return psutil.Process().memory_info().rss / 1e6

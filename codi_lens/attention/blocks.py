@@ -187,9 +187,10 @@ class Blocks:
         return new
 
     def _write(self, block: int, values: Values) -> None:
-        # The first array says what is done, so it comes last.
-        for name in reversed([*self._kept]):
-            self._arrays[name][self._kept[name].rows(block)] = values[name]
+        # The first array says what is done, so it comes last. Of threads, each keeps memory.
+        with zarr.config.set({"async.concurrency": 1}):
+            for name in reversed([*self._kept]):
+                self._arrays[name][self._kept[name].rows(block)] = values[name]
 
     def read(self, name: str) -> np.ndarray:
         """A whole array."""

@@ -98,16 +98,17 @@ def run_blocks(
     for entry in entries:
         nothing = entry.past_keys.new_zeros(1).expand(*mask.shape, *entry.past_keys.shape[2:])
         entry.append(nothing, nothing)
-    after, patterns = torch.zeros_like(residual), list[list[Tensor]]()
+    after, shape = torch.zeros_like(residual), (*queries.shape, lens.cfg.n_heads, mask.shape[1])
+    patterns = [residual.new_zeros(shape) for _ in entries]
     for rows in portions:
         start = int(mask[rows].argmax(dim=1).min())  # before it all of them are padding
         own = [_Portion(entry, rows, start) for entry in entries]
         after[rows, start:], found = _run_blocks(
             lens, residual[rows, start:], mask[rows, start:], own, queries[rows] - start
         )
-        patterns.append([F.pad(pattern, (start, 0)) for pattern in found])
-    order = torch.cat(portions).argsort()
-    return after, [torch.cat(parts)[order] for parts in zip(*patterns, strict=True)]
+        for whole, part in zip(patterns, found, strict=True):
+            whole[rows, ..., start:] = part
+    return after, patterns
 
 
 class _Portion(TransformerLensKeyValueCacheEntry):

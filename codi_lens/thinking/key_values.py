@@ -45,7 +45,7 @@ class _Memory:
         length = past.shape[1] + new.shape[1]
         if length > self._tensor.shape[2]:
             batch, _, heads, d_head = new.shape
-            self._tensor = new.new_empty(batch, heads, length + max(32, length // 2), d_head)
+            self._tensor = new.new_empty(batch, heads, length + max(16, length // 8), d_head)
             self._tensor[:, :, : past.shape[1]] = rearrange(past, "b p h d -> b h p d")
         # Through .data: earlier views, which a graph may have saved, are not touched by this.
         self._tensor.data[:, :, past.shape[1] : length] = rearrange(new, "b p h d -> b h p d")

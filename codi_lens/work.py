@@ -17,17 +17,15 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-import psutil
 from tqdm import tqdm
 
 from codi_lens.errors import OutputError, as_path
+from codi_lens.memory import tidy
 from codi_lens.plans import Kind, Plan, StagePlan, counting
 
 Given = TypeVar("Given")
 _SLOW, _QUICK = 10.0, 1.0
 """Seconds from which on a batch is not repeated after its warm-up, and not twice."""
-_TIDY = 1.0
-"""Seconds of work between which free memory goes back to the system, for about 1 % of them."""
 _plan: ContextVar[Plan | None] = ContextVar("plan", default=None)
 _course: ContextVar[_Course | None] = ContextVar("course", default=None)
 
@@ -81,7 +79,6 @@ class Stage:
     def __init__(self, name: str, interventions: int = 0, out: str | Path | None = None) -> None:
         """Nothing is done yet."""
         self._plan, self._given = _plan.get(), dict[Hashable, object]()
-        self._tidied = float("-inf")  # when memory went back last
         name = name if out is None else as_path("out", out).name
         self._planned = StagePlan(name, interventions)
 
@@ -147,7 +144,7 @@ class Stage:
             share: how much of the batch that is.
         """
         if self._plan is None:
-            self._tidy()
+            tidy()
             return run(), True
         if not self._planned.batches:
             self._plan.stages.append(self._planned)
@@ -159,16 +156,6 @@ class Stage:
             self._given[kind] = self._sampled(found, share * positions, run)
         given: Given = self._given[kind]  # type: ignore[assignment]
         return given, own
-
-    def _tidy(self) -> None:
-        """Give memory that is free back, which glibc would keep, cut up between what lives longer.
-
-        Batches are of many shapes, and a large one seldom fits where another one was.
-        """
-        now = time.perf_counter()
-        if now - self._tidied >= _TIDY and hasattr(psutil, "heap_trim"):  # not with every libc
-            psutil.heap_trim()
-            self._tidied = now
 
     def _sampled(self, kind: Kind, positions: float, run: Callable[[], Given]) -> Given:
         """Do it: once to warm up, and then so that its time counts, unless it is slow."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HOUSE = (
-    "errors positions head_names metrics stats outputs wording plans work stand_ins problems"
+    "errors positions head_names metrics stats outputs wording plans memory work stand_ins problems"
     " workers < loading < thinking < interventions verification < model < attention < study"
     " < causal < readout < plots < explorer < reports < cli"
 )

@@ -13,7 +13,6 @@ from statistics import fmean
 from typing import Any
 from warnings import warn
 
-import psutil
 import pytest
 from rich.console import Console
 
@@ -27,6 +26,7 @@ from codi_lens import (
     logit_lens,
     rehearse,
     sweep_heads,
+    work,
 )
 from codi_lens.causal import batches as measuring
 from codi_lens.cli import planning
@@ -163,9 +163,9 @@ def test_what_is_read_is_planned_from_a_sample_too(tiny_gpt2: CodiModel) -> None
 
 
 def test_nothing_made_up_is_written(tiny_gpt2: CodiModel, tmp_path: Path) -> None:
-    for work in (lambda out: sweep(tiny_gpt2, out), lambda out: extract(tiny_gpt2, PROBLEMS, out)):
+    for run in (lambda out: sweep(tiny_gpt2, out), lambda out: extract(tiny_gpt2, PROBLEMS, out)):
         with rehearse() as plan, pytest.raises(OutputError, match="A rehearsal writes nothing"):
-            work(tmp_path / "out")
+            run(tmp_path / "out")
         assert not plan.folder.exists()
     assert not list(tmp_path.iterdir())
 
@@ -263,7 +263,7 @@ def test_work_is_followed_in_terminals_only(tiny_gpt2: CodiModel) -> None:
     with redirect_stderr(StringIO()) as file, follow(plan):
         sweep_heads(tiny_gpt2, PROBLEMS[:4], HEADS, max_new_tokens=4)
     assert "in all" not in file.getvalue()
-    assert "intervening: 100%" in file.getvalue()
+    assert "intervening:" in file.getvalue()
 
 
 def test_what_a_sample_lacks_stops_no_work(
@@ -307,25 +307,8 @@ def test_long_commands_are_planned_before_they_are_followed(
         assert not again.lines, "what is there is not planned"
 
 
-@pytest.mark.skipif(not hasattr(psutil, "heap_trim"), reason="this libc gives nothing back")
-def test_memory_that_a_batch_leaves_free_goes_back_to_the_system() -> None:
-    left = [bytearray(40_000) for _ in range(5000)]  # 200 MB, too small to be mapped by themselves
-    del left[:-1]  # what lives longer lies above, so that the heap cannot shrink
-    free = resident()
-    Stage("tidy")("", 1, 1, int)
-    assert free - resident() > 150
-
-
-def test_memory_goes_back_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    trims: list[None] = []
-    monkeypatch.setattr(psutil, "heap_trim", lambda: trims.append(None), raising=False)
-    clock = iter([0.0, 0.5, 0.99, 1.0, 1.9, 2.5])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    stage = Stage("tidy")
-    seen = [(stage("", 1, 1, int), len(trims))[1] for _ in range(6)]
-    assert seen == [1, 1, 1, 2, 2, 3]
-
-
-def resident() -> float:
-    """Memory of this process, in MB."""
-    return psutil.Process().memory_info().rss / 1e6
+def test_memory_is_tidied_before_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(work, "tidy", lambda: told.append("tidy"))
+    Stage("some")("", 1, 1, lambda: told.append("run"))
+    assert told == ["tidy", "run"]

@@ -32,6 +32,8 @@ from transformer_lens.components.rms_norm import RMSNorm
 from transformer_lens.components.transformer_block import TransformerBlock
 from transformer_lens.hook_points import HookPoint
 
+from codi_lens.memory import tidy
+
 _NEEDS_EVERY_ROW = (".attn.hook_attn_scores", ".attn.hook_pattern")
 _OFF = (
     "use_attn_in",
@@ -67,11 +69,12 @@ def can_fuse(lens: HookedTransformer, hooked: Collection[str]) -> bool:
         return False
     if any(point.bwd_hooks for point in lens.hook_dict.values()):
         return False
-    parts = [part for block in lens.blocks for part in (block, block.attn, block.ln1, block.ln2)]
+    parts: list[nn.Module] = [lens.ln_final]
+    parts += [part for each in lens.blocks for part in (each, each.attn, each.ln1, each.ln2)]
     if any(type(part) not in _PARTS or _local(part) for part in parts):
         return False
-    modules = (each for each in lens.blocks.modules() if not isinstance(each, HookPoint))
-    return not any(map(_is_changed, modules))
+    modules = [*lens.blocks.modules(), *lens.ln_final.modules()]
+    return not any(_is_changed(each) for each in modules if not isinstance(each, HookPoint))
 
 
 def run_blocks(
@@ -101,6 +104,7 @@ def run_blocks(
     after, shape = torch.zeros_like(residual), (*queries.shape, lens.cfg.n_heads, mask.shape[1])
     patterns = [residual.new_zeros(shape) for _ in entries]
     for rows in portions:
+        tidy()
         start = int(mask[rows].argmax(dim=1).min())  # before it all of them are padding
         own = [_Portion(entry, rows, start) for entry in entries]
         after[rows, start:], found = _run_blocks(
@@ -109,6 +113,19 @@ def run_blocks(
         for whole, part in zip(patterns, found, strict=True):
             whole[rows, ..., start:] = part
     return after, patterns
+
+
+def fused_norm(
+    norm: nn.Module, inputs: Float[Tensor, "problem pos d_model"]
+) -> Float[Tensor, "problem pos d_model"]:
+    """A norm of the stream, at once where nobody listens to its steps."""
+    assert isinstance(norm, LayerNorm | RMSNorm)
+    heard = norm.hook_scale.fwd_hooks or norm.hook_normalized.fwd_hooks
+    if heard or inputs.dtype not in (torch.float32, torch.float64):
+        return norm(inputs)
+    if isinstance(norm, RMSNorm):
+        return F.rms_norm(inputs, norm.w.shape, norm.w, norm.eps)
+    return F.layer_norm(inputs, norm.w.shape, norm.w, norm.b, norm.eps)
 
 
 class _Portion(TransformerLensKeyValueCacheEntry):
@@ -162,16 +179,16 @@ def _run_blocks(
     patterns: list[Tensor] = []
     for block, entry in zip(lens.blocks, entries, strict=True):
         residual = block.hook_resid_pre(residual)
-        normalised = _norm(block.ln1, residual)
+        normalised = fused_norm(block.ln1, residual)
         attended, pattern = _attend(block.attn, normalised, entry, mask, visible, queries)
         attended = block.hook_attn_out(attended)
         patterns.append(pattern)
         if lens.cfg.parallel_attn_mlp:
-            written = block.hook_mlp_out(_mlp(block.mlp, _norm(block.ln2, residual)))
+            written = block.hook_mlp_out(_mlp(block.mlp, fused_norm(block.ln2, residual)))
             residual = block.hook_resid_post(residual + attended + written)
         else:
             residual = block.hook_resid_mid(residual + attended)
-            written = block.hook_mlp_out(_mlp(block.mlp, _norm(block.ln2, residual)))
+            written = block.hook_mlp_out(_mlp(block.mlp, fused_norm(block.ln2, residual)))
             residual = block.hook_resid_post(residual + written)
     return residual, patterns
 
@@ -209,18 +226,6 @@ def _attend(
     weight = rearrange(attn.W_O, "head d m -> m (head d)")
     out = F.linear(rearrange(z, "problem pos head d -> problem pos (head d)"), weight, attn.b_O)
     return out, pattern
-
-
-def _norm(
-    norm: nn.Module, inputs: Float[Tensor, "problem pos d_model"]
-) -> Float[Tensor, "problem pos d_model"]:
-    assert isinstance(norm, LayerNorm | RMSNorm)
-    heard = norm.hook_scale.fwd_hooks or norm.hook_normalized.fwd_hooks
-    if heard or inputs.dtype not in (torch.float32, torch.float64):
-        return norm(inputs)
-    if isinstance(norm, RMSNorm):
-        return F.rms_norm(inputs, norm.w.shape, norm.w, norm.eps)
-    return F.layer_norm(inputs, norm.w.shape, norm.w, norm.b, norm.eps)
 
 
 def _mlp(

@@ -17,7 +17,7 @@ from transformer_lens import HookedTransformer
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.hook_points import HookPoint
 
-from codi_lens.thinking.fused_pass import can_fuse, run_blocks
+from codi_lens.thinking.fused_pass import can_fuse, fused_norm, run_blocks
 from codi_lens.thinking.hooks import HookFunction
 from codi_lens.thinking.key_values import KeyValueEntry
 
@@ -84,21 +84,21 @@ class HookedEngine:
         queries: Int[Tensor, "problem row"] | None = None,
     ) -> tuple[Float[Tensor, "problem pos d_model"], list[Tensor] | None]:
         """See `Engine`."""
-        lens, cache, patterns = self.lens, state.cache, None
+        lens, cache = self.lens, state.cache
         past = mask.shape[1] - vectors.shape[1]
         cache.previous_attention_mask = mask
         residual, _ = lens.get_residual(vectors, past, attention_mask=mask)
         if queries is not None and not residual.requires_grad:
             residual, patterns = run_blocks(lens, residual, mask, cache.entries, queries)
-        else:
-            residual = lens(
-                residual,
-                start_at_layer=0,
-                stop_at_layer=lens.cfg.n_layers,
-                attention_mask=mask,
-                past_kv_cache=cache,
-            )
-        return lens.ln_final(residual), patterns
+            return fused_norm(lens.ln_final, residual), patterns
+        residual = lens(
+            residual,
+            start_at_layer=0,
+            stop_at_layer=lens.cfg.n_layers,
+            attention_mask=mask,
+            past_kv_cache=cache,
+        )
+        return lens.ln_final(residual), None
 
     def unembed(
         self, hidden: Float[Tensor, "problem pos d_model"]

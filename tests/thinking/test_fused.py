@@ -158,10 +158,11 @@ def silence(module: Any, given: Any, out: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(out)
 
 
-def test_changed_modules_run_as_they_are(passes: list[int]) -> None:
+@pytest.mark.parametrize("part", ["blocks.1.mlp", "ln_final"])
+def test_changed_modules_run_as_they_are(passes: list[int], part: str) -> None:
     model = CodiModel.from_pretrained("tiny-gpt2")
     plain = model.think(QUESTIONS[:1])
-    handle = model.lens.blocks[1].mlp.register_forward_hook(silence)
+    handle = model.lens.get_submodule(part).register_forward_hook(silence)
     changed = model.think(QUESTIONS[:1], fused=True)
     assert not passes and not torch.equal(changed.thoughts, plain.thoughts)
     handle.remove()

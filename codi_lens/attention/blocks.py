@@ -19,6 +19,8 @@ from jaxtyping import Bool
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
+from codi_lens.memory import mapped
+
 BLOCK = 320
 """Problems of which an array is one file: what a killed process loses at most."""
 PIECE = 16
@@ -187,8 +189,8 @@ class Blocks:
         return new
 
     def _write(self, block: int, values: Values) -> None:
-        # The first array says what is done, so it comes last. Of threads, each keeps memory.
-        with zarr.config.set({"async.concurrency": 1}):
+        # The first array says what is done, so it comes last. Zarr's threads share one memory.
+        with mapped():
             for name in reversed([*self._kept]):
                 self._arrays[name][self._kept[name].rows(block)] = values[name]
 

@@ -21,6 +21,7 @@ from codi_lens import __version__
 from codi_lens.attention.blocks import BLOCK, Blocks, Kept, readable
 from codi_lens.attention.provenance import git_commit, versions
 from codi_lens.errors import OutputError
+from codi_lens.memory import mapped
 from codi_lens.outputs import VERSION, Kind, held, in_place_of, resumes, write_text
 
 Store = Path | MemoryStore
@@ -75,16 +76,12 @@ def open_store(
     with held(store) if isinstance(store, Path) else nullcontext():
         _begin(store, {**settings, **told})
         # What equals the fill value is written too, so that a chunk that is not there is missing.
-        with damage_named(store), zarr.config.set({"array.write_empty_chunks": True}):
+        with damage_named(store), mapped(), zarr.config.set({"array.write_empty_chunks": True}):
             place = store.absolute() if isinstance(store, Path) else store  # for other processes
-            group = zarr.open_group(place, mode="r+", use_consolidated=False)
-            if group.attrs["questions"] != settings["questions"]:
-                group.attrs["questions"] = settings["questions"]
             n = len(settings["questions"])
             whole = {"done": Kept(("problem",), (n,), "bool"), **(noted or {})}
             whole["predicted"] = Kept(("problem",), (n,), "float64")
-            _make(group, kept, whole, labels)
-            arrays = dict(group.arrays())
+            arrays = _opened(place, settings["questions"], kept, whole, labels)
             done = _sound(store, arrays, kept)
             blocks = Blocks(arrays, kept, done, **reduced)
             blocks.note("done", done)
@@ -140,13 +137,17 @@ def without_gold(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
     return [[id, text, *form] for id, text, _, *form in rows]
 
 
-def _make(
-    group: zarr.Group,
+def _opened(
+    place: Store,
+    questions: Sequence[Any],
     kept: Mapping[str, Kept],
     whole: Mapping[str, Kept],
     labels: Mapping[str, Iterable[Any]],
-) -> None:
-    """Every array that the group does not have yet, and the labels of every dimension."""
+) -> dict[str, Any]:
+    """All arrays, those that were missing made, with the labels of every dimension."""
+    group = zarr.open_group(place, mode="r+", use_consolidated=False)
+    if group.attrs["questions"] != questions:
+        group.attrs["questions"] = questions
     layers = len(list(labels["layer"]))
     missing = [name for name in (*kept, *whole, *labels) if name not in group]
     for name in kept.keys() & set(missing):
@@ -159,6 +160,7 @@ def _make(
         with catch_warnings():  # that other languages' zarr may not know it
             simplefilter("ignore")
             zarr.consolidate_metadata(store)
+    return dict(group.arrays())
 
 
 def _label(group: zarr.Group, labels: Mapping[str, Iterable[Any]]) -> None:
@@ -189,6 +191,9 @@ def _sound(
         mine = done[block * BLOCK : (block + 1) * BLOCK]  # a view
         for name, each in kept.items():
             rows, folder = each.rows(block), store / name
+            if not all_there(folder, arrays[name], rows, mine.size).any():
+                mine[:] = False
+                continue
             found = readable(arrays[name], rows)
             if found is None:  # zarr would read it to write over a part of it
                 for file in _files(folder, arrays[name], rows):

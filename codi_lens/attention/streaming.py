@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ from codi_lens.workers.spread import Spread, Workers, spread_of
 Source = str | Path
 """The folder of an extraction, or of a command that keeps its attention."""
 Found = Mapping[str, Any]
+_ANSWER = 8
+"""Tokens of a usual answer, which count where a batch is to hold so many."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Extraction:
         if acting:  # those that name no donors draw them among all the problems
             donors = Donors(model, listed, batch_size=int(batch_size))
             acting = [with_donors(each, donors) for each in acting]
-        prompts = prepare_problems(model, listed)
+        prompts = [array("i", each) for each in prepare_problems(model, listed)]  # a tenth of lists
         sizes = int(batch_size), int(max_new_tokens)
         asked = cls(model, listed, prompts, *sizes, acting, None, None, progress, spread)
         if source is None:
@@ -205,7 +208,8 @@ class Extraction:
         prompts = self.prompts[start : start + BLOCK]
         if self.taken is not None:
             return [np.arange(start, start + len(prompts))]
-        batches = batches_by_tokens(prompts, self.batch_size, self._beyond)
+        beyond = self._beyond + min(self.max_new_tokens, _ANSWER)
+        batches = batches_by_tokens(prompts, self.batch_size, beyond)
         return [each + start for each in batches]
 
     def _tokens(self, batch: Int[np.ndarray, " problem"]) -> int:

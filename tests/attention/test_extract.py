@@ -22,6 +22,7 @@ from codi_lens import (
     open_attention,
     rank_heads,
 )
+from codi_lens.attention import store
 from codi_lens.attention.blocks import BLOCK
 from codi_lens.attention.extract import extract
 from codi_lens.attention.opening import DIMS, WEIGHTED
@@ -166,6 +167,26 @@ def test_a_killed_extraction_loses_no_block_and_goes_on(
     run(tiny_gpt2, out, **BRIEF)
     assert sum(seen) == len(MANY) - BLOCK, "the second block and the third"
     assert files_in(out) == whole
+
+
+def test_blocks_are_read_only_where_there_is_something(
+    tiny_gpt2: CodiModel, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.zarr"
+    shutil.copytree(many, out)
+    for file in out.glob("a*/c/1*"):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    read: list[slice] = []
+    reads = store.readable
+
+    def noted(array: Any, which: slice) -> Any:
+        read.extend([which] if array.basename == "attention" else [])
+        return reads(array, which)
+
+    monkeypatch.setattr(store, "readable", noted)
+    run(tiny_gpt2, out, **BRIEF)
+    assert read == [slice(0, BLOCK), slice(2 * BLOCK, len(MANY))]
+    assert files_in(out) == files_in(many)
 
 
 def test_a_block_is_one_file_an_array_and_pieces_of_it_are_read_alone(many: Path) -> None:

@@ -189,7 +189,7 @@ class Blocks:
         return new
 
     def _write(self, block: int, values: Values) -> None:
-        # The first array says what is done, so it comes last. Zarr's threads share one memory.
+        # The first array says what is done, so it comes last.
         with mapped():
             for name in reversed([*self._kept]):
                 self._arrays[name][self._kept[name].rows(block)] = values[name]

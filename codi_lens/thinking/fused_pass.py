@@ -104,7 +104,6 @@ def run_blocks(
     after, shape = torch.zeros_like(residual), (*queries.shape, lens.cfg.n_heads, mask.shape[1])
     patterns = [residual.new_zeros(shape) for _ in entries]
     for rows in portions:
-        tidy()
         start = int(mask[rows].argmax(dim=1).min())  # before it all of them are padding
         own = [_Portion(entry, rows, start) for entry in entries]
         after[rows, start:], found = _run_blocks(
@@ -172,6 +171,7 @@ def _run_blocks(
     entries: Sequence[TransformerLensKeyValueCacheEntry],
     queries: Int[Tensor, "problem row"],
 ) -> tuple[Float[Tensor, "problem pos d_model"], list[Float[Tensor, "problem row head key"]]]:
+    tidy()
     size, length = residual.shape[1], mask.shape[1]
     real = rearrange(mask.bool(), "problem key -> problem 1 1 key")
     reach = torch.ones(size, length, dtype=torch.bool, device=mask.device)

@@ -257,13 +257,17 @@ def test_what_goes_on_shows_the_time_of_what_is_left() -> None:
     assert "20 of 20 runs" in terminal.lines[-1]
 
 
-def test_work_is_followed_in_terminals_only(tiny_gpt2: CodiModel) -> None:
+def test_work_is_followed_in_terminals_only(
+    tiny_gpt2: CodiModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with rehearse(repeats=0) as plan:
         sweep(tiny_gpt2)
+    # Before every batch: so long that tqdm, which shows a line ten times a second, shows each.
+    monkeypatch.setattr(work, "tidy", lambda: time.sleep(0.11))
     with redirect_stderr(StringIO()) as file, follow(plan):
         sweep_heads(tiny_gpt2, PROBLEMS[:4], HEADS, max_new_tokens=4)
     assert "in all" not in file.getvalue()
-    assert "intervening:" in file.getvalue()
+    assert "intervening: 100%" in file.getvalue()
 
 
 def test_what_a_sample_lacks_stops_no_work(

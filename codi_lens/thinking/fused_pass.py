@@ -95,22 +95,21 @@ def run_blocks(
         entries: keys and values of each layer, which the new ones are appended to.
         queries: whose patterns are given: columns of this pass.
     """
+    shape = (*queries.shape, lens.cfg.n_heads, mask.shape[1])
+    patterns = [residual.new_zeros(shape) for _ in entries]
     portions = _portions(lens, mask, residual)
     if len(portions) == 1:
-        return _run_blocks(lens, residual, mask, entries, queries)
+        return _run_blocks(lens, residual, mask, entries, queries, patterns), patterns
     for entry in entries:
         nothing = entry.past_keys.new_zeros(1).expand(*mask.shape, *entry.past_keys.shape[2:])
         entry.append(nothing, nothing)
-    after, shape = torch.zeros_like(residual), (*queries.shape, lens.cfg.n_heads, mask.shape[1])
-    patterns = [residual.new_zeros(shape) for _ in entries]
+    after = torch.zeros_like(residual)
     for rows in portions:
         start = int(mask[rows].argmax(dim=1).min())  # before it all of them are padding
         own = [_Portion(entry, rows, start) for entry in entries]
-        after[rows, start:], found = _run_blocks(
-            lens, residual[rows, start:], mask[rows, start:], own, queries[rows] - start
-        )
-        for whole, part in zip(patterns, found, strict=True):
-            whole[rows, ..., start:] = part
+        into = [each[..., start:] for each in patterns]
+        inputs = (residual[rows, start:], mask[rows, start:], own, queries[rows] - start)
+        after[rows, start:] = _run_blocks(lens, *inputs, into, rows)
     return after, patterns
 
 
@@ -170,19 +169,23 @@ def _run_blocks(
     mask: Int[Tensor, "problem key"],
     entries: Sequence[TransformerLensKeyValueCacheEntry],
     queries: Int[Tensor, "problem row"],
-) -> tuple[Float[Tensor, "problem pos d_model"], list[Float[Tensor, "problem row head key"]]]:
+    patterns: Sequence[Float[Tensor, "all row head key"]],
+    rows: Int[Tensor, " problem"] | slice = slice(None),
+) -> Float[Tensor, "problem pos d_model"]:
+    """The stream after the last block; each layer's patterns go into those `rows` of `patterns`.
+
+    What outlives a layer would leave holes where the next ones' tensors were.
+    """
     tidy()
     size, length = residual.shape[1], mask.shape[1]
     real = rearrange(mask.bool(), "problem key -> problem 1 1 key")
     reach = torch.ones(size, length, dtype=torch.bool, device=mask.device)
     visible = reach.tril(diagonal=length - size) & real
-    patterns: list[Tensor] = []
-    for block, entry in zip(lens.blocks, entries, strict=True):
+    for block, entry, kept in zip(lens.blocks, entries, patterns, strict=True):
         residual = block.hook_resid_pre(residual)
         normalised = fused_norm(block.ln1, residual)
-        attended, pattern = _attend(block.attn, normalised, entry, mask, visible, queries)
+        attended, kept[rows] = _attend(block.attn, normalised, entry, mask, visible, queries)
         attended = block.hook_attn_out(attended)
-        patterns.append(pattern)
         if lens.cfg.parallel_attn_mlp:
             written = block.hook_mlp_out(_mlp(block.mlp, fused_norm(block.ln2, residual)))
             residual = block.hook_resid_post(residual + attended + written)
@@ -190,7 +193,7 @@ def _run_blocks(
             residual = block.hook_resid_mid(residual + attended)
             written = block.hook_mlp_out(_mlp(block.mlp, fused_norm(block.ln2, residual)))
             residual = block.hook_resid_post(residual + written)
-    return residual, patterns
+    return residual
 
 
 def _attend(
@@ -234,7 +237,9 @@ def _mlp(
     if type(mlp) is not MLP or mlp.cfg.act_fn != "gelu_new":
         return mlp(inputs)
     before = mlp.hook_pre(F.linear(inputs, mlp.W_in.T, mlp.b_in))
-    after = mlp.hook_post(F.gelu(before, approximate="tanh"))
+    heard = mlp.hook_pre._forward_hooks  # who listens may keep what comes
+    gelu = F.gelu if heard else torch.ops.aten.gelu_
+    after = mlp.hook_post(gelu(before, approximate="tanh"))
     return F.linear(after, mlp.W_out.T, mlp.b_out)
 
 

@@ -23,7 +23,7 @@ from saving import save
 from shapes import SHORT_LLAMA_1B
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from codi_lens.thinking.prompts import batches_by_tokens
+from codi_lens.thinking.prompts import batch_room, batches_by_tokens
 
 HERE = Path(__file__).parent
 SMALLER, BATCH, LARGER = 8, 16, 32
@@ -82,7 +82,8 @@ def measure(size: Size) -> list[str]:
         [problems[i : i + n] for i in range(0, len(problems), n)] for n in (SMALLER, BATCH, LARGER)
     )
     beyond = model.config.n_thoughts + len(model.config.closing)
-    cut = batches_by_tokens([[*each, model.config.bot] for each in problems], LARGER, beyond)
+    prompts = [[*each, model.config.bot] for each in problems]
+    cut = batches_by_tokens(prompts, batch_room(prompts, LARGER, beyond), beyond)
     by_tokens = [[problems[i] for i in batch] for batch in cut]
     some = problems[size.every // 2 :: size.every]
     settings = (model.projection, model.config)

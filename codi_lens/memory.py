@@ -16,21 +16,25 @@ from contextlib import contextmanager
 import psutil
 
 _EVERY = 0.5
-"""Seconds of work between which free memory goes back, for about 2 % of them at GPT-2's size."""
+"""Seconds between which free memory goes back, for about 2 % of them at GPT-2's size."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """What glibc's `mallopt` sets: see malloc.h."""
 _LEAST, _MOST = 128 << 10, 32 << 20
 """Bytes from which on memory is mapped: glibc's first threshold, and the one it works up to."""
-_tidied = float("-inf")  # when free memory went back last
+_tidied: dict[str, float] = {}  # when free memory went back last, before what
 
 
-def tidy() -> None:
-    """Give memory that is free back, unless that was done a moment ago."""
-    global _tidied
+def tidy(before: str) -> None:
+    """Give memory that is free back, unless that was done a moment ago.
+
+    Args:
+        before: what comes next. Most is free before a batch, which therefore does not wait because
+            of what went back before a pass.
+    """
     now = time.perf_counter()
-    if now - _tidied >= _EVERY and hasattr(psutil, "heap_trim"):  # not with every libc
-        psutil.heap_trim()
-        _tidied = now
+    if now - _tidied.get(before, -_EVERY) >= _EVERY and hasattr(psutil, "heap_trim"):
+        psutil.heap_trim()  # not with every libc
+        _tidied[before] = now
 
 
 @contextmanager

@@ -144,7 +144,7 @@ class Stage:
             share: how much of the batch that is.
         """
         if self._plan is None:
-            tidy()
+            tidy("batch")
             return run(), True
         if not self._planned.batches:
             self._plan.stages.append(self._planned)

@@ -30,7 +30,7 @@ from codi_lens.thinking.given import problems_for
 from codi_lens.thinking.hook_names import NamesFilter, hooked_names
 from codi_lens.thinking.hooks import Intervention
 from codi_lens.thinking.plan import Planned, as_interventions
-from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems, questions_of
+from codi_lens.thinking.prompts import batch_room, batches_by_tokens, prepare_problems, questions_of
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.work import Stage
 from codi_lens.workers.cluster import each_done
@@ -199,7 +199,7 @@ class Extraction:
         return blocks.done[block * BLOCK : (block + 1) * BLOCK], blocks.unwritten
 
     def _batches(self, block: int) -> list[Int[np.ndarray, " problem"]]:
-        """The problems of a block, long questions first, as many together as `batch_size` says.
+        """The problems of a block, long questions first, as many together as have room.
 
         They are those of the whole block, so that a resumed extraction gives the same bits; what is
         taken comes at once.
@@ -208,9 +208,17 @@ class Extraction:
         prompts = self.prompts[start : start + BLOCK]
         if self.taken is not None:
             return [np.arange(start, start + len(prompts))]
-        beyond = self._beyond + min(self.max_new_tokens, _ANSWER)
-        batches = batches_by_tokens(prompts, self.batch_size, beyond)
-        return [each + start for each in batches]
+        return [each + start for each in batches_by_tokens(prompts, self._room, self._needed)]
+
+    @cached_property
+    def _room(self) -> float:
+        """How many tokens a batch holds, of whichever block."""
+        return batch_room(self.prompts, self.batch_size, self._needed)
+
+    @property
+    def _needed(self) -> int:
+        """How many positions are kept free behind a prompt."""
+        return self._beyond + min(self.max_new_tokens, _ANSWER)
 
     def _tokens(self, batch: Int[np.ndarray, " problem"]) -> int:
         """What a batch feeds to the model before it answers, padding included."""

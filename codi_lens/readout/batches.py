@@ -12,7 +12,7 @@ from codi_lens.model import CodiModel
 from codi_lens.problems.problem import Problem
 from codi_lens.thinking.hook_names import NamesFilter
 from codi_lens.thinking.plan import Planned
-from codi_lens.thinking.prompts import batches_by_tokens, prepare_problems, questions_of
+from codi_lens.thinking.prompts import batch_room, batches_by_tokens, prepare_problems, questions_of
 from codi_lens.thinking.run import ThoughtRun
 from codi_lens.work import Stage
 from codi_lens.workers.cluster import each_done
@@ -46,7 +46,7 @@ def read_batches(
         problems: checked, with ids of their own.
         names_filter: which activations the runs keep.
         desc: what the progress bar says.
-        batch_size: problems of median length per forward pass; see `batches_by_tokens`.
+        batch_size: problems of median length per forward pass; see `batch_room`.
         max_new_tokens: longest answer.
         progress: show a progress bar.
         interventions: alive in every run.
@@ -76,7 +76,9 @@ def read_batches(
         )
         return read(batch, found)
 
-    batches = [each.tolist() for each in batches_by_tokens(prompts, batch_size)]
+    batches = [
+        each.tolist() for each in batches_by_tokens(prompts, batch_room(prompts, batch_size))
+    ]
     done = each_done(run, batches, model.device, spread)
     with stage.bar(len(problems), "problem", shown=progress) as tell, closing(done):
         for each in done:

@@ -148,28 +148,39 @@ def answer_rooms(model: Loaded, prompts: Sequence[Sequence[int]]) -> list[int]:
     return [model.lens.cfg.n_ctx - len(prompt) - around for prompt in prompts]
 
 
+def batch_room(prompts: Sequence[Sequence[int]], batch_size: int, beyond: int = 0) -> float:
+    """How many tokens a batch holds: as many as `batch_size` prompts of median length.
+
+    Of a `batch_size` of 1 it is none: one at a time, however short.
+
+    >>> batch_room([[0] * n for n in (2, 8, 4)], 2, beyond=1)
+    10.0
+    """
+    if batch_size == 1:
+        return 0.0
+    return batch_size * (float(np.median([len(prompt) for prompt in prompts])) + beyond)
+
+
 def batches_by_tokens(
-    prompts: Sequence[Sequence[int]], batch_size: int, beyond: int = 0
+    prompts: Sequence[Sequence[int]], room: int | float, beyond: int = 0
 ) -> list[Int[np.ndarray, " problem"]]:
     """Prompts cut into batches, long ones first, each of about as many tokens, padding included.
 
     Args:
         prompts: as `prepare` makes them.
-        batch_size: how many of median length a batch holds: more of short ones, and fewer of long
-            ones; 1 is one at a time.
+        room: how many tokens a batch holds at most, unless it is one prompt: see `batch_room`.
         beyond: tokens that follow every prompt.
 
     Returns:
         The places of each batch's prompts.
 
-    >>> [batch.tolist() for batch in batches_by_tokens([[0] * n for n in (2, 8, 4, 4, 2, 2)], 2)]
+    >>> [batch.tolist() for batch in batches_by_tokens([[0] * n for n in (2, 8, 4, 4, 2, 2)], 8)]
     [[1], [2, 3], [0, 4, 5]]
     """
     lengths = np.array([len(prompt) + beyond for prompt in prompts])
     order, found, start = np.argsort(-lengths, kind="stable"), [], 0
     while start < len(order):
-        fitting = batch_size * np.median(lengths) / lengths[order[start]]
-        size = 1 if batch_size == 1 else max(1, round(float(fitting)))
+        size = max(1, int(room / lengths[order[start]]))
         found.append(order[start : start + size])
         start += size
     return found

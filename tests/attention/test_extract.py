@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -262,10 +263,8 @@ def test_an_interrupted_block_goes_on_with_the_same_bits(
     assert resumed.identical(run(tiny_gpt2, batch_size=4).load())
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_batches_hold_questions_of_similar_length_and_as_many_tokens(
-    tiny_gpt2: CodiModel, monkeypatch: pytest.MonkeyPatch, batch_size: int
-) -> None:
+def lengths_in_batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Where the lengths of all questions will stand that are thought about, batch by batch."""
     think = CodiModel.think
     lengths: list[list[int]] = []
 
@@ -274,19 +273,38 @@ def test_batches_hold_questions_of_similar_length_and_as_many_tokens(
         return think(self, questions, **options)
 
     monkeypatch.setattr(CodiModel, "think", watch)
-    sizes = [*[2] * 14, *[10] * 16, *[40] * 8]
-    problems = [Problem("Leo" + " coins" * (n - 1), None, f"p{i}") for i, n in enumerate(sizes)]
+    return lengths
+
+
+def of_lengths(sizes: Sequence[int]) -> list[Problem]:
+    return [Problem("Leo" + " coins" * (n - 1), None, f"p{i}") for i, n in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_batches_hold_questions_of_similar_length_and_as_many_tokens(
+    tiny_gpt2: CodiModel, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    lengths = lengths_in_batches(monkeypatch)
+    problems = of_lengths([*[2] * 12, *[10] * 16, *[40] * 8])
     run(tiny_gpt2, problems=problems, batch_size=batch_size, max_new_tokens=1)
     flat = [length for batch in lengths for length in batch]
     assert flat == sorted(flat, reverse=True)
     if batch_size == 1:
         assert len(lengths) == len(problems)
         return
-    around = 1 + 6 + 1  # bot, thoughts, eot
+    around = 1 + 6 + 1 + 1  # bot, thoughts, eot, the answer
     budget = batch_size * (np.median(flat) + around)
     for batch in lengths:
-        assert abs(len(batch) * (batch[0] + around) - budget) <= (batch[0] + around) / 2
+        assert 0 <= budget - len(batch) * (batch[0] + around) < batch[0] + around
     assert len(lengths[0]) < batch_size < len(lengths[-1])
+
+
+def test_a_block_of_long_questions_has_no_larger_batches(
+    tiny_gpt2: CodiModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = lengths_in_batches(monkeypatch)
+    run(tiny_gpt2, problems=of_lengths([*[2] * BLOCK, *[40] * 8]), batch_size=8, max_new_tokens=1)
+    assert [len(batch) for batch in lengths] == [8] * (BLOCK // 8) + [1] * 8
 
 
 def test_another_extraction_is_never_overwritten(tiny_gpt2: CodiModel, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import psutil
 
 _EVERY = 0.5
-"""Seconds between which free memory goes back, for about 2 % of them at GPT-2's size."""
+"""Seconds between which free memory goes back, for 2 to 3 % of them at GPT-2's size."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """What glibc's `mallopt` sets: see malloc.h."""
 _LEAST, _MOST = 128 << 10, 32 << 20

@@ -64,9 +64,9 @@ def extract(
             room, and each share of attention is off by at most 0.00025.
         source: the folder of an extraction, or of a command that keeps one, of the same model and
             (at least) these problems: what it holds is taken instead of thinking.
-        batch_size: problems of median length per forward pass, in each block of 320 problems:
-            those of similar length go together, more of short and fewer of long ones, so that a
-            pass holds about as many tokens; 1 is one at a time.
+        batch_size: problems of median length per forward pass; within each block of 320, those of
+            similar length go together, more of short and fewer of long ones, so that a pass holds
+            about as many tokens; 1 is one at a time.
         max_new_tokens: see `CodiModel.think`.
         interventions: see `CodiModel.think`. Those that name no donors draw them among all the
             problems. A stored extraction knows its interventions by their names.

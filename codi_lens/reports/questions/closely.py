@@ -33,6 +33,7 @@ from codi_lens.problems.problem import Problem
 from codi_lens.readout.batches import Reader, read_all
 from codi_lens.readout.reading import logit_lens
 from codi_lens.reports.questions.reading_back import ReadingBack
+from codi_lens.thinking.prompts import prepare_problems, questions_of
 
 _AT_ONCE = 8
 """Runs that keep every pattern are large."""
@@ -89,7 +90,11 @@ def _thought(
         max_new_tokens=max_new_tokens,
         progress=progress,
     )
-    return {problem.id: strip for problem, strip in zip(problems, strips, strict=True)}
+    asked = questions_of(model, prepare_problems(model, problems))
+    return {  # a rehearsal has those of the longest questions for all, which would take more room
+        problem.id: strip.isel(token=slice(len(question)))
+        for problem, strip, question in zip(problems, strips, asked, strict=True)
+    }
 
 
 def lens_kept(

@@ -32,8 +32,9 @@ def tidy(before: str) -> None:
             of what went back before a pass.
     """
     now = time.perf_counter()
-    if now - _tidied.get(before, -_EVERY) >= _EVERY and hasattr(psutil, "heap_trim"):
-        psutil.heap_trim()  # not with every libc
+    last = _tidied.get(before, float("-inf"))
+    if now - last >= _EVERY and hasattr(psutil, "heap_trim"):  # not with every libc
+        psutil.heap_trim()
         _tidied[before] = now
 
 

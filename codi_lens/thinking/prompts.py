@@ -180,7 +180,7 @@ def batches_by_tokens(
     lengths = np.array([len(prompt) + beyond for prompt in prompts])
     order, found, start = np.argsort(-lengths, kind="stable"), [], 0
     while start < len(order):
-        size = max(1, int(room / lengths[order[start]]))
+        size = max(1, int(room // lengths[order[start]]))
         found.append(order[start : start + size])
         start += size
     return found
